@@ -1,0 +1,5 @@
+//! The key-value state machine.
+
+mod api;
+
+pub use api::*;

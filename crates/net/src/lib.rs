@@ -1,0 +1,5 @@
+//! The transport between members.
+
+mod message;
+
+pub use message::*;

@@ -1,0 +1,91 @@
+//! What members say to one another: the consensus module's messages, the entries that travel with
+//! them, and what members ask of the leader for their clients.
+
+use bytes::Bytes;
+use jangada_entry::{Frame, Kind, Origin};
+use jangada_raft::{AppendRequest, Index, Message};
+
+/// A lane is a connection of its own, so that nothing on it waits behind another lane.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Lane {
+    /// Votes, heartbeats, read indexes: small and urgent.
+    Control = 0,
+    /// Entries, their acknowledgements, and forwarded proposals.
+    Entries = 1,
+}
+
+/// One message between members.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerMessage {
+    /// A message of the consensus module without payloads; never an [`Message::AppendRequest`].
+    Raft(Message),
+    /// AppendEntries with its payloads: one frame for each entry of the range, in order.
+    Append {
+        /// What the consensus module says.
+        request: AppendRequest,
+        /// The entries.
+        frames: Vec<Frame>,
+    },
+    /// Proposals of this member's clients, for the leader to put into the log. Answered by
+    /// [`PeerMessage::ForwardRefused`] or, once committed, by the entry itself in the log.
+    Forward(Vec<Proposal>),
+    /// The leader did not take these proposals; they will not happen.
+    ForwardRefused {
+        /// The proposals' sequence numbers.
+        sequences: Vec<u64>,
+        /// Why.
+        reason: ForwardRefusal,
+    },
+    /// A follower asks for a read index for all reads that wait there.
+    ReadIndexRequest {
+        /// The asker's number for this round; echoed.
+        number: u64,
+    },
+    /// The leader has confirmed its leadership after the request arrived.
+    ReadIndexResponse {
+        /// The asker's number.
+        number: u64,
+        /// The read index; `None` when this member does not lead.
+        index: Option<Index>,
+    },
+}
+
+/// A proposal on its way to the leader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proposal {
+    /// What the entry is for.
+    pub kind: Kind,
+    /// The version of the command's encoding.
+    pub version: u16,
+    /// Who waits for it.
+    pub origin: Origin,
+    /// The command.
+    pub payload: Bytes,
+}
+
+/// Why a leader did not take forwarded proposals.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum ForwardRefusal {
+    /// The member asked does not lead.
+    NotLeader = 0,
+    /// Too much is proposed and not committed yet.
+    Busy = 1,
+}
+
+impl PeerMessage {
+    /// The lane the message travels on.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        match self {
+            PeerMessage::Raft(Message::AppendResponse(_))
+            | PeerMessage::Append { .. }
+            | PeerMessage::Forward(_)
+            | PeerMessage::ForwardRefused { .. } => Lane::Entries,
+            PeerMessage::Raft(_)
+            | PeerMessage::ReadIndexRequest { .. }
+            | PeerMessage::ReadIndexResponse { .. } => Lane::Control,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Replicate any state machine with Raft.
+
+mod machine;
+
+pub use machine::{Outcome, StateMachine};

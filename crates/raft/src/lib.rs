@@ -1,0 +1,5 @@
+//! The Raft consensus module.
+
+mod contract;
+
+pub use contract::*;

@@ -1,0 +1,5 @@
+//! The durable log.
+
+mod disk;
+
+pub use disk::{Disk, File};
