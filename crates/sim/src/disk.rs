@@ -1,0 +1,452 @@
+//! A simulated disk: the folder in which one member keeps its files.
+//!
+//! The world holds the [`SimDisk`] and decides when it breaks; the process under test holds a
+//! [`DiskHandle`] of one life, which fails from the moment the process dies. What happens to the
+//! contents of a file is [`crate::sectors`]' business; names are decided here:
+//!
+//! 1. After a loss of power each creation, renaming and removal since the last sync of the folder
+//!    has either happened or not, independently of the others.
+//! 2. An operation of a dead process has no effect, save the one in which it died, which may have
+//!    been done in part.
+//! 3. A full disk takes what fits and refuses the rest; what is allocated can be overwritten.
+//! 4. A failed sync makes nothing durable and says so once.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use jangada_wal::{Disk, File};
+
+use crate::choices::{Choices, mix};
+use crate::sectors::{Contents, Damage, SECTOR_BYTES};
+
+type Shared = Arc<Mutex<Contents>>;
+
+/// A change of names that is not durable yet.
+#[derive(Clone, Debug)]
+enum NameChange {
+    Put { name: String, file: Shared },
+    Rename { from: String, to: String },
+    Remove { name: String },
+}
+
+/// What a disk has done so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DiskCounts {
+    /// Operations that change anything: creations, renamings, removals, writes, syncs.
+    pub operations: u64,
+    /// Syncs of files and of the folder.
+    pub syncs: u64,
+    /// Bytes written.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    names: BTreeMap<String, Shared>,
+    durable_names: BTreeMap<String, Shared>,
+    pending: Vec<NameChange>,
+    counts: DiskCounts,
+    /// Rises with each death of the process; handles of an earlier life are dead.
+    life: u64,
+    dead: bool,
+    die_at: Option<u64>,
+    sync_fails_at: Option<u64>,
+    capacity: Option<u64>,
+}
+
+/// One member's disk, as the world holds it.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// The same disk, as one life of the member's process holds it.
+#[derive(Clone, Debug)]
+pub struct DiskHandle {
+    state: Arc<Mutex<State>>,
+    life: u64,
+}
+
+/// An open file of one life of the process.
+#[derive(Clone, Debug)]
+pub struct SimFile {
+    state: Arc<Mutex<State>>,
+    life: u64,
+    contents: Shared,
+}
+
+/// How an operation goes.
+enum Fate {
+    Done,
+    /// The process dies in it; this part of a million of it is done.
+    DiesAt(u64),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn dead() -> io::Error {
+    io::Error::other("the process that held this file is dead")
+}
+
+fn read_error(damage: Damage) -> io::Error {
+    match damage {
+        Damage::End => io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends before"),
+        Damage::Unreadable => io::Error::other("the sector cannot be read"),
+    }
+}
+
+fn missing(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("there is no file {name}"))
+}
+
+impl State {
+    fn check_alive(&self, life: u64) -> io::Result<()> {
+        if self.dead || self.life != life {
+            return Err(dead());
+        }
+        Ok(())
+    }
+
+    /// Counts an operation that changes something.
+    fn begin(&mut self, life: u64) -> io::Result<Fate> {
+        self.check_alive(life)?;
+        self.counts.operations += 1;
+        if self.die_at.is_none_or(|at| self.counts.operations < at) {
+            return Ok(Fate::Done);
+        }
+        self.dead = true;
+        self.die_at = None;
+        Ok(Fate::DiesAt(mix(self.counts.operations ^ self.counts.bytes << 20) % 1_000_001))
+    }
+
+    /// An operation that is done whole or not at all, as the process dies in it.
+    fn begin_whole(&mut self, life: u64) -> io::Result<()> {
+        match self.begin(life)? {
+            Fate::Done => Ok(()),
+            Fate::DiesAt(_) => Err(dead()),
+        }
+    }
+
+    fn change_names(&mut self, change: NameChange) {
+        apply_name_change(&mut self.names, &change);
+        self.pending.push(change);
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.names.values().map(|file| lock(file).length() as u64).sum()
+    }
+
+    /// Every file that a name leads to, or led to when the folder was last synced.
+    fn files(&self) -> Vec<Shared> {
+        let mut files: Vec<Shared> = Vec::new();
+        for file in self.names.values().chain(self.durable_names.values()) {
+            if !files.iter().any(|known| Arc::ptr_eq(known, file)) {
+                files.push(Arc::clone(file));
+            }
+        }
+        files
+    }
+}
+
+fn apply_name_change(names: &mut BTreeMap<String, Shared>, change: &NameChange) {
+    match change {
+        NameChange::Put { name, file } => {
+            names.insert(name.clone(), Arc::clone(file));
+        }
+        NameChange::Rename { from, to } => {
+            if let Some(file) = names.remove(from) {
+                names.insert(to.clone(), file);
+            }
+        }
+        NameChange::Remove { name } => {
+            names.remove(name);
+        }
+    }
+}
+
+impl SimDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> SimDisk {
+        SimDisk::default()
+    }
+
+    /// The disk for the present life of the process.
+    #[must_use]
+    pub fn handle(&self) -> DiskHandle {
+        DiskHandle { state: Arc::clone(&self.state), life: lock(&self.state).life }
+    }
+
+    /// What the disk has done so far.
+    #[must_use]
+    pub fn counts(&self) -> DiskCounts {
+        lock(&self.state).counts
+    }
+
+    /// Whether the process died in an operation, as [`SimDisk::die_in_operation`] asked.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        lock(&self.state).dead
+    }
+
+    /// The process dies in the `number`-th operation from now that changes anything, counted from
+    /// 1. A write is then done up to some sector.
+    pub fn die_in_operation(&self, number: u64) {
+        let mut state = lock(&self.state);
+        state.die_at = Some(state.counts.operations + number);
+    }
+
+    /// The `number`-th sync from now fails, counted from 1.
+    pub fn fail_sync(&self, number: u64) {
+        let mut state = lock(&self.state);
+        state.sync_fails_at = Some(state.counts.syncs + number);
+    }
+
+    /// Limits the sum of all files' lengths; `None` for no limit.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        lock(&self.state).capacity = bytes;
+    }
+
+    /// The sum of all files' lengths in bytes.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        lock(&self.state).used_bytes()
+    }
+
+    /// The process dies; the page cache survives. Every handle is dead from here on; the next life
+    /// begins with [`SimDisk::handle`].
+    pub fn kill_process(&self) {
+        let mut state = lock(&self.state);
+        state.life += 1;
+        state.dead = false;
+        state.die_at = None;
+        state.sync_fails_at = None;
+    }
+
+    /// The power goes: the process dies, and what was not synced is lost in part. `unreadable` is
+    /// how many of a million sectors in flight cannot be read afterwards.
+    pub fn lose_power(&self, choices: &mut Choices, unreadable: u32) {
+        self.kill_process();
+        let mut state = lock(&self.state);
+        for file in state.files() {
+            lock(&file).lose_power(choices, unreadable);
+        }
+        let mut names = state.durable_names.clone();
+        for change in std::mem::take(&mut state.pending) {
+            if choices.below(2) == 0 {
+                apply_name_change(&mut names, &change);
+            }
+        }
+        // A file whose name comes back, or comes into being, has lost what its file lost.
+        for file in names.values() {
+            lock(file).lose_power(choices, unreadable);
+        }
+        state.durable_names = names.clone();
+        state.names = names;
+    }
+
+    /// The disk writes some of what is unsynced by itself.
+    pub fn write_back(&self, choices: &mut Choices) {
+        for file in lock(&self.state).files() {
+            lock(&file).write_back(choices);
+        }
+    }
+
+    /// Flips a bit of a file at rest. Nothing happens beyond the file's end.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn flip(&self, name: &str, offset: u64, bit: u8) -> io::Result<()> {
+        let state = lock(&self.state);
+        let file = state.names.get(name).ok_or_else(|| missing(name))?;
+        lock(file).flip(offset as usize, bit);
+        Ok(())
+    }
+
+    /// Makes a sector of a file unreadable. Nothing happens beyond the file's end.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn spoil(&self, name: &str, offset: u64) -> io::Result<()> {
+        let state = lock(&self.state);
+        let file = state.names.get(name).ok_or_else(|| missing(name))?;
+        lock(file).spoil(offset as usize);
+        Ok(())
+    }
+
+    /// The files' names and lengths in bytes, sorted by name.
+    #[must_use]
+    pub fn listing(&self) -> Vec<(String, u64)> {
+        let state = lock(&self.state);
+        let length = |file: &Shared| lock(file).length() as u64;
+        state.names.iter().map(|(name, file)| (name.clone(), length(file))).collect()
+    }
+}
+
+impl DiskHandle {
+    /// Opens a file, creating it when there is none.
+    ///
+    /// # Errors
+    /// If the process is dead.
+    pub fn open_or_create(&self, name: &str) -> io::Result<SimFile> {
+        match self.open(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(name),
+            result => result,
+        }
+    }
+
+    fn file(&self, contents: Shared) -> SimFile {
+        SimFile { state: Arc::clone(&self.state), life: self.life, contents }
+    }
+}
+
+impl Disk for DiskHandle {
+    type File = SimFile;
+
+    fn create(&self, name: &str) -> io::Result<SimFile> {
+        let mut state = lock(&self.state);
+        state.begin_whole(self.life)?;
+        if state.names.contains_key(name) {
+            let text = format!("there is a file {name} already");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        let file = Shared::default();
+        state.change_names(NameChange::Put { name: name.to_owned(), file: Arc::clone(&file) });
+        Ok(self.file(file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<SimFile> {
+        let state = lock(&self.state);
+        state.check_alive(self.life)?;
+        let contents = state.names.get(name).ok_or_else(|| missing(name))?;
+        Ok(self.file(Arc::clone(contents)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        state.begin_whole(self.life)?;
+        if !state.names.contains_key(from) {
+            return Err(missing(from));
+        }
+        state.change_names(NameChange::Rename { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        state.begin_whole(self.life)?;
+        if !state.names.contains_key(name) {
+            return Err(missing(name));
+        }
+        state.change_names(NameChange::Remove { name: name.to_owned() });
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let state = lock(&self.state);
+        state.check_alive(self.life)?;
+        Ok(state.names.keys().cloned().collect())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        state.begin_sync(self.life)?;
+        state.durable_names = state.names.clone();
+        state.pending.clear();
+        Ok(())
+    }
+}
+
+impl State {
+    fn begin_sync(&mut self, life: u64) -> io::Result<()> {
+        self.begin_whole(life)?;
+        self.counts.syncs += 1;
+        if self.sync_fails_at.is_some_and(|at| at <= self.counts.syncs) {
+            self.sync_fails_at = None;
+            return Err(io::Error::other("the disk failed to make its contents durable"));
+        }
+        Ok(())
+    }
+}
+
+impl SimFile {
+    /// Writes at `offset`; the file grows when needed.
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        let fate = state.begin(self.life)?;
+        let offset = offset as usize;
+        let mut done = bytes.len();
+        let mut result = Ok(());
+        if let Fate::DiesAt(part) = fate {
+            done = (bytes.len() as u64 * part / 1_000_000) as usize;
+            let over = (offset + done) % SECTOR_BYTES;
+            done = done.saturating_sub(over);
+            result = Err(dead());
+        }
+        let fits = state.room_for(offset, &self.contents);
+        if fits < done {
+            done = fits;
+            result =
+                result.and(Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is full")));
+        }
+        state.counts.bytes += done as u64;
+        lock(&self.contents).write(offset, &bytes[..done]).map_err(read_error)?;
+        result
+    }
+
+    /// Changes the length; new bytes are zero.
+    pub(crate) fn set_length(&self, length: u64) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        state.begin_whole(self.life)?;
+        let present = lock(&self.contents).length();
+        if state.room_for(present, &self.contents) < (length as usize).saturating_sub(present) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is full"));
+        }
+        lock(&self.contents).set_length(length as usize);
+        Ok(())
+    }
+}
+
+impl State {
+    /// How many bytes from `offset` on can be written into the file before the disk is full.
+    fn room_for(&self, offset: usize, file: &Shared) -> usize {
+        let Some(capacity) = self.capacity else {
+            return usize::MAX;
+        };
+        let length = lock(file).length();
+        let free = capacity.saturating_sub(self.used_bytes()) as usize;
+        (length + free).saturating_sub(offset)
+    }
+}
+
+impl File for SimFile {
+    fn length(&self) -> io::Result<u64> {
+        lock(&self.state).check_alive(self.life)?;
+        Ok(lock(&self.contents).length() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        lock(&self.state).check_alive(self.life)?;
+        lock(&self.contents).read(offset as usize, buffer).map_err(read_error)
+    }
+
+    fn write_at(&self, offset: u64, slices: &[&[u8]]) -> io::Result<()> {
+        if let [bytes] = slices {
+            return self.write(offset, bytes);
+        }
+        self.write(offset, &slices.concat())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        lock(&self.state).begin_sync(self.life)?;
+        lock(&self.contents).sync();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;

@@ -1,0 +1,301 @@
+//! The contents of one simulated file: what a reader sees now, and what is left of it when the
+//! power goes.
+//!
+//! The disk model, which `docs/log-format.md` assumes:
+//!
+//! 1. A sector of 512 bytes is the unit of damage: after a loss of power each sector that was
+//!    written since the last sync is, independently of all others, old, new, or unreadable.
+//! 2. A sector that was not written since the last sync is untouched.
+//! 3. The length since the last sync is old, new, or anything between.
+//! 4. A killed process loses nothing: what it wrote stays in the page cache.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::choices::Choices;
+
+/// The unit of damage in bytes.
+pub const SECTOR_BYTES: usize = 512;
+
+type Sector = [u8; SECTOR_BYTES];
+
+/// A file's bytes, with the way back to what is durable.
+///
+/// `undo` holds the durable contents of each sector that has been written since it was last
+/// durable; `None` stands for zeros. What is not in it is durable as it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Contents {
+    bytes: Vec<u8>,
+    durable_length: usize,
+    undo: BTreeMap<usize, Option<Box<Sector>>>,
+    unreadable: BTreeSet<usize>,
+}
+
+/// Why bytes cannot be read or written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Damage {
+    /// The file ends before.
+    End,
+    /// The sector cannot be read.
+    Unreadable,
+}
+
+/// The sectors that a range of bytes touches.
+fn sectors_of(offset: usize, length: usize) -> std::ops::Range<usize> {
+    if length == 0 {
+        return 0..0;
+    }
+    offset / SECTOR_BYTES..(offset + length).div_ceil(SECTOR_BYTES)
+}
+
+impl Contents {
+    pub(crate) fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether anything would be at stake in a loss of power.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.undo.is_empty() && self.durable_length == self.bytes.len()
+    }
+
+    pub(crate) fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), Damage> {
+        let end = offset.checked_add(buffer.len()).ok_or(Damage::End)?;
+        if self.bytes.len() < end {
+            return Err(Damage::End);
+        }
+        if self.unreadable.range(sectors_of(offset, buffer.len())).next().is_some() {
+            return Err(Damage::Unreadable);
+        }
+        buffer.copy_from_slice(&self.bytes[offset..end]);
+        Ok(())
+    }
+
+    /// Writes, growing the file when needed. A sector that cannot be read is healed by being
+    /// written whole and cannot be written in part: the rest of it would have to be read first.
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Damage> {
+        let end = offset + bytes.len();
+        for sector in sectors_of(offset, bytes.len()) {
+            let start = sector * SECTOR_BYTES;
+            let whole = offset <= start && start + SECTOR_BYTES <= end;
+            if !whole && self.unreadable.contains(&sector) {
+                return Err(Damage::Unreadable);
+            }
+        }
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        for sector in sectors_of(offset, bytes.len()) {
+            self.remember(sector);
+            self.unreadable.remove(&sector);
+        }
+        self.bytes[offset..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(crate) fn set_length(&mut self, length: usize) {
+        if length < self.bytes.len() {
+            for sector in sectors_of(length, self.bytes.len() - length) {
+                self.remember(sector);
+            }
+            self.unreadable.split_off(&length.div_ceil(SECTOR_BYTES));
+        }
+        self.bytes.resize(length, 0);
+    }
+
+    pub(crate) fn sync(&mut self) {
+        self.undo.clear();
+        self.durable_length = self.bytes.len();
+    }
+
+    /// The disk writes some sectors back by itself, in any order, as it may at any time. They hold
+    /// what they hold now, whatever is written over them later.
+    pub(crate) fn write_back(&mut self, choices: &mut Choices) {
+        self.undo.retain(|_, _| choices.below(2) == 0);
+    }
+
+    /// The power goes (rules 1 to 3). `unreadable` is how many of a million sectors in flight end
+    /// up unreadable.
+    pub(crate) fn lose_power(&mut self, choices: &mut Choices, unreadable: u32) {
+        if self.is_durable() {
+            return;
+        }
+        let length = self.length_after_power_loss(choices);
+        self.bytes.resize(length.max(self.bytes.len()), 0);
+        for (sector, old) in std::mem::take(&mut self.undo) {
+            let start = sector * SECTOR_BYTES;
+            if self.bytes.len() <= start {
+                continue;
+            }
+            if choices.chance(unreadable) {
+                self.unreadable.insert(sector);
+                continue;
+            }
+            if choices.below(2) == 0 {
+                continue;
+            }
+            let end = self.bytes.len().min(start + SECTOR_BYTES);
+            let zeros = [0; SECTOR_BYTES];
+            let old = old.as_deref().unwrap_or(&zeros);
+            self.bytes[start..end].copy_from_slice(&old[..end - start]);
+        }
+        self.bytes.truncate(length);
+        self.unreadable.split_off(&length.div_ceil(SECTOR_BYTES));
+        self.durable_length = length;
+    }
+
+    /// Flips one bit, at rest: the durable bytes and what a reader sees.
+    pub(crate) fn flip(&mut self, offset: usize, bit: u8) {
+        if let Some(byte) = self.bytes.get_mut(offset) {
+            *byte ^= 1 << (bit % 8);
+        }
+        if let Some(Some(old)) = self.undo.get_mut(&(offset / SECTOR_BYTES)) {
+            old[offset % SECTOR_BYTES] ^= 1 << (bit % 8);
+        }
+    }
+
+    /// The sector at `offset` cannot be read any more.
+    pub(crate) fn spoil(&mut self, offset: usize) {
+        if offset < self.bytes.len() {
+            self.unreadable.insert(offset / SECTOR_BYTES);
+        }
+    }
+
+    fn length_after_power_loss(&self, choices: &mut Choices) -> usize {
+        let (old, new) = (self.durable_length, self.bytes.len());
+        if old == new {
+            return new;
+        }
+        match choices.below(3) {
+            0 => old,
+            1 => new,
+            _ => choices.between(old.min(new) as u64, old.max(new) as u64) as usize,
+        }
+    }
+
+    /// Keeps the durable contents of a sector that is about to change.
+    fn remember(&mut self, sector: usize) {
+        if self.undo.contains_key(&sector) {
+            return;
+        }
+        let start = sector * SECTOR_BYTES;
+        let end = self.bytes.len().min(start + SECTOR_BYTES).max(start);
+        let present = self.bytes.get(start..end).unwrap_or_default();
+        let old = present.iter().any(|byte| *byte != 0).then(|| {
+            let mut old = Box::new([0; SECTOR_BYTES]);
+            old[..present.len()].copy_from_slice(present);
+            old
+        });
+        self.undo.insert(sector, old);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(contents: &Contents) -> Vec<u8> {
+        let mut bytes = vec![0; contents.length()];
+        contents.read(0, &mut bytes).expect("readable");
+        bytes
+    }
+
+    fn synced(bytes: &[u8]) -> Contents {
+        let mut contents = Contents::default();
+        contents.write(0, bytes).expect("written");
+        contents.sync();
+        contents
+    }
+
+    #[test]
+    fn what_is_synced_survives_a_loss_of_power() {
+        for seed in 0..50 {
+            let mut contents = synced(&[7; 3000]);
+            contents.lose_power(&mut Choices::of_seed(seed), 500_000);
+            assert_eq!(read(&contents), [7; 3000]);
+        }
+    }
+
+    #[test]
+    fn each_unsynced_sector_is_old_new_or_unreadable_by_itself() {
+        let mut outcomes = BTreeSet::new();
+        for seed in 0..200 {
+            let mut contents = synced(&[1; 4 * SECTOR_BYTES]);
+            contents.write(SECTOR_BYTES, &[2; 2 * SECTOR_BYTES]).expect("written");
+            contents.lose_power(&mut Choices::of_seed(seed), 300_000);
+            let mut outcome = Vec::new();
+            for sector in 0..4 {
+                let mut bytes = [0; SECTOR_BYTES];
+                let readable = contents.read(sector * SECTOR_BYTES, &mut bytes).is_ok();
+                assert!(!readable || bytes == [bytes[0]; SECTOR_BYTES], "sectors are whole");
+                outcome.push(if readable { bytes[0] } else { 9 });
+            }
+            assert_eq!((outcome[0], outcome[3]), (1, 1), "untouched sectors are untouched");
+            outcomes.insert((outcome[1], outcome[2]));
+        }
+        assert_eq!(outcomes.len(), 9, "every combination: {outcomes:?}");
+    }
+
+    #[test]
+    fn an_unsynced_length_is_old_new_or_between() {
+        let mut lengths = BTreeSet::new();
+        for seed in 0..300 {
+            let mut contents = synced(&[1; 100]);
+            contents.write(100, &[2; 1000]).expect("written");
+            contents.lose_power(&mut Choices::of_seed(seed), 0);
+            assert!((100..=1100).contains(&contents.length()));
+            assert_eq!(read(&contents)[..100], [1; 100]);
+            lengths.insert(contents.length());
+        }
+        assert!(lengths.contains(&100) && lengths.contains(&1100) && 3 < lengths.len());
+    }
+
+    #[test]
+    fn a_cut_that_was_not_synced_may_come_back_with_its_bytes() {
+        let mut back = false;
+        for seed in 0..100 {
+            let mut contents = synced(&[5; 1024]);
+            contents.set_length(100);
+            contents.set_length(600);
+            assert_eq!(read(&contents)[100..], [0; 500], "a reader sees zeros");
+            contents.lose_power(&mut Choices::of_seed(seed), 0);
+            let bytes = read(&contents);
+            assert_eq!(bytes[..100], [5; 100]);
+            back |= bytes == [5; 1024];
+        }
+        assert!(back);
+    }
+
+    #[test]
+    fn what_the_disk_wrote_back_by_itself_can_be_what_survives() {
+        let mut survivors = BTreeSet::new();
+        for seed in 0..100 {
+            let mut choices = Choices::of_seed(seed);
+            let mut contents = synced(&[1; SECTOR_BYTES]);
+            contents.write(0, &[2; SECTOR_BYTES]).expect("written");
+            contents.write_back(&mut choices);
+            contents.write(0, &[3; SECTOR_BYTES]).expect("written");
+            contents.lose_power(&mut choices, 0);
+            survivors.insert(read(&contents)[0]);
+        }
+        assert_eq!(survivors, BTreeSet::from([1, 2, 3]));
+    }
+
+    #[test]
+    fn an_unreadable_sector_is_healed_by_a_whole_write_only() {
+        let mut contents = synced(&[1; 3 * SECTOR_BYTES]);
+        contents.spoil(SECTOR_BYTES + 5);
+        assert_eq!(contents.read(SECTOR_BYTES, &mut [0; 1]), Err(Damage::Unreadable));
+        assert_eq!(contents.read(0, &mut [0; SECTOR_BYTES]), Ok(()));
+        assert_eq!(contents.write(SECTOR_BYTES + 1, &[2]), Err(Damage::Unreadable));
+        assert_eq!(contents.write(SECTOR_BYTES, &[2; SECTOR_BYTES]), Ok(()));
+        assert_eq!(contents.read(0, &mut [0; 3 * SECTOR_BYTES]), Ok(()));
+        assert_eq!(contents.read(1, &mut [0; 3 * SECTOR_BYTES]), Err(Damage::End));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_flipped_for_good() {
+        let mut contents = synced(&[0; 10]);
+        contents.flip(3, 1);
+        contents.lose_power(&mut Choices::of_seed(1), 0);
+        assert_eq!(read(&contents)[3], 2);
+    }
+}
