@@ -49,6 +49,12 @@ pub enum PeerMessage {
         /// The read index; `None` when this member does not lead.
         index: Option<Index>,
     },
+    /// The leader tells how far every member's log is known to reach, so that followers, too, keep
+    /// what a member may still need from them should they come to lead.
+    Retention {
+        /// The lowest match index of all members.
+        everyone_holds: Index,
+    },
 }
 
 /// A proposal on its way to the leader.
@@ -85,7 +91,8 @@ impl PeerMessage {
             | PeerMessage::ForwardRefused { .. } => Lane::Entries,
             PeerMessage::Raft(_)
             | PeerMessage::ReadIndexRequest { .. }
-            | PeerMessage::ReadIndexResponse { .. } => Lane::Control,
+            | PeerMessage::ReadIndexResponse { .. }
+            | PeerMessage::Retention { .. } => Lane::Control,
         }
     }
 }
