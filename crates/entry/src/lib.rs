@@ -5,6 +5,13 @@
 //! command is proposed, and shared by reference count; each border checks them with
 //! [`Frame::decode`]. The layout is documented in `docs/log-format.md`.
 
+mod configuration;
+
+pub use configuration::{
+    CONFIGURATION_MEMBERS_MAX, CONFIGURATION_VERSION, ConfigurationError, decode_configuration,
+    encode_configuration,
+};
+
 use bytes::{Bytes, BytesMut};
 use jangada_raft::{Index, Position, Term};
 
@@ -226,6 +233,24 @@ impl Draft {
         self.origin
     }
 
+    /// What the entry is for.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The version of the command's encoding.
+    #[must_use]
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
+    /// The payload, sharing the draft's memory.
+    #[must_use]
+    pub fn into_payload(self) -> Bytes {
+        self.buffer.freeze().slice(HEADER_BYTES..)
+    }
+
     /// The entry, under the name and the time the leader gives it. Nothing is copied.
     #[must_use]
     pub fn stamp(mut self, position: Position, time_ms: u64) -> Frame {
@@ -275,6 +300,12 @@ impl Frame {
             index: Index(u64_at(&self.bytes, 24)),
             term: Term(u64_at(&self.bytes, 32)),
         }
+    }
+
+    /// What the entry is for.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        Kind::of(self.bytes[12]).expect("a frame is checked where it is made")
     }
 
     /// The whole frame.

@@ -1,0 +1,100 @@
+//! What every runtime does with a member: hand it what came, step it, and carry out what it asks.
+//!
+//! A runtime owns the threads, the clock, the sockets and the files, and gives them to the driver as
+//! an [`Io`].
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use jangada_net::PeerMessage;
+use jangada_raft::{NodeId, Standing};
+
+use crate::handle::{Answers, Handle, Inbox, ReadError, Shared};
+use crate::machine::StateMachine;
+use crate::member::{Effect, Event, LogBatch, LogCut, LogRead, Member, Now};
+
+/// The world outside a member.
+pub(crate) trait Io {
+    /// Makes a batch durable; [`Event::LogWritten`] follows.
+    fn write(&mut self, batch: LogBatch);
+    /// Reads entries back; [`Event::LogRead`] follows.
+    fn read(&mut self, read: LogRead);
+    /// Cuts the log; [`Event::LogBegins`] follows.
+    fn cut(&mut self, cut: LogCut);
+    /// Sends to a peer; [`Event::LaneLost`] follows if it cannot be sent.
+    fn send(&mut self, to: NodeId, message: PeerMessage);
+    /// Role, term or leader changed.
+    fn changed(&mut self, standing: Standing);
+    /// A peer shows an incarnation it was not met under.
+    fn stranger(&mut self, peer: NodeId, met: u64, shown: u64);
+}
+
+/// A member with its clients.
+pub(crate) struct Driver<M: StateMachine> {
+    member: Member<M>,
+    shared: Arc<Shared<M>>,
+    events: Vec<Event>,
+    effects: Vec<Effect<M::Reply>>,
+    answers: Answers<M::Reply>,
+}
+
+impl<M: StateMachine> Driver<M> {
+    pub(crate) fn new(process: u64, group: u64, member: Member<M>) -> (Driver<M>, Handle<M>) {
+        let handle = Handle::new(process, group, member.status());
+        let shared = handle.shared().clone();
+        let (events, effects, answers) = (Vec::new(), Vec::new(), Answers::default());
+        (Driver { member, shared, events, effects, answers }, handle)
+    }
+
+    /// Takes what came; leaves word whom to wake if nothing did.
+    pub(crate) fn collect(&mut self, waker: &Waker) -> Inbox {
+        self.shared.take(&mut self.events, waker)
+    }
+
+    /// Hands the member an event from the runtime's own thread.
+    pub(crate) fn push(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    pub(crate) fn member(&self) -> &Member<M> {
+        &self.member
+    }
+
+    /// One turn: step, carry out, answer.
+    pub(crate) fn turn(&mut self, now: Now, io: &mut impl Io) {
+        self.member.step(now, &mut self.events, &mut self.effects);
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Write(batch) => io.write(batch),
+                Effect::Read(read) => io.read(read),
+                Effect::Cut(cut) => io.cut(cut),
+                Effect::Send { to, message } => io.send(to, message),
+                Effect::Reply { sequence, reply } => {
+                    self.answers.proposals.push((sequence, Ok(reply)));
+                }
+                Effect::Refuse { sequence, reason } => {
+                    self.answers.proposals.push((sequence, Err(reason)));
+                }
+                Effect::Doubt { sequence_max } => self.answers.doubt_max = Some(sequence_max),
+                Effect::ReadReady(batch) => self.answers.reads.push((batch, Ok(()))),
+                Effect::ReadExpired(batch) => {
+                    self.answers.reads.push((batch, Err(ReadError::NoLeader)));
+                }
+                Effect::Changed(standing) => io.changed(standing),
+                Effect::Stranger { peer, met, shown } => io.stranger(peer, met, shown),
+            }
+        }
+        let status = self.member.status();
+        self.shared.answer(&mut self.answers, self.member.machine(), status);
+    }
+}
+
+impl<M: StateMachine> Drop for Driver<M> {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}

@@ -1,0 +1,520 @@
+//! What a client of a member holds: proposals and linearizable reads as futures.
+//!
+//! Responsible for: handing what clients ask to the member's loop, in batches, and waking who waits.
+//! A proposal costs one place in a ring, a read shares its batch; neither costs a channel or an
+//! allocation of its own. Not responsible for: the loop itself, see [`crate::driver`].
+//!
+//! Invariants:
+//! 1. Numbers of proposals rise by one and are never used twice within one life of the process.
+//! 2. A read joins the batch that the loop has not taken yet, never an earlier one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Wake, Waker};
+
+use bytes::BytesMut;
+use jangada_entry::{Draft, FRAME_BYTES_MAX, Kind, Origin};
+
+use crate::machine::StateMachine;
+use crate::member::{Event, ProposeError, ReadBatch, Status};
+
+/// The most proposals of one member's clients that are under way at a time: far above what a server
+/// has connections for, low enough that the ring stays in the tens of megabytes.
+const PROPOSALS_MAX: usize = 1 << 20;
+
+/// Why a read was not served.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ReadError {
+    /// No leader confirmed itself in time.
+    NoLeader,
+    /// The member is stopping.
+    Stopped,
+}
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ReadError::NoLeader => "no leader confirmed itself in time; try again",
+            ReadError::Stopped => "the member is stopping",
+        })
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// A question to the state machine, run by the loop.
+type Query<M> = Box<dyn FnOnce(&M) + Send>;
+
+/// A handle on a running member. Cheap to clone, usable from any thread and any async runtime.
+pub struct Handle<M: StateMachine> {
+    shared: Arc<Shared<M>>,
+}
+
+impl<M: StateMachine> Clone for Handle<M> {
+    fn clone(&self) -> Self {
+        Handle { shared: self.shared.clone() }
+    }
+}
+
+/// What the handles and the loop share.
+pub(crate) struct Shared<M: StateMachine> {
+    process: u64,
+    group: u64,
+    inner: Mutex<Inner<M>>,
+}
+
+struct Inner<M: StateMachine> {
+    /// What the loop has not taken yet.
+    events: Vec<Event>,
+    proposals: Ring<M::Reply>,
+    /// The batch that reads join.
+    open: Option<Arc<Batch<M>>>,
+    under_way: BTreeMap<ReadBatch, Arc<Batch<M>>>,
+    batch_last: u64,
+    loop_waker: Option<Waker>,
+    status: Status,
+    stopping: bool,
+    stopped: bool,
+}
+
+/// Reads that wait together.
+struct Batch<M> {
+    state: Mutex<BatchState<M>>,
+}
+
+struct BatchState<M> {
+    outcome: Option<Result<(), ReadError>>,
+    wakers: Vec<Waker>,
+    queries: Vec<Query<M>>,
+}
+
+/// The proposals under way, by number.
+struct Ring<R> {
+    /// The number of the first slot.
+    first: u64,
+    slots: VecDeque<Slot<R>>,
+}
+
+enum Slot<R> {
+    Waiting(Option<Waker>),
+    Answered(Result<R, ProposeError>),
+    /// Nobody waits any more.
+    Left,
+}
+
+impl<R> Ring<R> {
+    fn push(&mut self) -> u64 {
+        self.slots.push_back(Slot::Waiting(None));
+        self.first + self.slots.len() as u64 - 1
+    }
+
+    fn slot(&mut self, sequence: u64) -> Option<&mut Slot<R>> {
+        let at = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        self.slots.get_mut(at)
+    }
+
+    /// Answers a proposal, unless it has an answer or nobody waits.
+    fn answer(&mut self, sequence: u64, answer: Result<R, ProposeError>, wake: &mut Vec<Waker>) {
+        let Some(slot) = self.slot(sequence) else { return };
+        if let Slot::Waiting(waker) = slot {
+            wake.extend(waker.take());
+            *slot = Slot::Answered(answer);
+        }
+    }
+
+    fn leave(&mut self, sequence: u64) {
+        if let Some(slot) = self.slot(sequence) {
+            *slot = Slot::Left;
+        }
+        while let Some(Slot::Left) = self.slots.front() {
+            self.slots.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+/// Locks; a panic elsewhere under this lock has left the member in an unknown state.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no thread has panicked while it held the lock")
+}
+
+impl<M: StateMachine> Handle<M> {
+    pub(crate) fn new(process: u64, group: u64, status: Status) -> Handle<M> {
+        let inner = Inner {
+            events: Vec::new(),
+            proposals: Ring { first: 1, slots: VecDeque::new() },
+            open: None,
+            under_way: BTreeMap::new(),
+            batch_last: 0,
+            loop_waker: None,
+            status,
+            stopping: false,
+            stopped: false,
+        };
+        Handle { shared: Arc::new(Shared { process, group, inner: Mutex::new(inner) }) }
+    }
+
+    /// Proposes a command. The future answers once the command is applied on *this* member, so
+    /// that a client who reads here afterwards sees its own write.
+    ///
+    /// The command is under way from this call on, whether or not the future is polled. Dropping
+    /// the future does not take it back.
+    pub fn propose(&self, command: &[u8]) -> Proposed<M> {
+        let mut buffer = Draft::buffer(command.len());
+        buffer.extend_from_slice(command);
+        self.propose_buffer(buffer, 1)
+    }
+
+    /// Proposes a command that was written into a [`Draft::buffer`], without copying it. `version`
+    /// tells the state machine how the command is encoded.
+    pub fn propose_buffer(&self, buffer: BytesMut, version: u16) -> Proposed<M> {
+        if FRAME_BYTES_MAX < buffer.len() {
+            return Proposed::refused(self.shared.clone(), ProposeError::TooLarge);
+        }
+        let mut inner = lock(&self.shared.inner);
+        if inner.stopped {
+            return Proposed::refused(self.shared.clone(), ProposeError::Stopped);
+        }
+        if PROPOSALS_MAX <= inner.proposals.slots.len() {
+            return Proposed::refused(self.shared.clone(), ProposeError::Busy);
+        }
+        let sequence = inner.proposals.push();
+        let origin = Origin { incarnation: self.shared.process, sequence };
+        let draft = Draft::new(buffer, Kind::Command, version, self.shared.group, origin);
+        inner.events.push(Event::Propose(draft));
+        wake_loop(inner);
+        Proposed { shared: self.shared.clone(), sequence, refused: None }
+    }
+
+    /// Waits until everything that was committed anywhere in the cluster before this call is applied
+    /// on this member: what is read here afterwards is linearizable (thesis section 6.4).
+    ///
+    /// The read is under way from this call on. All reads that come between two turns of the
+    /// member's loop share one round to the quorum.
+    pub fn read_barrier(&self) -> ReadBarrier<M> {
+        self.join_batch(None)
+    }
+
+    /// Asks the state machine a question, linearizably. The question runs on the member's loop, so
+    /// it should be short.
+    pub fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&M) -> T + Send + 'static,
+    ) -> Read<M, T> {
+        let answer = Arc::new(Mutex::new(None));
+        let place = answer.clone();
+        let query: Query<M> = Box::new(move |machine| *lock(&place) = Some(question(machine)));
+        Read { barrier: self.join_batch(Some(query)), answer }
+    }
+
+    fn join_batch(&self, query: Option<Query<M>>) -> ReadBarrier<M> {
+        let mut inner = lock(&self.shared.inner);
+        let batch = match &inner.open {
+            Some(batch) => batch.clone(),
+            None => {
+                let outcome = inner.stopped.then_some(Err(ReadError::Stopped));
+                let state = BatchState { outcome, wakers: Vec::new(), queries: Vec::new() };
+                let batch = Arc::new(Batch { state: Mutex::new(state) });
+                if !inner.stopped {
+                    inner.batch_last += 1;
+                    let number = ReadBatch(inner.batch_last);
+                    inner.under_way.insert(number, batch.clone());
+                    inner.open = Some(batch.clone());
+                    inner.events.push(Event::Read(number));
+                }
+                batch
+            }
+        };
+        lock(&batch.state).queries.extend(query);
+        wake_loop(inner);
+        ReadBarrier { batch }
+    }
+
+    /// How the member stood after its last step.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        lock(&self.shared.inner).status
+    }
+
+    /// Asks the member's loop to end. What is under way is answered with
+    /// [`ProposeError::Stopped`]; it may or may not happen.
+    pub fn stop(&self) {
+        let mut inner = lock(&self.shared.inner);
+        inner.stopping = true;
+        wake_loop(inner);
+    }
+
+    /// Whether the member's loop has ended.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        lock(&self.shared.inner).stopped
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<M>> {
+        &self.shared
+    }
+}
+
+/// Wakes the loop, outside the lock.
+fn wake_loop<M: StateMachine>(mut inner: MutexGuard<'_, Inner<M>>) {
+    let waker = inner.loop_waker.take();
+    drop(inner);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+// ---- the loop's side ----
+
+/// What the loop found when it looked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Inbox {
+    Empty,
+    Filled,
+    Stopping,
+}
+
+impl<M: StateMachine> Shared<M> {
+    /// Hands an event to the loop from outside it.
+    pub(crate) fn push(&self, event: Event) {
+        let mut inner = lock(&self.inner);
+        inner.events.push(event);
+        wake_loop(inner);
+    }
+
+    /// Takes everything that came, or leaves word whom to wake when something comes.
+    pub(crate) fn take(&self, events: &mut Vec<Event>, waker: &Waker) -> Inbox {
+        let mut inner = lock(&self.inner);
+        if inner.stopping {
+            return Inbox::Stopping;
+        }
+        if inner.events.is_empty() {
+            match &mut inner.loop_waker {
+                Some(known) => known.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+            return Inbox::Empty;
+        }
+        inner.open = None; // handle invariant 2
+        if events.is_empty() {
+            std::mem::swap(events, &mut inner.events);
+        } else {
+            events.append(&mut inner.events);
+        }
+        Inbox::Filled
+    }
+
+    /// Answers proposals and read batches, and publishes how the member stands.
+    pub(crate) fn answer(&self, answers: &mut Answers<M::Reply>, machine: &M, status: Status) {
+        let mut wake = std::mem::take(&mut answers.wakers);
+        let mut inner = lock(&self.inner);
+        inner.status = status;
+        for (sequence, answer) in answers.proposals.drain(..) {
+            inner.proposals.answer(sequence, answer, &mut wake);
+        }
+        if let Some(sequence_max) = answers.doubt_max.take() {
+            for sequence in inner.proposals.first..=sequence_max {
+                inner.proposals.answer(sequence, Err(ProposeError::InDoubt), &mut wake);
+            }
+        }
+        for (number, outcome) in answers.reads.drain(..) {
+            let Some(batch) = inner.under_way.remove(&number) else { continue };
+            settle(&batch, outcome, Some(machine), &mut wake);
+        }
+        drop(inner);
+        wake.drain(..).for_each(Waker::wake);
+        answers.wakers = wake;
+    }
+
+    /// The loop has ended: nobody waits in vain.
+    pub(crate) fn close(&self) {
+        let mut wake = Vec::new();
+        let mut inner = lock(&self.inner);
+        inner.stopped = true;
+        inner.stopping = true;
+        inner.open = None;
+        inner.events.clear();
+        let end = inner.proposals.first + inner.proposals.slots.len() as u64;
+        for sequence in inner.proposals.first..end {
+            inner.proposals.answer(sequence, Err(ProposeError::Stopped), &mut wake);
+        }
+        for batch in std::mem::take(&mut inner.under_way).into_values() {
+            settle(&batch, Err(ReadError::Stopped), None, &mut wake);
+        }
+        drop(inner);
+        wake.into_iter().for_each(Waker::wake);
+    }
+}
+
+fn settle<M>(
+    batch: &Batch<M>,
+    outcome: Result<(), ReadError>,
+    machine: Option<&M>,
+    wake: &mut Vec<Waker>,
+) {
+    let mut state = lock(&batch.state);
+    let queries = std::mem::take(&mut state.queries);
+    if let (Ok(()), Some(machine)) = (outcome, machine) {
+        queries.into_iter().for_each(|query| query(machine));
+    }
+    state.outcome = Some(outcome);
+    wake.append(&mut state.wakers);
+}
+
+/// What a turn of the loop answers.
+pub(crate) struct Answers<R> {
+    pub(crate) proposals: Vec<(u64, Result<R, ProposeError>)>,
+    pub(crate) doubt_max: Option<u64>,
+    pub(crate) reads: Vec<(ReadBatch, Result<(), ReadError>)>,
+    wakers: Vec<Waker>,
+}
+
+impl<R> Default for Answers<R> {
+    fn default() -> Self {
+        let (proposals, reads, wakers) = (Vec::new(), Vec::new(), Vec::new());
+        Answers { proposals, doubt_max: None, reads, wakers }
+    }
+}
+
+// ---- the clients' side ----
+
+/// A proposal under way.
+pub struct Proposed<M: StateMachine> {
+    shared: Arc<Shared<M>>,
+    sequence: u64,
+    refused: Option<ProposeError>,
+}
+
+impl<M: StateMachine> Proposed<M> {
+    fn refused(shared: Arc<Shared<M>>, reason: ProposeError) -> Proposed<M> {
+        Proposed { shared, sequence: 0, refused: Some(reason) }
+    }
+
+    /// Blocks the calling thread until the proposal is answered.
+    ///
+    /// # Errors
+    /// As the future.
+    pub fn wait(self) -> Result<M::Reply, ProposeError> {
+        block_on(self)
+    }
+}
+
+impl<M: StateMachine> Future for Proposed<M> {
+    type Output = Result<M::Reply, ProposeError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(reason) = self.refused {
+            return Poll::Ready(Err(reason));
+        }
+        let mut inner = lock(&self.shared.inner);
+        let slot = inner.proposals.slot(self.sequence).expect("the slot stays while it is waited for");
+        match slot {
+            Slot::Waiting(Some(waker)) => waker.clone_from(context.waker()),
+            Slot::Waiting(none) => *none = Some(context.waker().clone()),
+            Slot::Answered(_) => {
+                let Slot::Answered(answer) = std::mem::replace(slot, Slot::Left) else {
+                    unreachable!("the slot was just seen to hold an answer")
+                };
+                return Poll::Ready(answer);
+            }
+            Slot::Left => panic!("a proposal is polled after its answer was given"),
+        }
+        Poll::Pending
+    }
+}
+
+impl<M: StateMachine> Drop for Proposed<M> {
+    fn drop(&mut self) {
+        if self.refused.is_none()
+            && let Ok(mut inner) = self.shared.inner.lock()
+        {
+            inner.proposals.leave(self.sequence);
+        }
+    }
+}
+
+/// A linearizable read under way.
+pub struct ReadBarrier<M: StateMachine> {
+    batch: Arc<Batch<M>>,
+}
+
+impl<M: StateMachine> ReadBarrier<M> {
+    /// Blocks the calling thread until the read may run.
+    ///
+    /// # Errors
+    /// As the future.
+    pub fn wait(self) -> Result<(), ReadError> {
+        block_on(self)
+    }
+}
+
+impl<M: StateMachine> Future for ReadBarrier<M> {
+    type Output = Result<(), ReadError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = lock(&self.batch.state);
+        match state.outcome {
+            Some(outcome) => Poll::Ready(outcome),
+            None => {
+                if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                    state.wakers.push(context.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// A question to the state machine under way.
+pub struct Read<M: StateMachine, T> {
+    barrier: ReadBarrier<M>,
+    answer: Arc<Mutex<Option<T>>>,
+}
+
+impl<M: StateMachine, T> Read<M, T> {
+    /// Blocks the calling thread until the question is answered.
+    ///
+    /// # Errors
+    /// As the future.
+    pub fn wait(self) -> Result<T, ReadError> {
+        block_on(self)
+    }
+}
+
+impl<M: StateMachine, T> Future for Read<M, T> {
+    type Output = Result<T, ReadError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match Pin::new(&mut self.barrier).poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {
+                let answer = lock(&self.answer).take();
+                Poll::Ready(Ok(answer.expect("questions run before their batch is settled")))
+            }
+        }
+    }
+}
+
+/// Wakes a blocked thread.
+pub(crate) struct Unpark(pub(crate) std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on the calling thread.
+fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match Pin::new(&mut future).poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

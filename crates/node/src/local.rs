@@ -1,0 +1,171 @@
+//! The in-process runtime: all members of a cluster on one thread, joined by memory.
+//!
+//! For embedding where one process is enough, for tests, and for measuring the library without disk
+//! and network. The members are the same stepped parts that the networked runtime drives.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::task::Waker;
+use std::time::Duration;
+
+use jangada_net::PeerMessage;
+use jangada_raft::{Configuration, HardState, NodeId, Position, Range, Standing};
+
+use crate::clock::Clock;
+use crate::driver::{Driver, Io};
+use crate::handle::{Handle, Inbox, Unpark};
+use crate::log::{Log, MemoryLog};
+use crate::machine::StateMachine;
+use crate::member::{Event, LogBatch, LogCut, LogRead, Member, MemberStart, Options, StartError};
+
+/// A cluster within this process. Its thread ends when this is dropped.
+pub struct LocalCluster<M: StateMachine> {
+    handles: Vec<Handle<M>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl<M: StateMachine> LocalCluster<M> {
+    /// Starts `members` members that keep their log in memory, each with a machine that `machine`
+    /// makes for it, numbered from 1.
+    ///
+    /// # Errors
+    /// If a machine remembers more than an empty log can hold.
+    pub fn start(
+        members: u64,
+        options: Options,
+        mut machine: impl FnMut(NodeId) -> M,
+    ) -> Result<LocalCluster<M>, StartError> {
+        let clock = Clock::start();
+        let ids: Vec<NodeId> = (1..=members).map(NodeId).collect();
+        let mut places = Vec::new();
+        let mut handles = Vec::new();
+        for id in &ids {
+            let start = MemberStart {
+                id: *id,
+                group: 0,
+                process: id.0,
+                hard_state: HardState::default(),
+                configuration: Configuration::of_voters(ids.iter().copied()),
+                log: Range::empty(Position::default()),
+                time_ms: 0,
+                note: bytes::Bytes::new(),
+                options,
+                seed: id.0,
+            };
+            let member = Member::new(clock.now(), start, machine(*id))?;
+            let (mut driver, handle) = Driver::new(id.0, 0, member);
+            for peer in ids.iter().filter(|peer| *peer != id) {
+                driver.push(Event::Hello { peer: *peer, incarnation: peer.0 });
+                driver.push(Event::PeerUp(*peer));
+            }
+            places.push(Place { driver, log: MemoryLog::default() });
+            handles.push(handle);
+        }
+        let thread = std::thread::Builder::new()
+            .name("jangada-local".into())
+            .spawn(move || run(places, &clock))
+            .expect("the machine can start a thread");
+        Ok(LocalCluster { handles, thread: Some(thread) })
+    }
+
+    /// A handle on each member, in order.
+    #[must_use]
+    pub fn handles(&self) -> &[Handle<M>] {
+        &self.handles
+    }
+}
+
+impl<M: StateMachine> Drop for LocalCluster<M> {
+    fn drop(&mut self) {
+        self.handles.iter().for_each(Handle::stop);
+        if let Some(thread) = self.thread.take() {
+            let panicked = thread.join().is_err();
+            assert!(!panicked || std::thread::panicking(), "the members' thread has panicked");
+        }
+    }
+}
+
+struct Place<M: StateMachine> {
+    driver: Driver<M>,
+    log: MemoryLog,
+}
+
+/// What one member's turn leaves for the others and for itself.
+struct Memory<'a> {
+    log: &'a mut MemoryLog,
+    own: Vec<Event>,
+    sent: mpsc::Sender<(NodeId, NodeId, PeerMessage)>,
+    from: NodeId,
+}
+
+/// A log in memory has neither a disk to fill nor one to fail.
+const NO_DISK: &str = "a log in memory does not fail";
+
+impl Io for Memory<'_> {
+    fn write(&mut self, batch: LogBatch) {
+        self.log.append(&batch).expect(NO_DISK);
+        let (number, last) = (batch.number, batch.last);
+        self.own.push(Event::LogWritten(crate::member::LogWritten { number, last }));
+    }
+
+    fn read(&mut self, read: LogRead) {
+        let frames = self.log.read(&read).expect(NO_DISK);
+        self.own.push(Event::LogRead { reader: read.reader, frames });
+    }
+
+    fn cut(&mut self, cut: LogCut) {
+        let begins = self.log.cut(&cut).expect(NO_DISK);
+        self.own.push(Event::LogBegins(begins));
+    }
+
+    fn send(&mut self, to: NodeId, message: PeerMessage) {
+        let sent = self.sent.send((self.from, to, message));
+        sent.expect("the receiver lives as long as the loop");
+    }
+
+    fn changed(&mut self, _: Standing) {}
+
+    fn stranger(&mut self, _: NodeId, _: u64, _: u64) {
+        unreachable!("members of one process keep their incarnation")
+    }
+}
+
+fn run<M: StateMachine>(mut places: Vec<Place<M>>, clock: &Clock) {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let (sender, sent) = mpsc::channel();
+    loop {
+        let mut idle = true;
+        for place in &mut places {
+            if place.driver.collect(&waker) == Inbox::Stopping {
+                return;
+            }
+            let now = clock.now();
+            let due = place.driver.member().next_step_us() <= now.monotonic_us;
+            if !place.driver.has_events() && !due {
+                continue;
+            }
+            idle = false;
+            let from = place.driver.member().id();
+            let mut io = Memory {
+                log: &mut place.log,
+                own: Vec::new(),
+                sent: sender.clone(),
+                from,
+            };
+            place.driver.turn(now, &mut io);
+            io.own.into_iter().for_each(|event| place.driver.push(event));
+        }
+        while let Ok((from, to, message)) = sent.try_recv() {
+            let place = places.iter_mut().find(|place| place.driver.member().id() == to);
+            let place = place.expect("members speak to members");
+            place.driver.push(Event::Received { from, message });
+            idle = false;
+        }
+        if idle {
+            let next = places.iter().map(|place| place.driver.member().next_step_us()).min();
+            let now = clock.now().monotonic_us;
+            let wait = next.map_or(0, |next| next.saturating_sub(now));
+            std::thread::park_timeout(Duration::from_micros(wait));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Linearizable reads: who waits for which round, and what the leader answers followers.
+//!
+//! Reads come in batches: all that arrived at a member between two of its steps wait together. On the
+//! leader a batch waits for a read round (thesis section 6.4). On a follower all waiting batches ask
+//! the leader for one index. Either way a batch never joins a round that was opened before the
+//! batch arrived. A read changes nothing, so after a change of leader it is simply asked again.
+
+use std::collections::VecDeque;
+
+use jangada_raft::{Index, NodeId, ReadRound};
+
+/// Names a batch of reads; given by whoever hands the batch to the member.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReadBatch(pub u64);
+
+/// A batch and when it came (microseconds, monotonic).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Waiting {
+    pub(super) batch: ReadBatch,
+    pub(super) since_us: u64,
+}
+
+/// Who waits for a read round at the leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asker {
+    Local(Waiting),
+    Peer { peer: NodeId, number: u64 },
+}
+
+/// The question a follower has put to the leader.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) number: u64,
+    pub(super) sent_us: u64,
+    pub(super) batches: Vec<Waiting>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Not yet asked for.
+    pub(super) arrived: Vec<Waiting>,
+    /// At the leader: waiting for these rounds, in order.
+    rounds: VecDeque<(ReadRound, Asker)>,
+    /// At a follower: what the leader was asked.
+    pub(super) asked: Option<Asked>,
+    /// The number of the last question.
+    asked_last: u64,
+    /// The index is known; waiting until it is applied.
+    ready: Vec<(Index, Waiting)>,
+}
+
+impl Reads {
+    pub(super) fn is_idle(&self) -> bool {
+        self.arrived.is_empty()
+            && self.rounds.is_empty()
+            && self.asked.is_none()
+            && self.ready.is_empty()
+    }
+
+    pub(super) fn queue(&mut self, round: ReadRound, asker: Asker) {
+        assert!(
+            self.rounds.back().is_none_or(|(last, _)| *last <= round),
+            "read rounds only rise within a term"
+        );
+        self.rounds.push_back((round, asker));
+    }
+
+    /// Puts all that has arrived into one question to the leader and numbers it.
+    pub(super) fn ask(&mut self, now_us: u64) -> u64 {
+        assert!(self.asked.is_none(), "one question at a time");
+        self.asked_last += 1;
+        let batches = std::mem::take(&mut self.arrived);
+        self.asked = Some(Asked { number: self.asked_last, sent_us: now_us, batches });
+        self.asked_last
+    }
+
+    /// The leader has answered; a late answer to an earlier question is ignored, since the batches
+    /// have been asked for again.
+    pub(super) fn answered(&mut self, number: u64, index: Option<Index>) {
+        let Some(asked) = self.asked.take_if(|asked| asked.number == number) else { return };
+        match index {
+            Some(index) => {
+                self.ready.extend(asked.batches.into_iter().map(|batch| (index, batch)));
+            }
+            None => self.arrived.extend(asked.batches),
+        }
+    }
+
+    /// Rounds up to `round` are confirmed at `index`. Returns the followers to tell.
+    pub(super) fn confirmed(&mut self, round: ReadRound, index: Index) -> Vec<(NodeId, u64)> {
+        let mut tell = Vec::new();
+        while self.rounds.front().is_some_and(|(waits, _)| *waits <= round) {
+            let (_, asker) = self.rounds.pop_front().expect("there is a front");
+            match asker {
+                Asker::Local(batch) => self.ready.push((index, batch)),
+                Asker::Peer { peer, number } => tell.push((peer, number)),
+            }
+        }
+        tell
+    }
+
+    /// Leadership is in doubt: what waits is asked for again. Returns the followers to tell that
+    /// this member has no answer for them.
+    pub(super) fn start_over(&mut self) -> Vec<(NodeId, u64)> {
+        let mut tell = Vec::new();
+        for (_, asker) in self.rounds.drain(..) {
+            match asker {
+                Asker::Local(batch) => self.arrived.push(batch),
+                Asker::Peer { peer, number } => tell.push((peer, number)),
+            }
+        }
+        self.ask_again();
+        tell
+    }
+
+    /// The question may be lost: its batches wait to be asked for again.
+    pub(super) fn ask_again(&mut self) {
+        if let Some(asked) = self.asked.take() {
+            self.arrived.extend(asked.batches);
+        }
+    }
+
+    /// Takes the batches that may run with everything up to `applied` applied.
+    pub(super) fn runnable(&mut self, applied: Index, run: &mut Vec<ReadBatch>) {
+        self.ready.retain(|(index, waiting)| {
+            let waits = applied < *index;
+            if !waits {
+                run.push(waiting.batch);
+            }
+            waits
+        });
+    }
+
+    /// Takes the batches that have waited since `before_us` or longer.
+    pub(super) fn expired(&mut self, before_us: u64, expired: &mut Vec<ReadBatch>) {
+        let mut keep = |waiting: &Waiting| {
+            let fresh = before_us < waiting.since_us;
+            if !fresh {
+                expired.push(waiting.batch);
+            }
+            fresh
+        };
+        self.arrived.retain(&mut keep);
+        self.ready.retain(|(_, waiting)| keep(waiting));
+        if let Some(asked) = &mut self.asked {
+            asked.batches.retain(&mut keep);
+        }
+        self.rounds.retain(|(_, asker)| match asker {
+            Asker::Local(waiting) => keep(waiting),
+            Asker::Peer { .. } => true,
+        });
+    }
+}
