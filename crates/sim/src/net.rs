@@ -1,0 +1,358 @@
+//! A simulated network between members: lanes that keep order, break and come back.
+//!
+//! A lane is a connection from one member to another, as the real transport has it. Responsible for
+//! when a message arrives and whether, and for what the two ends learn about their connections. Not
+//! responsible for the events' queue: whatever is to happen later is pushed to the caller, which
+//! hands it back when its time has come.
+//!
+//! 1. On a lane messages arrive in the order of their sending, unless the fault says otherwise.
+//! 2. A message that is lost breaks its connection, and the sender learns that the lane lost
+//!    something before anything sent later arrives.
+//! 3. What a process sent before it died may arrive, but not once its next life has connected.
+//! 4. Nothing arrives twice that must not: a stream does not repeat itself. The duplication fault is
+//!    for messages whose receiver must bear it all the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use jangada_net::Lane;
+use jangada_raft::NodeId;
+
+use crate::choices::Choices;
+use crate::faults::{Fault, FaultCounts, FaultRates};
+
+/// A message's usual way, in microseconds: a local network.
+const DELAY_US: (u64, u64) = (50, 400);
+
+/// A delayed message's way, in microseconds: up to a few election timeouts.
+const DELAY_LONG_US: (u64, u64) = (5_000, 400_000);
+
+/// How long after a break the next attempt to connect is made, in microseconds.
+const RECONNECT_US: (u64, u64) = (100, 2_000);
+
+/// How long a silent peer is waited for before the attempt counts as failed, in microseconds. The
+/// transport's own limit for the first attempt is 50 ms.
+const SILENCE_US: (u64, u64) = (50_000, 60_000);
+
+/// How long between later attempts, in microseconds.
+const RETRY_US: (u64, u64) = (20_000, 150_000);
+
+/// How long unacknowledged data is sent again into silence before the connection is given up, in
+/// microseconds.
+const GIVE_UP_US: (u64, u64) = (100_000, 1_500_000);
+
+/// A message under way.
+#[derive(Clone, Debug)]
+pub struct Packet<M> {
+    /// The sender.
+    pub from: NodeId,
+    /// The receiver.
+    pub to: NodeId,
+    /// The lane it travels on.
+    pub lane: Lane,
+    /// The message.
+    pub message: M,
+    epoch: u64,
+}
+
+/// Something that happens later.
+#[derive(Clone, Debug)]
+pub enum NetworkEvent<M> {
+    /// A message reaches the other end, if its connection still stands: [`SimNetwork::arrives`].
+    Arrive(Packet<M>),
+    /// An end tries to connect again: [`SimNetwork::reconnect`].
+    Reconnect {
+        /// Who connects.
+        from: NodeId,
+        /// To whom.
+        to: NodeId,
+        /// On which lane.
+        lane: Lane,
+        /// Which attempt; only the newest counts.
+        epoch: u64,
+    },
+}
+
+/// What an end learns about its connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// Something sent on the lane may be lost.
+    LaneLost(Lane),
+    /// The control lane broke and could not be connected again at once.
+    PeerDown,
+    /// The control lane is connected.
+    PeerUp,
+}
+
+/// Whether a message may be delivered twice (rule 4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Repeat {
+    /// The receiver must bear it.
+    Allowed,
+    /// It would be a new request.
+    Forbidden,
+}
+
+/// How a process ends, as its peers see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The machine lives on and refuses: peers learn at once.
+    Refused,
+    /// The machine is gone: peers hear nothing.
+    Silent,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Connection {
+    /// Rises with each break; what is under way under an earlier one is lost.
+    epoch: u64,
+    connected: bool,
+    /// Whether something was lost since the connection was last made.
+    lost: bool,
+    /// Whether a reconnection is under way.
+    pending: bool,
+    /// Failed attempts since the break.
+    attempts: u32,
+    /// What this end was told last: up or down.
+    told_up: Option<bool>,
+    /// When the newest message on it arrives.
+    last_us: u64,
+}
+
+/// The time, the decisions and the faults at a step of the network.
+pub struct Weather<'a> {
+    /// The simulated time in microseconds.
+    pub now_us: u64,
+    /// Where decisions come from.
+    pub choices: &'a mut Choices,
+    /// How often what goes wrong.
+    pub rates: &'a FaultRates,
+    /// What has gone wrong.
+    pub counts: &'a mut FaultCounts,
+}
+
+/// The network.
+#[derive(Clone, Debug)]
+pub struct SimNetwork<M> {
+    connections: BTreeMap<(NodeId, NodeId, Lane), Connection>,
+    alive: BTreeSet<NodeId>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    /// What is to happen later, with its time in microseconds; the caller takes it.
+    pub later: Vec<(u64, NetworkEvent<M>)>,
+}
+
+const LANES: [Lane; 2] = [Lane::Control, Lane::Entries];
+
+fn between(weather: &mut Weather<'_>, range: (u64, u64)) -> u64 {
+    weather.now_us + weather.choices.between(range.0, range.1)
+}
+
+impl<M: Clone + Debug> SimNetwork<M> {
+    /// A network between these members; none of them lives yet.
+    #[must_use]
+    pub fn new(members: &[NodeId]) -> SimNetwork<M> {
+        let mut connections = BTreeMap::new();
+        for from in members {
+            for to in members.iter().filter(|to| *to != from) {
+                for lane in LANES {
+                    connections.insert((*from, *to, lane), Connection::default());
+                }
+            }
+        }
+        SimNetwork { connections, alive: BTreeSet::new(), cut: BTreeSet::new(), later: Vec::new() }
+    }
+
+    /// Sends a message.
+    pub fn send(
+        &mut self,
+        weather: &mut Weather<'_>,
+        packet: (NodeId, NodeId, Lane),
+        message: M,
+        repeat: Repeat,
+    ) {
+        let (from, to, lane) = packet;
+        let reachable = self.alive.contains(&to) && !self.cut.contains(&(from, to));
+        let connection = self.connections.get_mut(&packet).expect("both are members");
+        if !connection.connected {
+            connection.lost = true;
+            return;
+        }
+        if !reachable {
+            let at = between(weather, GIVE_UP_US);
+            self.disconnect(packet, at);
+            return;
+        }
+        for fault in [Fault::MessageLost, Fault::ConnectionReset] {
+            if weather.choices.chance(weather.rates.of(fault)) {
+                weather.counts.count(fault);
+                let at = between(weather, RECONNECT_US);
+                self.disconnect(packet, at);
+                return;
+            }
+        }
+        let mut at = between(weather, DELAY_US);
+        if weather.choices.chance(weather.rates.of(Fault::MessageDelayed)) {
+            weather.counts.count(Fault::MessageDelayed);
+            at = between(weather, DELAY_LONG_US);
+        }
+        let mut overtakes = false;
+        if repeat == Repeat::Allowed
+            && at < connection.last_us
+            && weather.choices.chance(weather.rates.of(Fault::MessageReordered).saturating_mul(4))
+        {
+            weather.counts.count(Fault::MessageReordered);
+            overtakes = true;
+        }
+        if !overtakes {
+            at = at.max(connection.last_us + 1);
+            connection.last_us = at;
+        }
+        let packet = Packet { from, to, lane, message, epoch: connection.epoch };
+        if repeat == Repeat::Allowed
+            && weather.choices.chance(weather.rates.of(Fault::MessageDuplicated))
+        {
+            weather.counts.count(Fault::MessageDuplicated);
+            let again = at + weather.choices.between(0, DELAY_LONG_US.1);
+            self.later.push((again, NetworkEvent::Arrive(packet.clone())));
+        }
+        self.later.push((at, NetworkEvent::Arrive(packet)));
+    }
+
+    /// Whether a message whose time has come reaches its receiver. One that does not breaks its
+    /// connection.
+    pub fn arrives(&mut self, weather: &mut Weather<'_>, packet: &Packet<M>) -> bool {
+        let key = (packet.from, packet.to, packet.lane);
+        let connection = &self.connections[&key];
+        if connection.epoch != packet.epoch {
+            return false;
+        }
+        if self.alive.contains(&packet.to) && !self.cut.contains(&(packet.from, packet.to)) {
+            return true;
+        }
+        if connection.connected && self.alive.contains(&packet.from) {
+            let at = between(weather, GIVE_UP_US);
+            self.disconnect(key, at);
+        }
+        false
+    }
+
+    /// An end tries to connect. Returns what it learns.
+    pub fn reconnect(
+        &mut self,
+        weather: &mut Weather<'_>,
+        (from, to, lane): (NodeId, NodeId, Lane),
+        epoch: u64,
+    ) -> Vec<Notice> {
+        let key = (from, to, lane);
+        // A handshake needs both ways.
+        let cut = self.cut.contains(&(from, to)) || self.cut.contains(&(to, from));
+        let reachable = self.alive.contains(&to) && !cut;
+        let connection = self.connections.get_mut(&key).expect("both are members");
+        if connection.epoch != epoch || !connection.pending || !self.alive.contains(&from) {
+            return Vec::new();
+        }
+        let mut notices = Vec::new();
+        if connection.lost {
+            connection.lost = false;
+            notices.push(Notice::LaneLost(lane));
+        }
+        connection.attempts += 1;
+        if reachable {
+            connection.pending = false;
+            connection.connected = true;
+            connection.attempts = 0;
+            connection.last_us = weather.now_us;
+            if lane == Lane::Control && connection.told_up != Some(true) {
+                connection.told_up = Some(true);
+                notices.push(Notice::PeerUp);
+            }
+            return notices;
+        }
+        // A refusal counts at once, silence only after a while: the second attempt stands for it.
+        let refused = !self.cut.contains(&(from, to)) && !self.cut.contains(&(to, from));
+        let certain = refused || 1 < connection.attempts;
+        if lane == Lane::Control && certain && connection.told_up == Some(true) {
+            connection.told_up = Some(false);
+            notices.push(Notice::PeerDown);
+        }
+        let wait = if certain { RETRY_US } else { SILENCE_US };
+        let at = between(weather, wait);
+        self.later.push((at, NetworkEvent::Reconnect { from, to, lane, epoch }));
+        notices
+    }
+
+    /// A member's process begins a life: it knows nobody and connects to all.
+    pub fn started(&mut self, weather: &mut Weather<'_>, member: NodeId) {
+        self.alive.insert(member);
+        for key in self.keys_of(member) {
+            let connection = self.connections.get_mut(&key).expect("listed");
+            if key.0 == member {
+                let epoch = connection.epoch;
+                *connection = Connection { epoch, ..Connection::default() };
+                let at = between(weather, RECONNECT_US);
+                self.disconnect(key, at);
+                self.connections.get_mut(&key).expect("listed").lost = false;
+            } else if connection.connected {
+                // The peer has not noticed the death yet; the new life does not know its stream.
+                let at = between(weather, RECONNECT_US);
+                self.disconnect(key, at);
+            }
+        }
+    }
+
+    /// A member's process ends.
+    pub fn ended(&mut self, weather: &mut Weather<'_>, member: NodeId, ending: Ending) {
+        self.alive.remove(&member);
+        for key in self.keys_of(member) {
+            let connection = self.connections.get_mut(&key).expect("listed");
+            if key.0 == member {
+                connection.connected = false;
+                connection.pending = false;
+                continue;
+            }
+            let heard = !self.cut.contains(&(key.1, key.0)) && self.alive.contains(&key.0);
+            if ending == Ending::Refused && heard && self.connections[&key].connected {
+                let at = between(weather, RECONNECT_US);
+                self.disconnect(key, at);
+            }
+        }
+    }
+
+    /// Nothing passes from one member to another from here on.
+    pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.cut.insert((from, to));
+    }
+
+    /// Everything passes everywhere again.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Whether any way is cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        !self.cut.is_empty()
+    }
+
+    fn keys_of(&self, member: NodeId) -> Vec<(NodeId, NodeId, Lane)> {
+        let of_member = |key: &&(NodeId, NodeId, Lane)| key.0 == member || key.1 == member;
+        self.connections.keys().filter(of_member).copied().collect()
+    }
+
+    /// The connection breaks with all that is under way on it; the next attempt is made at `at_us`.
+    fn disconnect(&mut self, key: (NodeId, NodeId, Lane), at_us: u64) {
+        let connection = self.connections.get_mut(&key).expect("both are members");
+        connection.epoch += 1;
+        connection.connected = false;
+        connection.lost = true;
+        connection.pending = true;
+        connection.attempts = 0;
+        let (from, to, lane) = key;
+        let event = NetworkEvent::Reconnect { from, to, lane, epoch: connection.epoch };
+        self.later.push((at_us, event));
+    }
+}
+
+#[cfg(test)]
+#[path = "net_tests.rs"]
+mod tests;
