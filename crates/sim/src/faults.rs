@@ -40,10 +40,12 @@ pub enum Fault {
     Paused,
     /// A sync takes much longer than usual.
     SyncSlow,
+    /// A member's wall clock jumps.
+    ClockJumped,
 }
 
 /// Every fault, in order.
-pub const FAULTS: [Fault; 16] = [
+pub const FAULTS: [Fault; 17] = [
     Fault::MessageLost,
     Fault::MessageDuplicated,
     Fault::MessageReordered,
@@ -60,6 +62,7 @@ pub const FAULTS: [Fault; 16] = [
     Fault::BitFlipped,
     Fault::Paused,
     Fault::SyncSlow,
+    Fault::ClockJumped,
 ];
 
 /// How often each fault happens, in parts of a million: for messages per message, for syncs per
@@ -96,6 +99,7 @@ impl Fault {
             Fault::BitFlipped => "bit-flipped",
             Fault::Paused => "paused",
             Fault::SyncSlow => "sync-slow",
+            Fault::ClockJumped => "clock-jumped",
         }
     }
 
@@ -107,7 +111,9 @@ impl Fault {
             Fault::MessageLost | Fault::ConnectionReset => 20_000,
             Fault::MessageDuplicated | Fault::MessageReordered => 100_000,
             Fault::MessageDelayed | Fault::SyncSlow => 50_000,
-            Fault::Partition | Fault::PartitionOneWay | Fault::Paused => 40_000,
+            Fault::Partition | Fault::PartitionOneWay | Fault::Paused | Fault::ClockJumped => {
+                40_000
+            }
             Fault::ProcessKilled | Fault::PowerLost | Fault::CrashInOperation => 40_000,
             Fault::ClusterKilled => 10_000,
             Fault::SyncFailed | Fault::DiskFull | Fault::BitFlipped => 10_000,

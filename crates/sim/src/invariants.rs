@@ -1,0 +1,326 @@
+//! What must hold at every step, across all members: figure 3 of the paper, and what figure 2 says
+//! must be durable before it is said.
+//!
+//! Responsible for judging. Not responsible for observing: the world hands in what it sees. Each
+//! invariant is one short method; a violation names it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jangada_entry::Origin;
+use jangada_raft::{
+    AppendOutcome, HardState, Index, Message, NodeId, Position, Range, RoleKind, Standing, Term,
+};
+
+/// An invariant that does not hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// The invariant.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub seen: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is violated: {}", self.invariant, self.seen)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+fn require(
+    holds: bool,
+    invariant: &'static str,
+    seen: impl FnOnce() -> String,
+) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation { invariant, seen: seen() }) }
+}
+
+/// A command as a state machine applied it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AppliedCommand {
+    /// The entry's name.
+    pub position: Position,
+    /// The checksum of the command.
+    pub payload_crc: u32,
+    /// The cluster time it was applied at, in milliseconds.
+    pub time_ms: u64,
+    /// Who proposed it.
+    pub origin: Origin,
+    /// The digest of its effects.
+    pub digest: u64,
+}
+
+/// What a member's disk is known to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Durable {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The log's last entry.
+    pub last: Position,
+}
+
+/// What is known of one member.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    durable: Durable,
+    /// The batch that is being written and may or may not be durable.
+    under_way: Option<Durable>,
+    /// Of the present life.
+    term: Term,
+    commit: Index,
+    applied: Index,
+}
+
+/// Everything seen so far in a run.
+#[derive(Clone, Debug, Default)]
+pub struct Invariants {
+    leaders: BTreeMap<Term, NodeId>,
+    votes: BTreeMap<(NodeId, Term), NodeId>,
+    /// The terms of committed entries, from index 1.
+    committed: Vec<Term>,
+    commands: BTreeMap<Index, AppliedCommand>,
+    origins: BTreeMap<(u64, u64), Index>,
+    refused: BTreeSet<(u64, u64)>,
+    hashes: BTreeMap<Index, u64>,
+    members: BTreeMap<NodeId, Known>,
+}
+
+impl Invariants {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new() -> Invariants {
+        Invariants::default()
+    }
+
+    /// The highest index known to be committed.
+    #[must_use]
+    pub fn committed(&self) -> Index {
+        Index(self.committed.len() as u64)
+    }
+
+    /// How many commands have been applied by some member.
+    #[must_use]
+    pub fn commands(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Where the command of this origin stands in the log, if a member has applied it.
+    #[must_use]
+    pub fn place_of(&self, origin: Origin) -> Option<Index> {
+        self.origins.get(&(origin.incarnation, origin.sequence)).copied()
+    }
+
+    /// A member begins to write a batch.
+    pub fn writes(&mut self, member: NodeId, durable: Durable) {
+        self.members.entry(member).or_default().under_way = Some(durable);
+    }
+
+    /// The batch is durable.
+    pub fn wrote(&mut self, member: NodeId) {
+        let known = self.members.entry(member).or_default();
+        if let Some(durable) = known.under_way.take() {
+            known.durable = durable;
+        }
+    }
+
+    /// A member has recovered its log after the end of its last life.
+    ///
+    /// # Errors
+    /// If the log holds less than was durable, or something that was never written.
+    pub fn recovers(
+        &mut self,
+        member: NodeId,
+        hard_state: HardState,
+        log: &Range,
+    ) -> Result<(), Violation> {
+        let known = self.members.entry(member).or_default();
+        let found = Durable { hard_state, last: log.last_position() };
+        let known_to_be = known.durable;
+        let expected = known_to_be == found || known.under_way == Some(found);
+        let under_way = known.under_way;
+        *known = Known { durable: found, term: hard_state.term, ..Known::default() };
+        require(expected, "durability before acknowledgement", || {
+            format!(
+                "member {member} held {known_to_be:?} durably, was writing {under_way:?}, and \
+                 recovered {found:?}"
+            )
+        })
+    }
+
+    /// A member stands like this after a step. `term_at` answers for its log.
+    ///
+    /// # Errors
+    /// If figure 3's properties do not hold.
+    pub fn stands(
+        &mut self,
+        member: NodeId,
+        standing: Standing,
+        commit: Index,
+        last: Index,
+        term_at: &dyn Fn(Index) -> Option<Term>,
+    ) -> Result<(), Violation> {
+        let known = self.members.entry(member).or_default();
+        let (term_before, commit_before) = (known.term, known.commit);
+        known.term = standing.term;
+        known.commit = commit;
+        require(term_before <= standing.term, "terms never fall", || {
+            format!("member {member} went from term {term_before} to {}", standing.term)
+        })?;
+        require(commit_before <= commit, "the commit index never falls", || {
+            format!("member {member} went from {commit_before} to {commit}")
+        })?;
+        require(commit <= last, "only what is in the log is committed", || {
+            format!("member {member} commits {commit} of a log that ends at {last}")
+        })?;
+        if standing.role == RoleKind::Leader {
+            self.leads(member, standing.term, term_at)?;
+        }
+        for index in commit_before.0 + 1..=commit.0 {
+            let Some(term) = term_at(Index(index)) else { continue };
+            self.commits(member, Position { index: Index(index), term })?;
+        }
+        Ok(())
+    }
+
+    /// Election safety (§5.2) and leader completeness (§5.4).
+    fn leads(
+        &mut self,
+        member: NodeId,
+        term: Term,
+        term_at: &dyn Fn(Index) -> Option<Term>,
+    ) -> Result<(), Violation> {
+        let before = *self.leaders.entry(term).or_insert(member);
+        require(before == member, "election safety", || {
+            format!("members {before} and {member} both lead in term {term}")
+        })?;
+        let newest = self.committed();
+        let Some(committed) = self.committed.last().copied() else { return Ok(()) };
+        if term < committed {
+            return Ok(()); // A leader of the past that has not heard of its successor.
+        }
+        let held = term_at(newest);
+        require(held == Some(committed), "leader completeness", || {
+            format!(
+                "member {member} leads in term {term} and holds {held:?} where entry {newest} of \
+                 term {committed} is committed"
+            )
+        })
+    }
+
+    /// State machine safety, of names (§5.4.3): a committed entry is committed everywhere.
+    fn commits(&mut self, member: NodeId, entry: Position) -> Result<(), Violation> {
+        let place = entry.index.0 as usize - 1;
+        if place == self.committed.len() {
+            self.committed.push(entry.term);
+        }
+        // A restarted member counts from its applied index; what lies between was seen before.
+        let Some(known) = self.committed.get(place).copied() else { return Ok(()) };
+        require(known == entry.term, "state machine safety", || {
+            format!(
+                "member {member} commits entry {} of term {}, elsewhere it is of term {known}",
+                entry.index, entry.term
+            )
+        })
+    }
+
+    /// A member says something to another.
+    ///
+    /// # Errors
+    /// If what it rests on is not durable (figure 2), or contradicts what it said before.
+    pub fn says(&mut self, member: NodeId, to: NodeId, message: &Message) -> Result<(), Violation> {
+        let durable = self.members.entry(member).or_default().durable;
+        let stable = |term: Term| durable.hard_state.term >= term;
+        const NAME: &str = "durability before answer";
+        match message {
+            Message::VoteResponse(response) if response.granted => {
+                let vote = *self.votes.entry((member, response.term)).or_insert(to);
+                require(vote == to, "one vote in a term", || {
+                    format!("member {member} voted for {vote} and {to} in term {}", response.term)
+                })?;
+                let voted = durable.hard_state == HardState { term: response.term, vote: Some(to) };
+                require(voted || response.term < durable.hard_state.term, NAME, || {
+                    format!("member {member} votes for {to}: {response:?}, durable is {durable:?}")
+                })
+            }
+            Message::VoteRequest(request) => require(stable(request.term), NAME, || {
+                format!("member {member} stands in term {}, durable is {durable:?}", request.term)
+            }),
+            Message::AppendResponse(response) => {
+                if let AppendOutcome::Match(index) = response.outcome {
+                    require(index <= durable.last.index, NAME, || {
+                        format!("member {member} acknowledges {index}, durable is {durable:?}")
+                    })?;
+                }
+                require(stable(response.term), NAME, || {
+                    format!("member {member} answers {response:?}, durable is {durable:?}")
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A member's state machine has applied a command.
+    ///
+    /// # Errors
+    /// If another member applied something else there, or this one skipped or repeated.
+    pub fn applies(&mut self, member: NodeId, command: AppliedCommand) -> Result<(), Violation> {
+        let known = self.members.entry(member).or_default();
+        let index = command.position.index;
+        let before = known.applied;
+        known.applied = index;
+        require(before < index, "entries are applied in order", || {
+            format!("member {member} applied {index} after {before}")
+        })?;
+        let first = *self.commands.entry(index).or_insert(command);
+        require(first == command, "state machine safety", || {
+            format!("member {member} applied {command:?}, elsewhere it was {first:?}")
+        })?;
+        let origin = (command.origin.incarnation, command.origin.sequence);
+        let place = *self.origins.entry(origin).or_insert(index);
+        require(place == index, "a proposal happens at most once", || {
+            format!("proposal {origin:?} stands at {place} and at {index}")
+        })?;
+        require(!self.refused.contains(&origin), "a refused proposal never happens", || {
+            format!("proposal {origin:?} was refused and stands at {index}")
+        })
+    }
+
+    /// A member has applied everything up to an index; the running hash as of it.
+    ///
+    /// # Errors
+    /// If another member has another hash there.
+    pub fn hashes(&mut self, member: NodeId, applied: Index, hash: u64) -> Result<(), Violation> {
+        let first = *self.hashes.entry(applied).or_insert(hash);
+        require(first == hash, "members are equal at equal indexes", || {
+            format!("member {member} has hash {hash:x} at {applied}, another has {first:x}")
+        })
+    }
+
+    /// A proposal was answered: it has happened.
+    ///
+    /// # Errors
+    /// If no member has applied it.
+    pub fn acknowledged(&mut self, origin: Origin) -> Result<(), Violation> {
+        let place = self.place_of(origin);
+        require(place.is_some(), "only what is applied is acknowledged", || {
+            format!("{origin:?} is acknowledged and was applied nowhere")
+        })
+    }
+
+    /// A proposal was refused: it will never happen.
+    ///
+    /// # Errors
+    /// If a member has applied it.
+    pub fn refused(&mut self, origin: Origin) -> Result<(), Violation> {
+        self.refused.insert((origin.incarnation, origin.sequence));
+        let place = self.place_of(origin);
+        require(place.is_none(), "a refused proposal never happens", || {
+            format!("{origin:?} is refused and stands at {place:?}")
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "invariants_tests.rs"]
+mod tests;

@@ -1,0 +1,163 @@
+//! Each invariant is shown to hold where it should and to be violated where it should: a check that
+//! cannot fail checks nothing.
+
+use jangada_raft::{AppendResponse, VoteRequest, VoteResponse};
+
+use super::*;
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const C: NodeId = NodeId(3);
+
+fn at(index: u64, term: u64) -> Position {
+    Position { index: Index(index), term: Term(term) }
+}
+
+fn leader(term: u64) -> Standing {
+    Standing { role: RoleKind::Leader, term: Term(term), leader: None }
+}
+
+fn follower(term: u64) -> Standing {
+    Standing { role: RoleKind::Follower, term: Term(term), leader: None }
+}
+
+fn violated<T>(result: Result<T, Violation>) -> &'static str {
+    result.err().map_or("nothing", |violation| violation.invariant)
+}
+
+fn stand(
+    seen: &mut Invariants,
+    who: NodeId,
+    standing: Standing,
+    commit: u64,
+    log: &[u64],
+) -> &'static str {
+    let term_at = |index: Index| {
+        let place = (index.0 as usize).checked_sub(1)?;
+        log.get(place).copied().map(Term)
+    };
+    violated(seen.stands(who, standing, Index(commit), Index(log.len() as u64), &term_at))
+}
+
+#[test]
+fn two_leaders_in_one_term() {
+    let mut seen = Invariants::new();
+    assert_eq!(stand(&mut seen, A, leader(1), 0, &[]), "nothing");
+    assert_eq!(stand(&mut seen, A, leader(1), 0, &[]), "nothing");
+    assert_eq!(stand(&mut seen, B, leader(2), 0, &[]), "nothing");
+    assert_eq!(stand(&mut seen, C, leader(1), 0, &[]), "election safety");
+}
+
+#[test]
+fn a_leader_without_a_committed_entry() {
+    let mut seen = Invariants::new();
+    assert_eq!(stand(&mut seen, A, leader(1), 2, &[1, 1]), "nothing");
+    assert_eq!(stand(&mut seen, B, leader(2), 0, &[1, 1, 2]), "nothing");
+    assert_eq!(stand(&mut seen, C, leader(3), 0, &[1]), "leader completeness");
+}
+
+#[test]
+fn a_leader_of_the_past_need_not_hold_what_came_after() {
+    let mut seen = Invariants::new();
+    assert_eq!(stand(&mut seen, A, leader(1), 1, &[1]), "nothing");
+    assert_eq!(stand(&mut seen, B, leader(2), 2, &[1, 2]), "nothing");
+    assert_eq!(stand(&mut seen, A, leader(1), 1, &[1]), "nothing");
+}
+
+#[test]
+fn two_entries_committed_at_one_index() {
+    let mut seen = Invariants::new();
+    assert_eq!(stand(&mut seen, A, follower(2), 2, &[1, 1]), "nothing");
+    assert_eq!(stand(&mut seen, B, follower(2), 2, &[1, 2]), "state machine safety");
+}
+
+#[test]
+fn what_never_falls() {
+    let mut seen = Invariants::new();
+    assert_eq!(stand(&mut seen, A, follower(2), 1, &[1]), "nothing");
+    assert_eq!(stand(&mut seen, A, follower(1), 1, &[1]), "terms never fall");
+    let mut seen = Invariants::new();
+    assert_eq!(stand(&mut seen, A, follower(2), 1, &[1]), "nothing");
+    assert_eq!(stand(&mut seen, A, follower(2), 0, &[1]), "the commit index never falls");
+    let beyond = stand(&mut Invariants::new(), A, follower(2), 2, &[1]);
+    assert_eq!(beyond, "only what is in the log is committed");
+}
+
+fn durable(term: u64, vote: Option<NodeId>, last: Position) -> Durable {
+    Durable { hard_state: HardState { term: Term(term), vote }, last }
+}
+
+#[test]
+fn what_is_said_before_it_is_durable() {
+    let vote = |term| Message::VoteResponse(VoteResponse { term: Term(term), granted: true });
+    let stand = Message::VoteRequest(VoteRequest { term: Term(2), last: at(0, 0) });
+    let outcome = AppendOutcome::Match(Index(5));
+    let ack = Message::AppendResponse(AppendResponse { term: Term(2), outcome });
+    const NAME: &str = "durability before answer";
+
+    let mut seen = Invariants::new();
+    seen.writes(A, durable(2, Some(B), at(4, 1)));
+    for message in [&vote(2), &stand, &ack] {
+        assert_eq!(violated(seen.clone().says(A, B, message)), NAME);
+    }
+    seen.wrote(A);
+    assert_eq!(violated(seen.says(A, B, &vote(2))), "nothing");
+    assert_eq!(violated(seen.says(A, B, &stand)), "nothing");
+    assert_eq!(violated(seen.says(A, B, &ack)), NAME);
+    assert_eq!(violated(seen.clone().says(A, C, &vote(2))), "one vote in a term");
+    seen.writes(A, durable(2, Some(B), at(5, 2)));
+    seen.wrote(A);
+    assert_eq!(violated(seen.says(A, B, &ack)), "nothing");
+}
+
+#[test]
+fn a_log_that_comes_back_short_or_strange() {
+    const NAME: &str = "durability before acknowledgement";
+    let log = |last: u64| Range::of_term(at(0, 0), Term(1), Index(last));
+    let state = |term| HardState { term: Term(term), vote: None };
+    let mut seen = Invariants::new();
+    seen.writes(A, durable(1, None, at(3, 1)));
+    seen.wrote(A);
+    seen.writes(A, durable(2, None, at(6, 1)));
+    assert_eq!(violated(seen.clone().recovers(A, state(1), &log(3))), "nothing");
+    assert_eq!(violated(seen.clone().recovers(A, state(2), &log(6))), "nothing");
+    assert_eq!(violated(seen.clone().recovers(A, state(1), &log(2))), NAME);
+    assert_eq!(violated(seen.clone().recovers(A, state(2), &log(5))), NAME);
+    assert_eq!(violated(seen.clone().recovers(A, state(0), &log(3))), NAME);
+}
+
+fn command(index: u64, crc: u32, sequence: u64) -> AppliedCommand {
+    AppliedCommand {
+        position: at(index, 1),
+        payload_crc: crc,
+        time_ms: 0,
+        origin: Origin { incarnation: 9, sequence },
+        digest: 0,
+    }
+}
+
+#[test]
+fn commands_applied_twice_or_differently() {
+    let mut seen = Invariants::new();
+    assert_eq!(violated(seen.applies(A, command(1, 7, 1))), "nothing");
+    assert_eq!(violated(seen.applies(B, command(1, 7, 1))), "nothing");
+    assert_eq!(violated(seen.applies(B, command(1, 7, 1))), "entries are applied in order");
+    assert_eq!(violated(seen.applies(C, command(1, 8, 1))), "state machine safety");
+    let twice = violated(seen.applies(A, command(2, 7, 1)));
+    assert_eq!(twice, "a proposal happens at most once");
+    let origin = Origin { incarnation: 9, sequence: 3 };
+    assert_eq!(violated(seen.acknowledged(origin)), "only what is applied is acknowledged");
+    assert_eq!(violated(seen.refused(origin)), "nothing");
+    let refused = violated(seen.applies(A, command(3, 7, 3)));
+    assert_eq!(refused, "a refused proposal never happens");
+    assert_eq!(violated(seen.acknowledged(origin)), "nothing");
+    assert_eq!(violated(seen.refused(origin)), "a refused proposal never happens");
+}
+
+#[test]
+fn members_that_differ_at_one_index() {
+    let mut seen = Invariants::new();
+    assert_eq!(violated(seen.hashes(A, Index(5), 1)), "nothing");
+    assert_eq!(violated(seen.hashes(B, Index(6), 2)), "nothing");
+    assert_eq!(violated(seen.hashes(C, Index(5), 3)), "members are equal at equal indexes");
+}
