@@ -1,0 +1,474 @@
+//! What the tasks of one transport share: the peers, their open lanes, and what was counted.
+//!
+//! The state is borrowed for the length of one method and never while an event is delivered.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::rc::Rc;
+
+use jangada_raft::NodeId;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::refusals::{By, Occasion, Refusals};
+use super::{
+    DownReason, Peer, PeerStats, SendError, Sink, TransportEvent, TransportLimits, dial, socket,
+};
+use crate::handshake::{Identity, Known, Met, Refusal};
+use crate::session::{Outgoing, PushError};
+use crate::{Lane, PeerMessage};
+
+/// The transport, as its tasks see it.
+pub(super) struct Shared {
+    pub(super) identity: Identity,
+    pub(super) group: u64,
+    pub(super) limits: TransportLimits,
+    sink: RefCell<Option<Sink>>,
+    state: RefCell<State>,
+}
+
+struct State {
+    peers: BTreeMap<NodeId, PeerState>,
+    /// Lanes on which something was queued since the last flush.
+    dirty: Vec<(NodeId, Lane)>,
+    /// Incoming connections without a handshake, the oldest first.
+    pending: VecDeque<Connection>,
+    /// The listeners' tasks.
+    listeners: Vec<AbortHandle>,
+    refusals: Refusals,
+    connections: u64,
+}
+
+struct PeerState {
+    addresses: Rc<[String]>,
+    /// The incarnation met first.
+    incarnation: Option<u64>,
+    /// The life of the process met last on the control lane.
+    process: Option<u64>,
+    up: bool,
+    lanes: [Option<OpenLane>; 2],
+    incoming: [Option<Connection>; 2],
+    /// Ends a pause between two attempts to connect: the peer has given a sign of life.
+    poke: Rc<Notify>,
+    tasks: Vec<AbortHandle>,
+    stats: PeerStats,
+}
+
+/// An outgoing connection after its handshake.
+struct OpenLane {
+    stream: Rc<TcpStream>,
+    session: Outgoing,
+    condition: Condition,
+    /// Whether the lane is in [`State::dirty`].
+    dirty: bool,
+    /// Wakes the lane's task.
+    wake: Rc<Notify>,
+}
+
+/// What an open lane wants of its task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Condition {
+    /// The socket has taken everything it was given.
+    Idle,
+    /// The socket does not take more at the moment.
+    Blocked,
+    /// A write failed.
+    Failed,
+}
+
+/// An incoming connection's number and task.
+struct Connection {
+    number: u64,
+    task: AbortHandle,
+}
+
+impl Shared {
+    pub(super) fn new(
+        identity: Identity,
+        group: u64,
+        limits: TransportLimits,
+        sink: Sink,
+    ) -> Shared {
+        let refusals = Refusals::new(limits.refusal_interval);
+        let state = State {
+            peers: BTreeMap::new(),
+            dirty: Vec::new(),
+            pending: VecDeque::new(),
+            listeners: Vec::new(),
+            refusals,
+            connections: 0,
+        };
+        let sink = RefCell::new(Some(sink));
+        Shared { identity, group, limits, sink, state: RefCell::new(state) }
+    }
+
+    pub(super) fn add_listener(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let task = tokio::task::spawn_local(task).abort_handle();
+        self.state.borrow_mut().listeners.push(task);
+    }
+
+    /// Knows a peer from here on, and dials it.
+    pub(super) fn add_peer(self: &Rc<Self>, peer: Peer) {
+        if peer.id == self.identity.member {
+            return;
+        }
+        let tasks = Lane::ALL
+            .into_iter()
+            .map(|lane| dial::keep_lane(Rc::clone(self), peer.id, lane))
+            .map(|task| tokio::task::spawn_local(task).abort_handle())
+            .collect();
+        let known = PeerState {
+            addresses: peer.addresses.into(),
+            incarnation: None,
+            process: None,
+            up: false,
+            lanes: [None, None],
+            incoming: [None, None],
+            poke: Rc::new(Notify::new()),
+            tasks,
+            stats: PeerStats { peer: peer.id, ..PeerStats::default() },
+        };
+        if let Some(replaced) = self.state.borrow_mut().peers.insert(peer.id, known) {
+            replaced.abort();
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        let sink = self.sink.borrow_mut().take();
+        let (peers, listeners, pending) = {
+            let mut state = self.state.borrow_mut();
+            state.dirty.clear();
+            (
+                std::mem::take(&mut state.peers),
+                std::mem::take(&mut state.listeners),
+                std::mem::take(&mut state.pending),
+            )
+        };
+        peers.values().for_each(PeerState::abort);
+        listeners.iter().for_each(AbortHandle::abort);
+        pending.iter().for_each(|connection| connection.task.abort());
+        // Last, and with nothing borrowed: the sink may hold whatever it likes.
+        drop(sink);
+    }
+
+    pub(super) fn emit(&self, event: TransportEvent) {
+        let sink = self.sink.borrow().clone();
+        if let Some(sink) = sink {
+            sink(event);
+        }
+    }
+
+    pub(super) fn send(&self, to: NodeId, message: &PeerMessage) -> Result<(), SendError> {
+        let lane = message.lane();
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let peer = state.peers.get_mut(&to).ok_or(SendError::UnknownPeer)?;
+        let pushed = match &mut peer.lanes[lane as usize] {
+            None => Err(SendError::NotConnected),
+            Some(open) => open.session.push(message).map_err(SendError::from).map(|()| {
+                if !std::mem::replace(&mut open.dirty, true) {
+                    state.dirty.push((to, lane));
+                }
+            }),
+        };
+        match pushed {
+            Ok(()) => peer.stats.sent_messages += 1,
+            Err(_) => peer.stats.send_failures += 1,
+        }
+        pushed
+    }
+
+    pub(super) fn flush(&self) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        for (id, lane) in state.dirty.drain(..) {
+            if let Some(peer) = state.peers.get_mut(&id) {
+                peer.write(lane);
+            }
+        }
+    }
+
+    /// Writes what waits on a lane whose socket takes bytes again.
+    pub(super) fn resume(&self, id: NodeId, lane: Lane) {
+        let mut state = self.state.borrow_mut();
+        let Some(peer) = state.peers.get_mut(&id) else {
+            return;
+        };
+        if let Some(open) = &mut peer.lanes[lane as usize]
+            && open.condition == Condition::Blocked
+        {
+            open.condition = Condition::Idle;
+        }
+        peer.write(lane);
+    }
+
+    /// What an open lane wants of its task; a lane that is gone has failed.
+    pub(super) fn condition(&self, id: NodeId, lane: Lane) -> Condition {
+        let state = self.state.borrow();
+        let open = state.peers.get(&id).and_then(|peer| peer.lanes[lane as usize].as_ref());
+        open.map_or(Condition::Failed, |open| open.condition)
+    }
+
+    /// Takes bytes that the acceptor sent on an open lane.
+    ///
+    /// # Errors
+    /// The acceptor ends the connection.
+    pub(super) fn received_on(&self, id: NodeId, lane: Lane, bytes: &[u8]) -> Result<(), Refusal> {
+        let mut state = self.state.borrow_mut();
+        let peer = state.peers.get_mut(&id);
+        match peer.and_then(|peer| peer.lanes[lane as usize].as_mut()) {
+            Some(open) => open.session.receive(bytes).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// What is needed to dial a peer: its addresses, and the session that begins with the hello.
+    pub(super) fn dialling(&self, id: NodeId, lane: Lane) -> Option<(Rc<[String]>, Outgoing)> {
+        let state = self.state.borrow();
+        let peer = state.peers.get(&id)?;
+        let bytes_max = match lane {
+            Lane::Control => self.limits.control_bytes_max,
+            Lane::Entries => self.limits.entries_bytes_max,
+        };
+        let incarnation = peer.incarnation;
+        let session = Outgoing::dial(self.identity, id, incarnation, lane, self.group, bytes_max);
+        Some((Rc::clone(&peer.addresses), session))
+    }
+
+    pub(super) fn poke_of(&self, id: NodeId) -> Option<Rc<Notify>> {
+        self.state.borrow().peers.get(&id).map(|peer| Rc::clone(&peer.poke))
+    }
+
+    pub(super) fn is_up(&self, id: NodeId) -> bool {
+        self.state.borrow().peers.get(&id).is_some_and(|peer| peer.up)
+    }
+
+    /// An outgoing connection has its handshake. Gives what wakes the lane's task.
+    ///
+    /// # Errors
+    /// Another incarnation of the peer was met in the meantime.
+    pub(super) fn opened(
+        &self,
+        met: Met,
+        stream: Rc<TcpStream>,
+        session: Outgoing,
+    ) -> Result<Rc<Notify>, Refusal> {
+        let wake = Rc::new(Notify::new());
+        let peer = met.member;
+        let mut events = Vec::new();
+        {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            let Some(known) = state.peers.get_mut(&peer) else {
+                return Ok(wake);
+            };
+            if *known.incarnation.get_or_insert(met.incarnation) != met.incarnation {
+                return Err(Refusal::incarnation(peer, self.identity.member));
+            }
+            if met.lane == Lane::Control {
+                let process = known.process.replace(met.process);
+                let restarted = process.is_some_and(|process| process != met.process);
+                if known.up && restarted {
+                    events.push(TransportEvent::Down { peer, reason: DownReason::Restarted });
+                }
+                if !known.up || restarted {
+                    let incarnation = met.incarnation;
+                    events.push(TransportEvent::Up { peer, incarnation });
+                }
+                known.up = true;
+            }
+            known.lanes[met.lane as usize] = Some(OpenLane {
+                stream,
+                session,
+                condition: Condition::Idle,
+                dirty: false,
+                wake: Rc::clone(&wake),
+            });
+            known.poke.notify_waiters();
+            state.refusals.forget(peer);
+        }
+        events.push(TransportEvent::LaneUp { peer, lane: met.lane });
+        events.into_iter().for_each(|event| self.emit(event));
+        Ok(wake)
+    }
+
+    /// An outgoing connection broke.
+    pub(super) fn lost(&self, peer: NodeId, lane: Lane, farewell: Option<&Refusal>) {
+        if let Some(known) = self.state.borrow_mut().peers.get_mut(&peer) {
+            known.lanes[lane as usize] = None;
+            known.stats.lanes_lost += 1;
+        }
+        self.emit(TransportEvent::LaneLost { peer, lane });
+        if let Some(refusal) = farewell {
+            self.refused(Some(peer), By::Them, refusal, || refusal.sentence.clone());
+        }
+    }
+
+    /// The peer's control lane broke and was not reopened at once.
+    pub(super) fn down(&self, peer: NodeId, reason: DownReason) {
+        let was_up = {
+            let mut state = self.state.borrow_mut();
+            state.peers.get_mut(&peer).is_some_and(|known| std::mem::replace(&mut known.up, false))
+        };
+        if was_up {
+            self.emit(TransportEvent::Down { peer, reason });
+        }
+    }
+
+    pub(super) fn dial_failed(&self, peer: NodeId) {
+        if let Some(known) = self.state.borrow_mut().peers.get_mut(&peer) {
+            known.stats.dial_failures += 1;
+        }
+    }
+
+    /// Tells a refusal, unless the same was told lately.
+    pub(super) fn refused(
+        &self,
+        peer: Option<NodeId>,
+        by: By,
+        refusal: &Refusal,
+        sentence: impl FnOnce() -> String,
+    ) {
+        let told = {
+            let mut state = self.state.borrow_mut();
+            if let Some(known) = peer.and_then(|id| state.peers.get_mut(&id)) {
+                known.stats.refusals += 1;
+            }
+            state.refusals.tell(Occasion { peer, by, code: refusal.code }, Instant::now())
+        };
+        if told {
+            self.emit(TransportEvent::Refused { peer, sentence: sentence() });
+        }
+    }
+
+    /// Starts the task of an incoming connection; `task` makes it, given the connection's number.
+    pub(super) fn accepted<F: Future<Output = ()> + 'static>(&self, task: impl FnOnce(u64) -> F) {
+        let mut state = self.state.borrow_mut();
+        state.connections += 1;
+        let number = state.connections;
+        let task = tokio::task::spawn_local(task(number)).abort_handle();
+        if self.limits.handshakes_max <= state.pending.len()
+            && let Some(oldest) = state.pending.pop_front()
+        {
+            oldest.task.abort();
+        }
+        state.pending.push_back(Connection { number, task });
+    }
+
+    pub(super) fn known(&self, id: NodeId) -> Known {
+        let state = self.state.borrow();
+        state.peers.get(&id).map_or(Known::Stranger, |peer| Known::Member(peer.incarnation))
+    }
+
+    /// An incoming connection has its handshake; it takes the place of the peer's former one.
+    pub(super) fn welcomed(&self, met: Met, number: u64) {
+        let mut state = self.state.borrow_mut();
+        let Some(connection) = state.take_pending(number) else {
+            return;
+        };
+        let Some(peer) = state.peers.get_mut(&met.member) else {
+            return connection.task.abort();
+        };
+        peer.incarnation.get_or_insert(met.incarnation);
+        if let Some(former) = peer.incoming[met.lane as usize].replace(connection) {
+            former.task.abort();
+        }
+        peer.poke.notify_waiters();
+    }
+
+    /// An incoming connection ends without a handshake.
+    pub(super) fn turned_away(&self, number: u64) {
+        self.state.borrow_mut().take_pending(number);
+    }
+
+    /// Messages of a peer were delivered.
+    pub(super) fn delivered(&self, from: NodeId, messages: u64, bytes: u64) {
+        if let Some(peer) = self.state.borrow_mut().peers.get_mut(&from) {
+            peer.stats.received_messages += messages;
+            peer.stats.received_bytes += bytes;
+        }
+    }
+
+    /// An incoming connection ends.
+    pub(super) fn ended(&self, met: Met, number: u64, refusal: Option<&Refusal>) {
+        if let Some(peer) = self.state.borrow_mut().peers.get_mut(&met.member) {
+            let place = &mut peer.incoming[met.lane as usize];
+            if place.as_ref().is_some_and(|connection| connection.number == number) {
+                *place = None;
+            }
+            peer.stats.receive_failures += u64::from(refusal.is_some());
+        }
+        if let Some(refusal) = refusal {
+            self.refused(Some(met.member), By::Us, refusal, || refusal.sentence.clone());
+        }
+    }
+
+    pub(super) fn expect_incarnation(&self, id: NodeId, incarnation: Option<u64>) {
+        if let Some(peer) = self.state.borrow_mut().peers.get_mut(&id) {
+            peer.incarnation = incarnation;
+        }
+    }
+
+    pub(super) fn stats(&self) -> Vec<PeerStats> {
+        self.state.borrow().peers.values().map(PeerState::stats).collect()
+    }
+}
+
+impl State {
+    fn take_pending(&mut self, number: u64) -> Option<Connection> {
+        let at = self.pending.iter().position(|connection| connection.number == number)?;
+        self.pending.remove(at)
+    }
+}
+
+impl PeerState {
+    /// Writes what waits on a lane, as far as the socket takes it, and wakes the lane's task when
+    /// that is not all.
+    fn write(&mut self, lane: Lane) {
+        let Some(open) = &mut self.lanes[lane as usize] else {
+            return;
+        };
+        open.dirty = false;
+        if open.condition != Condition::Idle {
+            return;
+        }
+        let before = open.session.queue().len();
+        open.condition = match socket::write(&open.stream, open.session.queue_mut()) {
+            Ok(()) if open.session.queue().is_empty() => Condition::Idle,
+            Ok(()) => Condition::Blocked,
+            Err(_) => Condition::Failed,
+        };
+        self.stats.sent_bytes += (before - open.session.queue().len()) as u64;
+        if open.condition != Condition::Idle {
+            open.wake.notify_one();
+        }
+    }
+
+    fn abort(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        self.incoming.iter().flatten().for_each(|connection| connection.task.abort());
+    }
+
+    fn stats(&self) -> PeerStats {
+        PeerStats {
+            up: self.up,
+            lanes_open: self.lanes.iter().flatten().count(),
+            incoming_open: self.incoming.iter().flatten().count(),
+            queued_bytes: self.lanes.iter().flatten().map(|open| open.session.queue().len()).sum(),
+            ..self.stats.clone()
+        }
+    }
+}
+
+impl From<PushError> for SendError {
+    fn from(error: PushError) -> SendError {
+        match error {
+            PushError::NotOpen => SendError::NotConnected,
+            PushError::Full => SendError::Full,
+            PushError::Message(error) => SendError::Message(error),
+        }
+    }
+}

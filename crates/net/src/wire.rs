@@ -1,0 +1,97 @@
+//! The codec of messages between members.
+//!
+//! A message is a header, a fixed part and payloads. The header's checksum covers the header and
+//! the fixed part; payloads carry their own (an entry's frame has one in its header, a forwarded
+//! proposal one in the fixed part), so that nothing is checked twice and entries leave and arrive
+//! without a copy. All numbers are little-endian. The layout is documented in
+//! `docs/wire-format.md`.
+//!
+//! Not here: connections and who is at their other end ([`crate::handshake`]), and buffering
+//! ([`crate::session`]).
+//!
+//! Invariants:
+//! 1. Whatever is encoded decodes to the same message.
+//! 2. Decoding foreign bytes never panics, and never takes more memory than the bytes themselves
+//!    and the list of what they hold.
+//! 3. The frames of an append carry exactly the names that its range gives (§5.3); sender and
+//!    receiver both compare.
+
+mod decode;
+mod encode;
+mod error;
+
+use bytes::Bytes;
+use jangada_entry::FRAME_BYTES_MAX;
+
+use crate::PeerMessage;
+
+pub use decode::{Header, decode};
+pub use encode::{Encoded, Size, encode, encode_head, measure};
+pub use error::{DecodeError, EncodeError};
+
+/// The size of a message's header in bytes.
+pub const HEADER_BYTES: usize = 24;
+
+/// The most bytes of payloads in one message: one entry of the largest size fits, and the appends
+/// that the consensus module grants are far smaller.
+pub const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX;
+
+/// The most bytes of a fixed part. The largest is that of an append with [`ENTRIES_MAX`] terms.
+pub const FIXED_BYTES_MAX: usize = 1 << 20;
+
+/// The largest message, header included. A length beyond it is damage, not a message.
+pub const MESSAGE_BYTES_MAX: usize = HEADER_BYTES + FIXED_BYTES_MAX + PAYLOAD_BYTES_MAX;
+
+/// The most entries in one append. An append of 1 MiB, the consensus module's default, holds at
+/// most half as many, since no frame is smaller than its header.
+pub const ENTRIES_MAX: usize = 1 << 15;
+
+/// The most proposals in one forwarding, and the most sequence numbers in one refusal of them:
+/// several times as many clients as one member is expected to serve at once.
+pub const PROPOSALS_MAX: usize = 1 << 14;
+
+/// The largest index, term, round or number that is believed. The ones in use count up from 1 and
+/// never come near; above it, adding one could overflow.
+pub const NUMBER_MAX: u64 = i64::MAX as u64;
+
+/// The bytes of an append's fixed part before its list of terms.
+const APPEND_BYTES: usize = 56;
+
+/// The bytes of one later term in an append.
+const RUN_BYTES: usize = 16;
+
+/// The bytes of one forwarded proposal in the fixed part.
+const PROPOSAL_BYTES: usize = 32;
+
+/// The numbers by which messages are told apart.
+mod kind {
+    pub(super) const PRE_VOTE_REQUEST: u8 = 1;
+    pub(super) const PRE_VOTE_RESPONSE: u8 = 2;
+    pub(super) const VOTE_REQUEST: u8 = 3;
+    pub(super) const VOTE_RESPONSE: u8 = 4;
+    pub(super) const APPEND: u8 = 5;
+    pub(super) const APPEND_RESPONSE: u8 = 6;
+    pub(super) const HEARTBEAT: u8 = 7;
+    pub(super) const HEARTBEAT_RESPONSE: u8 = 8;
+    pub(super) const FORWARD: u8 = 9;
+    pub(super) const FORWARD_REFUSED: u8 = 10;
+    pub(super) const READ_INDEX_REQUEST: u8 = 11;
+    pub(super) const READ_INDEX_RESPONSE: u8 = 12;
+    pub(super) const RETENTION: u8 = 13;
+}
+
+/// The payloads of a message, in the order in which they follow the fixed part.
+pub fn payloads(message: &PeerMessage) -> impl Iterator<Item = &Bytes> {
+    let frames = match message {
+        PeerMessage::Append { frames, .. } => frames.as_slice(),
+        _ => &[],
+    };
+    let proposals = match message {
+        PeerMessage::Forward(proposals) => proposals.as_slice(),
+        _ => &[],
+    };
+    frames
+        .iter()
+        .map(jangada_entry::Frame::bytes)
+        .chain(proposals.iter().map(|proposal| &proposal.payload))
+}
