@@ -1,0 +1,333 @@
+//! The server's configuration: etcd's flags, environment variables and configuration file, read,
+//! checked and made into one [`Config`].
+//!
+//! Responsible for everything between the command line and the first start of a thread: parsing,
+//! precedence, help, ids, URLs, sockets and the log's set-up. Not responsible for what the values
+//! do. One table ([`table::GROUPS`]) drives parsing, help and the printed configuration.
+//!
+//! Invariants of a [`Config`]: 1. `members` is sorted by id, not empty, and holds `member_id`;
+//! 2. every listen URL is plain TCP at an address or `localhost`; 3. the election timeout is at
+//! least five heartbeats.
+
+mod arguments;
+mod cluster;
+mod directory;
+mod environment;
+mod error;
+mod file;
+mod help;
+mod ids;
+mod listen;
+mod log;
+mod setting;
+mod settings;
+mod source;
+mod suggest;
+pub mod table;
+mod timestamp;
+mod url;
+mod value;
+mod warning;
+
+#[cfg(test)]
+mod config_tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cluster::Cluster;
+pub use cluster::Member;
+pub use environment::variable_of;
+pub use error::ConfigError;
+pub use ids::{ClusterId, MemberId};
+pub use listen::{Listener, Listeners};
+pub use log::{LogConfig, LogFormat, LogLevel, install_log};
+pub use setting::{Group, Kind, Setting, State};
+pub use settings::Settings;
+pub use source::Source;
+pub use url::{Scheme, Url, UrlError};
+pub use value::Value;
+pub use warning::Warning;
+
+/// etcd's limit for `--election-timeout`.
+const ELECTION_MS_MAX: u64 = 50_000;
+/// An election must survive the loss of a few heartbeats; etcd's factor.
+const HEARTBEATS_PER_ELECTION: u64 = 5;
+/// What a quota of 0 means, as in etcd.
+const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+/// Above this etcd warns.
+const QUOTA_BYTES_SUGGESTED: u64 = 8 << 30;
+/// Above this etcd warns.
+const REQUEST_BYTES_SUGGESTED: usize = 10 << 20;
+
+/// What the command line asks the server to do.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Serve with this configuration.
+    Serve(Box<Config>),
+    /// Print this text to the standard output and end well.
+    Print(String),
+}
+
+impl Invocation {
+    /// Reads the words after the program's name (and after `server`), and the environment.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, as a sentence.
+    pub fn parse(
+        words: impl IntoIterator<Item = OsString>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Invocation, ConfigError> {
+        let settings = Settings::gather(words, variables)?;
+        Ok(match settings.action() {
+            Some("help") => Invocation::Print(help::help()),
+            Some("version") => Invocation::Print(help::version(settings.text("reported-version"))),
+            Some(_) => Invocation::Print(help::print_config(&settings)),
+            None => Invocation::Serve(Box::new(Config::from_settings(&settings)?)),
+        })
+    }
+}
+
+/// Whether the cluster is to be formed or is there already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClusterState {
+    /// The members named form a cluster, unless the data directory says they did before.
+    New,
+    /// The cluster is there: a member without data must be let in by the others.
+    Existing,
+}
+
+/// Bounds on what clients may ask.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of one request.
+    pub request_bytes_max: usize,
+    /// Operations in one transaction.
+    pub transaction_operations_max: usize,
+    /// Bytes of data at which writes are refused; `None` for no limit.
+    pub quota_backend_bytes: Option<u64>,
+    /// Requests and streams open at once on one client connection.
+    pub concurrent_streams_max: u32,
+    /// How often an idle client connection is pinged; `None` for never.
+    pub keepalive_interval: Option<Duration>,
+    /// How long an unanswered ping keeps a connection open.
+    pub keepalive_timeout: Duration,
+}
+
+/// A checked configuration. Holds no open file or socket: see [`Config::listen`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This member's name.
+    pub name: String,
+    /// Where this member keeps its data; may not exist yet: see [`Config::create_directories`].
+    pub data_dir: PathBuf,
+    /// Where the log lives, `wal` in the data directory unless it is set.
+    pub wal_dir: PathBuf,
+    /// Addresses for the other members.
+    pub listen_peer_urls: Vec<Url>,
+    /// Addresses for clients.
+    pub listen_client_urls: Vec<Url>,
+    /// More addresses for metrics and health.
+    pub listen_metrics_urls: Vec<Url>,
+    /// How other members reach this one.
+    pub advertise_peer_urls: Vec<Url>,
+    /// How clients reach this member.
+    pub advertise_client_urls: Vec<Url>,
+    /// All first members, this one included, sorted by id.
+    pub members: Vec<Member>,
+    /// This member.
+    pub member_id: MemberId,
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// What tells clusters with the same URLs apart.
+    pub cluster_token: String,
+    /// Whether the cluster is to be formed.
+    pub cluster_state: ClusterState,
+    /// Between a leader's heartbeats.
+    pub heartbeat_interval: Duration,
+    /// The shortest time without a leader until an election.
+    pub election_timeout: Duration,
+    /// Bounds on what clients may ask.
+    pub limits: Limits,
+    /// `SO_REUSEPORT` on the listeners.
+    pub reuse_port: bool,
+    /// The etcd version told to clients: three numbers divided by dots.
+    pub reported_version: String,
+    /// What is logged, how and where.
+    pub log: LogConfig,
+    /// What to tell once there is a log.
+    pub warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// Checks the settings against one another.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, as a sentence.
+    pub fn from_settings(settings: &Settings) -> Result<Config, ConfigError> {
+        let name = settings.text("name").to_owned();
+        let data_dir = match settings.text("data-dir") {
+            "" => PathBuf::from(format!("{name}.etcd")),
+            path => PathBuf::from(path),
+        };
+        let wal_dir = match settings.text("wal-dir") {
+            "" => data_dir.join("wal"),
+            path => PathBuf::from(path),
+        };
+        let (heartbeat_interval, election_timeout) = timers(settings)?;
+        let listen_peer_urls = listen_urls(settings, "listen-peer-urls")?;
+        let listen_client_urls = listen_urls(settings, "listen-client-urls")?;
+        let advertise_client_urls = advertised(settings)?;
+        let advertise_peer_urls = settings.urls("initial-advertise-peer-urls").to_vec();
+        for url in &advertise_peer_urls {
+            cluster::check_peer_url("initial-advertise-peer-urls", url)?;
+        }
+        let token = settings.text("initial-cluster-token");
+        let cluster = first_members(settings, &name, &advertise_peer_urls, token)?;
+        let member_id = cluster.own(&name, &advertise_peer_urls)?.id;
+        let mut warnings = settings.warnings().to_vec();
+        let limits = limits(settings, &mut warnings);
+        Ok(Config {
+            data_dir,
+            wal_dir,
+            listen_peer_urls,
+            listen_client_urls,
+            listen_metrics_urls: metrics_urls(settings)?,
+            advertise_peer_urls,
+            advertise_client_urls,
+            members: cluster.members,
+            member_id,
+            cluster_id: cluster.id,
+            cluster_token: token.to_owned(),
+            cluster_state: match settings.text("initial-cluster-state") {
+                "existing" => ClusterState::Existing,
+                _ => ClusterState::New,
+            },
+            heartbeat_interval,
+            election_timeout,
+            limits,
+            reuse_port: settings.flag("socket-reuse-port"),
+            reported_version: reported_version(settings)?,
+            log: LogConfig::from_settings(settings),
+            warnings,
+            name,
+        })
+    }
+}
+
+fn timers(settings: &Settings) -> Result<(Duration, Duration), ConfigError> {
+    let milliseconds = |name| settings.integer(name).unsigned_abs();
+    let heartbeat_ms = milliseconds("heartbeat-interval");
+    let election_ms = milliseconds("election-timeout");
+    if election_ms < heartbeat_ms * HEARTBEATS_PER_ELECTION {
+        return Err(ConfigError::ElectionTooShort { election_ms, heartbeat_ms });
+    }
+    if ELECTION_MS_MAX < election_ms {
+        return Err(ConfigError::ElectionTooLong { election_ms, limit_ms: ELECTION_MS_MAX });
+    }
+    Ok((Duration::from_millis(heartbeat_ms), Duration::from_millis(election_ms)))
+}
+
+fn listen_urls(settings: &Settings, name: &'static str) -> Result<Vec<Url>, ConfigError> {
+    let urls = metrics_or_listen(settings, name)?;
+    if urls.is_empty() {
+        return Err(ConfigError::InvalidValue {
+            name,
+            source: settings.source(name),
+            value: String::new(),
+            expected: "at least one URL".to_owned(),
+        });
+    }
+    Ok(urls)
+}
+
+fn metrics_urls(settings: &Settings) -> Result<Vec<Url>, ConfigError> {
+    metrics_or_listen(settings, "listen-metrics-urls")
+}
+
+fn metrics_or_listen(settings: &Settings, name: &'static str) -> Result<Vec<Url>, ConfigError> {
+    let urls = settings.urls(name);
+    urls.iter().try_for_each(|url| listen::check(name, url))?;
+    Ok(urls.to_vec())
+}
+
+/// As etcd: who chooses where to listen must say how clients get there.
+fn advertised(settings: &Settings) -> Result<Vec<Url>, ConfigError> {
+    let name = "advertise-client-urls";
+    if settings.source("listen-client-urls") != Source::Default
+        && settings.source(name) == Source::Default
+    {
+        return Err(ConfigError::AdvertiseMissing);
+    }
+    let urls = settings.urls(name);
+    match urls.iter().find(|url| url.host().is_empty()) {
+        Some(url) => Err(ConfigError::UnusableUrl {
+            name,
+            url: url.to_string(),
+            problem: "it names no host; clients must be able to reach it".to_owned(),
+        }),
+        None => Ok(urls.to_vec()),
+    }
+}
+
+/// The members of `--initial-cluster` or, without it, this one alone under the URLs it advertises.
+fn first_members(
+    settings: &Settings,
+    name: &str,
+    advertised: &[Url],
+    token: &str,
+) -> Result<Cluster, ConfigError> {
+    match settings.text("initial-cluster") {
+        "" => {
+            let alone: Vec<String> = advertised.iter().map(|url| format!("{name}={url}")).collect();
+            Cluster::parse(&alone.join(","), token)
+        }
+        text => Cluster::parse(text, token),
+    }
+}
+
+fn limits(settings: &Settings, warnings: &mut Vec<Warning>) -> Limits {
+    let count = |name| usize::try_from(settings.integer(name)).expect("the table bounds it");
+    let quota_backend_bytes = match settings.integer("quota-backend-bytes") {
+        0 => Some(QUOTA_BYTES_DEFAULT),
+        bytes => u64::try_from(bytes).ok(),
+    };
+    if let Some(bytes) = quota_backend_bytes.filter(|bytes| QUOTA_BYTES_SUGGESTED < *bytes) {
+        warnings.push(Warning::LargeQuota { bytes, suggested: QUOTA_BYTES_SUGGESTED });
+    }
+    let request_bytes_max = count("max-request-bytes");
+    if REQUEST_BYTES_SUGGESTED < request_bytes_max {
+        let suggested = REQUEST_BYTES_SUGGESTED;
+        warnings.push(Warning::LargeRequests { bytes: request_bytes_max, suggested });
+    }
+    let keepalive = settings.duration("grpc-keepalive-interval");
+    Limits {
+        request_bytes_max,
+        transaction_operations_max: count("max-txn-ops"),
+        quota_backend_bytes,
+        concurrent_streams_max: u32::try_from(settings.integer("max-concurrent-streams"))
+            .expect("the table bounds it"),
+        keepalive_interval: (!keepalive.is_zero()).then_some(keepalive),
+        keepalive_timeout: settings.duration("grpc-keepalive-timeout"),
+    }
+}
+
+/// Clients call int() on each part of it.
+fn reported_version(settings: &Settings) -> Result<String, ConfigError> {
+    let name = "reported-version";
+    let text = settings.text(name);
+    let parts: Vec<&str> = text.split('.').collect();
+    let numeric = |part: &&str| part.parse::<u16>().is_ok_and(|n| n.to_string() == **part);
+    if parts.len() == 3 && parts.iter().all(numeric) {
+        return Ok(text.to_owned());
+    }
+    Err(ConfigError::InvalidValue {
+        name,
+        source: settings.source(name),
+        value: text.to_owned(),
+        expected: "three numbers divided by dots, such as 3.6.6".to_owned(),
+    })
+}

@@ -1,0 +1,81 @@
+//! What a configuration says that has no effect, or not the one its author may expect.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::source::Source;
+
+/// Something to tell once at start. Each one's [`fmt::Display`] is a sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Warning {
+    /// A setting that is accepted and does nothing.
+    NoEffect {
+        /// The setting.
+        name: &'static str,
+        /// Where it was set.
+        source: Source,
+        /// Why it does nothing.
+        why: &'static str,
+    },
+    /// A flag or variable beside a configuration file.
+    ReplacedByFile {
+        /// The setting.
+        name: &'static str,
+        /// Where it was set.
+        source: Source,
+        /// The file that replaces it.
+        path: PathBuf,
+    },
+    /// A variable with etcd's prefix that belongs to no setting.
+    UnknownVariable {
+        /// The variable.
+        variable: String,
+        /// The most similar one there is.
+        nearest: Option<String>,
+    },
+    /// A quota above what etcd suggests.
+    LargeQuota {
+        /// Bytes.
+        bytes: u64,
+        /// Bytes.
+        suggested: u64,
+    },
+    /// A request size above what etcd suggests.
+    LargeRequests {
+        /// Bytes.
+        bytes: usize,
+        /// Bytes.
+        suggested: usize,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::NoEffect { name, source, why } => {
+                write!(f, "{} has no effect: {why}", source.label(name))
+            }
+            Warning::ReplacedByFile { name, source, path } => write!(
+                f,
+                "{} is ignored: the configuration file {} replaces flags and environment",
+                source.label(name),
+                path.display()
+            ),
+            Warning::UnknownVariable { variable, nearest } => {
+                write!(f, "unrecognized environment variable {variable} is ignored")?;
+                match nearest {
+                    Some(nearest) => write!(f, "; did you mean {nearest}?"),
+                    None => Ok(()),
+                }
+            }
+            Warning::LargeQuota { bytes, suggested } => write!(
+                f,
+                "--quota-backend-bytes={bytes} exceeds the recommended maximum of {suggested} bytes"
+            ),
+            Warning::LargeRequests { bytes, suggested } => write!(
+                f,
+                "--max-request-bytes={bytes} exceeds the recommended maximum of {suggested} bytes"
+            ),
+        }
+    }
+}
