@@ -551,6 +551,41 @@ impl Range {
         Range { prev: self.prev, last, first_term: self.first_term, more }
     }
 
+    /// The rest of the same range, after `prev`, which lies within it.
+    ///
+    /// # Panics
+    /// If `prev` lies outside the range.
+    #[must_use]
+    pub fn after(&self, prev: Index) -> Range {
+        let term = self.term_at(prev).expect("a range is cut within itself");
+        let position = Position { index: prev, term };
+        if prev == self.last {
+            return Range::empty(position);
+        }
+        let first_term = self.term_at(prev.next()).expect("prev lies before the last entry");
+        let more = self.more.iter().copied().filter(|run| prev.next() < run.first).collect();
+        Range { prev: position, last: self.last, first_term, more }
+    }
+
+    /// Whether this is a range at all: terms rise from run to run, and each run lies within. Whoever
+    /// decodes foreign bytes asks this before handing them to the module, which asserts it.
+    #[must_use]
+    pub fn is_well_formed(&self) -> bool {
+        if self.last <= self.prev.index {
+            return self.last == self.prev.index
+                && self.first_term == Term(0)
+                && self.more.is_empty();
+        }
+        let mut before = Run { term: self.first_term, first: self.first() };
+        let rises = self.more.iter().all(|run| {
+            let rises =
+                before.term < run.term && before.first < run.first && run.first <= self.last;
+            before = *run;
+            rises
+        });
+        self.prev.term <= self.first_term && rises
+    }
+
     /// Adds an entry of `term` at the end.
     ///
     /// # Panics

@@ -1,0 +1,290 @@
+//! What a leader knows about one peer: figure 2's `nextIndex[]` and `matchIndex[]`, and how much may
+//! be under way to it.
+//!
+//! Responsible for deciding when the peer may be sent something, from where, and how much. Not
+//! responsible for the log's terms (`log.rs`) or for sending.
+//!
+//! A peer whose log is not known is *probed*: one append at a time, until one is answered. Then the
+//! leader *replicates*: appends follow one another without waiting, within a window of messages and
+//! bytes (thesis §10.2.1). Anything that speaks of a loss leads back to probing:
+//!
+//! ```text
+//!              a match is answered
+//!   Probe  ───────────────────────────>  Replicate
+//!     ^                                       │
+//!     └── a fresh conflict, or Unreachable ───┘
+//! ```
+//!
+//! Nothing may stall for ever on a message that was lost without notice. A probe that is not
+//! answered is repeated when the peer next answers a heartbeat; and a replicating peer that owes
+//! something when it answers a heartbeat is *nudged* with an empty append behind everything that was
+//! sent to it, which it can only refuse if part of that was lost.
+//!
+//! Invariants:
+//!
+//! 1. `match_index < next_index`.
+//! 2. `match_index` never falls (while the leader leads; followers' logs are durable).
+//! 3. The window holds what was sent after `match_index`, in order, and nothing while probing.
+//! 4. `window_bytes` is the sum of the window's bytes.
+
+use std::collections::VecDeque;
+
+use crate::contract::{Index, Limits, ReadRound};
+
+/// One peer, as its leader sees it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Progress {
+    match_index: Index,
+    next_index: Index,
+    state: State,
+    /// Sent and not answered: the last index and the bytes of each append with entries.
+    window: VecDeque<Parcel>,
+    window_bytes: u64,
+    /// The commit index of the last grant.
+    commit_granted: Index,
+    /// The highest commit index that a sent message has told the peer, at most what it was sent.
+    commit_sent: Index,
+    /// The newest read round that the peer has confirmed.
+    round: ReadRound,
+    /// Whether the peer was heard since the last quorum check.
+    heard: Heard,
+}
+
+/// How the peer is sent entries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum State {
+    /// One append at a time.
+    Probe(Pause),
+    /// As many as the window allows.
+    Replicate(Nudge),
+}
+
+/// Whether a probe is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Pause {
+    /// A probe may be sent.
+    Ready,
+    /// A probe is under way, or there is no hope for one before the peer answers a heartbeat.
+    Waiting,
+}
+
+/// Whether a replicating peer is sent an empty append though there is nothing new.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Nudge {
+    /// No.
+    Idle,
+    /// Yes: it answered a heartbeat while it owed an answer to an append.
+    Due,
+}
+
+/// Whether a peer gave a sign of life since the last quorum check.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Heard {
+    Yes,
+    No,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Parcel {
+    last: Index,
+    bytes: u64,
+}
+
+/// What may be sent to a peer: entries after `prev`, up to the log's end or none at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Offer {
+    /// The entry before the first that is offered.
+    pub(crate) prev: Index,
+    /// The last entry that is offered.
+    pub(crate) last: Index,
+    /// The most bytes.
+    pub(crate) bytes_max: u64,
+}
+
+impl Progress {
+    /// A peer of which a new leader knows nothing: it guesses that the logs are equal (figure 2,
+    /// "initialized to leader last log index + 1").
+    pub(crate) fn new(next_index: Index) -> Progress {
+        Progress {
+            match_index: Index(0),
+            next_index,
+            state: State::Probe(Pause::Ready),
+            window: VecDeque::new(),
+            window_bytes: 0,
+            commit_granted: Index(0),
+            commit_sent: Index(0),
+            round: ReadRound(0),
+            heard: Heard::No,
+        }
+    }
+
+    pub(crate) fn match_index(&self) -> Index {
+        self.match_index
+    }
+
+    pub(crate) fn next_index(&self) -> Index {
+        self.next_index
+    }
+
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn round(&self) -> ReadRound {
+        self.round
+    }
+
+    /// Takes down a sign of life.
+    pub(crate) fn hear(&mut self) {
+        self.heard = Heard::Yes;
+    }
+
+    /// Whether the peer was heard since [`Progress::forget_heard`].
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard == Heard::Yes
+    }
+
+    /// Starts a new interval of the quorum check.
+    pub(crate) fn forget_heard(&mut self) {
+        self.heard = Heard::No;
+    }
+
+    /// Takes down that the peer confirmed a read round.
+    pub(crate) fn confirm(&mut self, round: ReadRound) {
+        self.round = self.round.max(round);
+    }
+
+    /// What may be sent to the peer, the leader's log ending at `last`; `None` when it is to wait.
+    pub(crate) fn offer(&self, last: Index, commit: Index, limits: &Limits) -> Option<Offer> {
+        let prev = self.next_index.previous();
+        let append = limits.append_bytes_max;
+        match self.state {
+            State::Probe(Pause::Waiting) => None,
+            State::Probe(Pause::Ready) => Some(Offer { prev, last, bytes_max: append }),
+            State::Replicate(_) if prev < last && self.has_room(limits) => {
+                let room = limits.inflight_bytes_max - self.window_bytes;
+                Some(Offer { prev, last, bytes_max: append.min(room) })
+            }
+            State::Replicate(Nudge::Due) => Some(Offer { prev, last: prev, bytes_max: 0 }),
+            // Nothing but the commit index is news. The peer uses it up to what it was sent.
+            State::Replicate(Nudge::Idle)
+                if prev == last && self.commit_sent < commit.min(prev) =>
+            {
+                Some(Offer { prev, last: prev, bytes_max: 0 })
+            }
+            State::Replicate(Nudge::Idle) => None,
+        }
+    }
+
+    /// Takes down the commit index that a grant carries.
+    pub(crate) fn granted(&mut self, commit: Index) {
+        self.commit_granted = commit;
+    }
+
+    /// Takes down that entries up to `last` were sent.
+    pub(crate) fn sent(&mut self, last: Index, bytes: u64) {
+        self.commit_sent = self.commit_sent.max(self.commit_granted.min(last));
+        let State::Replicate(_) = self.state else {
+            self.state = State::Probe(Pause::Waiting);
+            return;
+        };
+        self.state = State::Replicate(Nudge::Idle);
+        if self.next_index <= last {
+            self.next_index = last.next();
+            self.window.push_back(Parcel { last, bytes });
+            self.window_bytes += bytes;
+        }
+    }
+
+    /// The peer's log equals the leader's up to `index`, durably. Says whether that is news.
+    pub(crate) fn advance(&mut self, index: Index) -> bool {
+        if index < self.match_index {
+            mark!(stale_match_ignored);
+            return false;
+        }
+        let news = self.match_index < index;
+        self.match_index = index;
+        while let Some(oldest) = self.window.front().filter(|oldest| oldest.last <= index) {
+            self.window_bytes -= oldest.bytes;
+            self.window.pop_front();
+        }
+        if let State::Probe(_) = self.state {
+            // Whatever was guessed before, from here on the logs are known to part nowhere.
+            self.next_index = index.next();
+            self.state = State::Replicate(Nudge::Idle);
+        }
+        self.next_index = self.next_index.max(index.next());
+        news
+    }
+
+    /// The peer does not hold the entry at `probe`, and both may agree up to `guess`. Says whether
+    /// the answer is fresh: one that belongs to an earlier probe says nothing any more.
+    pub(crate) fn regress(&mut self, probe: Index, guess: Index) -> bool {
+        let stale = match self.state {
+            State::Probe(_) => probe != self.next_index.previous(),
+            State::Replicate(_) => probe <= self.match_index,
+        };
+        if stale || probe <= self.match_index {
+            mark!(stale_rejection_ignored);
+            return false;
+        }
+        let next = self.next_index.min(probe).min(guess.next()).max(self.match_index.next());
+        // A probe that cannot go lower waits for the next heartbeat's answer: otherwise leader and
+        // peer would send each other the same two messages as fast as they can.
+        let pause = if next < self.next_index { Pause::Ready } else { Pause::Waiting };
+        self.become_probe(next, pause);
+        true
+    }
+
+    /// What was sent may be lost. The first such word allows one probe at once; a second one, while
+    /// probing, does not: an unreachable peer must not keep its leader busy.
+    pub(crate) fn lose(&mut self) {
+        match self.state {
+            State::Probe(_) => self.state = State::Probe(Pause::Waiting),
+            State::Replicate(_) => self.become_probe(self.match_index.next(), Pause::Ready),
+        }
+    }
+
+    /// The peer answered a heartbeat or shook hands, so it can be reached: what it owes since is
+    /// asked for again.
+    pub(crate) fn resume(&mut self, last: Index) {
+        match self.state {
+            State::Probe(_) => self.state = State::Probe(Pause::Ready),
+            State::Replicate(_) if self.match_index < last => {
+                mark!(owing_peer_nudged);
+                self.state = State::Replicate(Nudge::Due);
+            }
+            State::Replicate(_) => {}
+        }
+    }
+
+    /// Whether the invariants above hold, the leader's log ending at `last`.
+    pub(crate) fn is_well_formed(&self, last: Index, limits: &Limits) -> bool {
+        let sum: u64 = self.window.iter().map(|parcel| parcel.bytes).sum();
+        let mut pairs = self.window.iter().zip(self.window.iter().skip(1));
+        let oldest = self.window.front().map_or(last, |parcel| parcel.last);
+        let newest = self.window.back().map_or(self.match_index, |parcel| parcel.last);
+        self.match_index < self.next_index
+            && self.next_index <= last.next()
+            && newest < self.next_index
+            && (self.window.is_empty() || self.match_index < oldest)
+            && pairs.all(|(one, next)| one.last < next.last)
+            && sum == self.window_bytes
+            && self.window.len() <= limits.inflight_messages_max
+            && (self.window.is_empty() || matches!(self.state, State::Replicate(_)))
+    }
+
+    fn has_room(&self, limits: &Limits) -> bool {
+        self.window.len() < limits.inflight_messages_max
+            && self.window_bytes < limits.inflight_bytes_max
+    }
+
+    fn become_probe(&mut self, next_index: Index, pause: Pause) {
+        assert!(self.match_index < next_index, "progress invariant 1");
+        self.next_index = next_index;
+        self.state = State::Probe(pause);
+        self.window.clear();
+        self.window_bytes = 0;
+    }
+}

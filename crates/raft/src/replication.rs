@@ -1,0 +1,328 @@
+//! Log replication (§5.3) and commitment (§5.3, §5.4.2), from both sides.
+//!
+//! Responsible for what a leader may send, for what a follower takes and acknowledges, and for the
+//! commit index of both. Not responsible for the windows (`progress.rs`), for terms (`log.rs`), or for
+//! payloads, which the driver attaches to what is granted here.
+//!
+//! Invariants:
+//!
+//! 1. A leader never drops or replaces an entry of its own log (Leader Append-Only, figure 3).
+//! 2. A follower drops entries only from the first one that *differs*. A request that was delayed or
+//!    sent twice holds less than the log does; to cut the log to its end would drop entries that were
+//!    acknowledged, and perhaps committed.
+//! 3. Nobody drops a committed entry, nor one that the present leader is known to have.
+//! 4. A follower acknowledges what is durable *and* was verified against the present term's leader.
+//! 5. A leader counts itself by its durable index, like everyone else. It may commit before its own
+//!    disk is done: the entry is durable on a quorum, and that is what counts (thesis §10.2.1).
+//! 6. Only entries of the leader's own term are counted (§5.4.2, figure 8).
+//!
+//! # Where two logs part
+//!
+//! A follower that does not hold the leader's `prev` answers with a hint: its last entry below `prev`
+//! whose term is not above that of `prev`. Entries of a higher term cannot be in the leader's log at
+//! that place or before it, for terms never fall along a log:
+//!
+//! ```text
+//! index      1  2  3  4  5  6  7  8
+//! leader     1  1  1  3  3  3  3  6      prev = (7, term 3)
+//! follower   1  1  1  2  2  5  5         (7, 5) conflicts; 6 is of term 5 too; hint = (5, term 2)
+//! ```
+//!
+//! The leader does the same with the hint: its last entry at or before 5 whose term is not above 2 is
+//! (3, term 1), so the next probe starts at 4, and fits. Every round skips whole terms on both sides.
+
+use crate::contract::{
+    AppendOutcome, AppendRequest, AppendResponse, Grant, Heartbeat, HeartbeatResponse, Index,
+    Message, NodeId, Output, Position, Range, ReadRound, Refused,
+};
+use crate::raft::Raft;
+use crate::role::{Debt, Follower, Leader, Role};
+
+/// The most terms in one grant. A log is a few runs long; the bound keeps the message's header
+/// small for a peer that missed a thousand elections.
+const GRANT_RUNS_MAX: usize = 64;
+
+/// The leader's side.
+impl Raft {
+    /// Takes `entries` commands of `bytes` into the log, or refuses them.
+    pub(crate) fn propose(&mut self, entries: u64, bytes: u64, out: &mut Vec<Output>) {
+        assert!(0 < entries, "a proposal holds a command");
+        let term = self.term();
+        let bytes_max = self.limits.uncommitted_bytes_max;
+        let believed = self.leader();
+        let Role::Leader(Leader { uncommitted, .. }) = &mut self.role else {
+            out.push(Output::ProposalRefused(Refused::NotLeader(believed)));
+            return;
+        };
+        if !uncommitted.has_room_for(bytes, bytes_max) {
+            mark!(proposal_refused_as_busy);
+            out.push(Output::ProposalRefused(Refused::Busy));
+            return;
+        }
+        let prev = self.log.last_position();
+        let last = Index(prev.index.0 + entries);
+        uncommitted.add(last, bytes, bytes_max);
+        let range = Range::of_term(prev, term, last);
+        out.push(Output::Assigned { range: range.clone() });
+        self.append(range, out);
+    }
+
+    /// Opens the leader's term with an entry of its own (§8): what earlier terms left behind commits
+    /// along with it. It is never refused.
+    pub(crate) fn append_no_op(&mut self, out: &mut Vec<Output>) {
+        let prev = self.log.last_position();
+        let position = Position { index: prev.index.next(), term: self.term() };
+        out.push(Output::NoOp { position });
+        self.append(Range::of_term(prev, position.term, position.index), out);
+    }
+
+    /// Grants every peer what it may be sent.
+    pub(crate) fn flush_grants(&mut self, out: &mut Vec<Output>) {
+        let term = self.term();
+        let Raft { role, log, limits, commit_index, .. } = self;
+        let Role::Leader(leader) = role else { return };
+        let commit = *commit_index;
+        for (peer, progress) in &mut leader.peers {
+            let Some(offer) = progress.offer(log.last_index(), commit, limits) else { continue };
+            // What was cut off the log cannot be sent. A peer that needs it refuses what follows, and
+            // is asked again once a heartbeat.
+            let prev = offer.prev.max(log.start().index);
+            let range = log.range(prev, offer.last.max(prev), GRANT_RUNS_MAX);
+            assert!(range.last <= log.last_index(), "a leader sends what it has");
+            progress.granted(commit);
+            let bytes_max = offer.bytes_max;
+            out.push(Output::Grant(Grant { peer: *peer, term, range, bytes_max, commit }));
+        }
+    }
+
+    /// The driver has sent entries up to `last`.
+    pub(crate) fn sent(&mut self, peer: NodeId, last: Index, bytes: u64) {
+        let end = self.log.last_index();
+        let Role::Leader(leader) = &mut self.role else { return };
+        assert!(last <= end, "a leader sends what it has");
+        if let Some(progress) = leader.peers.get_mut(&peer) {
+            progress.sent(last, bytes);
+        }
+    }
+
+    /// What was sent to the peer may be lost.
+    pub(crate) fn unreachable(&mut self, peer: NodeId) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        if let Some(progress) = leader.peers.get_mut(&peer) {
+            progress.lose();
+        }
+    }
+
+    /// A peer gave a sign of life, for the quorum check.
+    pub(crate) fn hear_peer(&mut self, from: NodeId) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        if let Some(progress) = leader.peers.get_mut(&from) {
+            progress.hear();
+        }
+    }
+
+    /// A follower's answer to appends of this term.
+    pub(crate) fn answer_append(
+        &mut self,
+        from: NodeId,
+        outcome: &AppendOutcome,
+        out: &mut Vec<Output>,
+    ) {
+        let Raft { role, log, .. } = self;
+        let Role::Leader(leader) = role else { return };
+        let Some(progress) = leader.peers.get_mut(&from) else { return };
+        match *outcome {
+            AppendOutcome::Match(index) => {
+                assert!(index <= log.last_index(), "a follower acknowledges what the leader has");
+                if progress.advance(index) {
+                    self.advance_commit(out);
+                }
+            }
+            AppendOutcome::Conflict { probe, hint } => {
+                let guess = log.last_not_above(hint);
+                progress.regress(probe, guess.index);
+            }
+        }
+    }
+
+    /// A follower's answer to a heartbeat of this term.
+    pub(crate) fn answer_heartbeat(
+        &mut self,
+        from: NodeId,
+        round: ReadRound,
+        out: &mut Vec<Output>,
+    ) {
+        let last = self.log.last_index();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.peers.get_mut(&from) else { return };
+        progress.resume(last);
+        progress.confirm(round);
+        self.advance_reads(out);
+    }
+
+    /// Moves the commit index to the highest entry that a quorum has made durable.
+    ///
+    /// Only entries of the current term are counted (§5.4.2): an older entry on a quorum can still be
+    /// overwritten by a leader which has never seen it (figure 8). Older entries commit along with
+    /// the first entry of this term.
+    pub(crate) fn advance_commit(&mut self, out: &mut Vec<Output>) {
+        let Role::Leader(Leader { peers, term_start, uncommitted, .. }) = &mut self.role else {
+            return;
+        };
+        let own = self.stable.durable_index();
+        let durable = Index(self.configuration.quorum_value(|id| {
+            if id == self.id {
+                return own.0;
+            }
+            peers.get(&id).map_or(0, |peer| peer.match_index().0)
+        }));
+        if durable <= self.commit_index {
+            return;
+        }
+        if durable < *term_start {
+            mark!(older_term_not_committed_by_counting);
+            return;
+        }
+        assert!(self.log.term_at(durable) == Some(self.hard_state.term), "invariant 10");
+        uncommitted.commit(durable);
+        self.commit_to(durable, out);
+    }
+
+    /// Whether the leader knows every entry that was ever committed before it (thesis §6.4).
+    pub(crate) fn has_committed_in_its_term(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        leader.term_start <= self.commit_index
+    }
+
+    fn append(&mut self, range: Range, out: &mut Vec<Output>) {
+        let last_before = self.log.last_index();
+        assert!(range.prev.index == last_before, "invariant 11: a leader only appends");
+        self.log.splice(&range);
+        self.write(Some(range), last_before, out);
+    }
+}
+
+/// The follower's side.
+impl Raft {
+    /// `AppendEntries`, receiver rules 2 to 5 of figure 2, the terms being equal.
+    pub(crate) fn follow_append(
+        &mut self,
+        from: NodeId,
+        request: AppendRequest,
+        out: &mut Vec<Output>,
+    ) {
+        let AppendRequest { range, commit, .. } = request;
+        assert!(range.is_well_formed(), "the names of an append form a range");
+        assert!(range.last_position().term <= self.term(), "a leader has no later term's entries");
+        // Committed entries are in every leader's log, so what the request says of them is known.
+        // The log may even have been cut there, and could not answer.
+        let known = self.commit_index.min(range.last);
+        let range = if range.prev.index < known { range.after(known) } else { range };
+        if self.commit_index <= range.prev.index && !self.log.holds(range.prev) {
+            return self.refuse_append(from, range.prev, out);
+        }
+        if self.commit_index <= range.prev.index
+            && let Some(first) = self.log.first_difference(&range)
+        {
+            self.take_entries(range.after(first.previous()), out);
+        }
+        let commit_before = self.commit_index;
+        self.verify(range.last, commit, out);
+        // An append that brought nothing but the commit index is owed no answer: everything it
+        // speaks of is acknowledged. Should that acknowledgement have been lost, the leader asks
+        // again, and then the commit index is no news any more.
+        let Role::Follower(follower) = &mut self.role else { return };
+        let only_commit = range.is_empty() && range.last <= follower.acknowledged;
+        if only_commit && commit_before < self.commit_index {
+            mark!(commit_news_not_answered);
+            return;
+        }
+        follower.debt = Debt::Owed;
+    }
+
+    /// Word from the leader without entries.
+    pub(crate) fn follow_heartbeat(
+        &mut self,
+        from: NodeId,
+        heartbeat: &Heartbeat,
+        out: &mut Vec<Output>,
+    ) {
+        let Role::Follower(Follower { verified, .. }) = &self.role else { return };
+        // The leader caps the commit index at what this member is known to hold. It is capped once
+        // more: an entry past what was verified may be one that this leader will overwrite.
+        self.verify(*verified, heartbeat.commit, out);
+        let term = self.term();
+        let message =
+            Message::HeartbeatResponse(HeartbeatResponse { term, round: heartbeat.round });
+        out.push(Output::Send { to: from, message });
+    }
+
+    /// Acknowledges what is verified and durable, if that is news to the leader or it waits for an
+    /// answer. However many appends came and however many writes were completed since the last
+    /// flush, it is one message.
+    pub(crate) fn flush_acknowledgement(&mut self, out: &mut Vec<Output>) {
+        let term = self.term();
+        let durable = self.stable.durable_index();
+        // An acknowledgement promises to stay with this term's leader, so the term comes first.
+        let term_is_durable = self.stable.is_hard_state_durable();
+        let Role::Follower(follower) = &mut self.role else { return };
+        let Some(leader) = follower.leader.filter(|_| term_is_durable) else { return };
+        let index = follower.verified.min(durable);
+        let settles = follower.debt == Debt::Owed && follower.verified <= durable;
+        let news = follower.debt == Debt::Owed && follower.acknowledged < index;
+        if !settles && !news {
+            return;
+        }
+        if settles {
+            follower.debt = Debt::Paid;
+        }
+        assert!(follower.acknowledged <= index, "invariant 12: an acknowledgement is kept");
+        follower.acknowledged = index;
+        let outcome = AppendOutcome::Match(index);
+        let message = Message::AppendResponse(AppendResponse { term, outcome });
+        out.push(Output::Send { to: leader, message });
+    }
+
+    /// Rule 2: the log does not hold `probe`. Answered at once, with a hint (see above).
+    fn refuse_append(&mut self, to: NodeId, probe: Position, out: &mut Vec<Output>) {
+        assert!(self.commit_index < probe.index, "leader completeness: committed entries are held");
+        let limit = Position { index: probe.index.previous(), term: probe.term };
+        let hint = self.log.last_not_above(limit);
+        assert!(self.commit_index <= hint.index, "leader completeness: logs part after the commit");
+        let outcome = AppendOutcome::Conflict { probe: probe.index, hint };
+        let message = Message::AppendResponse(AppendResponse { term: self.term(), outcome });
+        out.push(Output::Send { to, message });
+    }
+
+    /// Rules 3 and 4: drops what conflicts, and appends what is new.
+    fn take_entries(&mut self, range: Range, out: &mut Vec<Output>) {
+        let Role::Follower(follower) = &self.role else { return };
+        let last_before = self.log.last_index();
+        if range.prev.index < last_before {
+            mark!(conflicting_suffix_dropped);
+            assert!(self.commit_index <= range.prev.index, "invariant 13: committed entries stay");
+            assert!(follower.verified <= range.prev.index, "invariant 11: a leader only appends");
+        }
+        self.log.splice(&range);
+        self.write(Some(range), last_before, out);
+    }
+
+    /// Rule 5: the log equals the leader's up to `index`; the leader has committed up to `commit`.
+    fn verify(&mut self, index: Index, commit: Index, out: &mut Vec<Output>) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        follower.verified = follower.verified.max(index);
+        let commit = commit.min(follower.verified);
+        self.commit_to(commit, out);
+    }
+}
+
+impl Raft {
+    fn commit_to(&mut self, index: Index, out: &mut Vec<Output>) {
+        if index <= self.commit_index {
+            return;
+        }
+        assert!(index <= self.log.last_index(), "invariant 3: what is committed is in the log");
+        self.commit_index = index;
+        out.push(Output::Commit(index));
+    }
+}
