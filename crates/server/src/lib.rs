@@ -4,4 +4,5 @@
 //! turning them into commands and reads, and answering in etcd's words. **Not** responsible for
 //! replication (the node) or for what a command does (`jangada_kv`).
 
+pub mod config;
 pub mod proto;
