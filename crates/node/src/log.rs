@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use jangada_entry::Frame;
 use jangada_raft::{Index, Position};
-use jangada_wal::{Batch, Disk, Wal, WalError};
+use jangada_wal::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Batch, Disk, Wal, WalError};
 
 use crate::member::{LogBatch, LogCut, LogRead};
 
@@ -34,16 +34,22 @@ pub trait Log: Send + 'static {
 }
 
 impl<D: Disk> Log for Wal<D> {
+    /// More entries than a batch of the log may hold become several batches; after a crash in
+    /// between, a prefix is durable, of which nothing was acknowledged.
     fn append(&mut self, batch: &LogBatch) -> Result<(), WalError> {
-        Wal::append(
-            self,
-            &Batch {
-                hard_state: batch.hard_state,
-                note: batch.note.clone(),
-                after: batch.after,
-                entries: &batch.entries,
-            },
-        )
+        let mut rest = batch.entries.as_slice();
+        let mut note = batch.note.clone();
+        let mut after = batch.after;
+        loop {
+            let (entries, later) = rest.split_at(one_batch(rest));
+            let (hard_state, note_now) = (batch.hard_state, note.take());
+            Wal::append(self, &Batch { hard_state, note: note_now, after, entries })?;
+            if later.is_empty() {
+                return Ok(());
+            }
+            after = entries.last().expect("a part of something is not empty").position().index;
+            rest = later;
+        }
     }
 
     fn read(&mut self, read: &LogRead) -> Result<Vec<Frame>, WalError> {
@@ -54,6 +60,20 @@ impl<D: Disk> Log for Wal<D> {
         Wal::cut(self, cut.up_to, &cut.configuration)
     }
 }
+
+/// How many of the entries fit into one batch of the log.
+fn one_batch(entries: &[Frame]) -> usize {
+    let mut bytes = 0;
+    let fits = entries.iter().take(BATCH_ENTRIES_MAX).take_while(|entry| {
+        bytes += entry.bytes().len() as u64;
+        bytes <= BATCH_FRAME_BYTES_MAX
+    });
+    fits.count()
+}
+
+/// The most bytes of frames put into one batch of the log: a quarter of what it can hold, which leaves
+/// room for its headers, and more than the largest frame.
+const BATCH_FRAME_BYTES_MAX: u64 = BATCH_BYTES_MAX / 4;
 
 /// A log that vanishes with its process.
 #[derive(Debug, Default)]

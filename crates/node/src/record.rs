@@ -134,6 +134,11 @@ impl Acquaintances {
         assert!(before.is_none_or(|met| met == incarnation), "a peer keeps its incarnation");
     }
 
+    /// Every peer met, with its incarnation, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        self.met.iter().map(|(peer, incarnation)| (*peer, *incarnation))
+    }
+
     /// The notes' bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {

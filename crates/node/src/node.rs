@@ -1,0 +1,691 @@
+//! The networked runtime: one member of a cluster in its own process, on a real disk and network.
+//!
+//! Three threads for a member: the *event thread* runs the member's loop, its connections and
+//! whatever its owner runs beside them; the *log thread* owns the log and does nothing but write,
+//! sync and read; the *background thread* prepares the log's segments ahead of time. A hand-off
+//! between threads costs some 5 microseconds, so a batch makes two: to the log thread and back.
+//!
+//! A broken disk stops the process: after a failed write or sync nothing is known about the file
+//! (Rebello et al., ATC '20). A full disk does not: the batch waits, nothing is acknowledged, and the
+//! log is tried again each second.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use jangada_net::{
+    Lane, Peer, PeerMessage, PeerStats, Transport, TransportConfig, TransportEvent,
+    TransportLimits,
+};
+use jangada_raft::{Configuration, NodeId, Standing};
+use jangada_wal::{FileDisk, Identity, OpenError, Preparation, Prepared, Recovered, Wal, WalError};
+
+use crate::clock::Clock;
+use crate::driver::{Driver, Io};
+use crate::handle::{Handle, Inbox, Shared};
+use crate::log::Log;
+use crate::machine::StateMachine;
+use crate::member::{
+    Event, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, Options, StartError,
+};
+use crate::record::{Acquaintances, NotesError};
+
+/// How a member is found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberAddress {
+    /// The member.
+    pub id: NodeId,
+    /// Its addresses, each `host:port`, tried in order.
+    pub addresses: Vec<String>,
+}
+
+/// What a member needs to run.
+#[derive(Debug)]
+pub struct Config {
+    /// Names the cluster. Members of different clusters refuse one another.
+    pub cluster: u64,
+    /// The group whose log this is.
+    pub group: u64,
+    /// This member.
+    pub id: NodeId,
+    /// All members of the cluster, this one among them.
+    pub members: Vec<MemberAddress>,
+    /// Where the log is kept. Created when absent.
+    pub log_directory: PathBuf,
+    /// Where peers are accepted; bound at start to this member's own addresses when empty.
+    pub listeners: Vec<TcpListener>,
+    /// The member's bounds and intervals.
+    pub options: Options,
+    /// The log's sizes.
+    pub log_options: jangada_wal::Options,
+    /// The transport's bounds.
+    pub transport_limits: TransportLimits,
+}
+
+impl Config {
+    /// A member with defaults for everything but its id, where the members of its cluster are found
+    /// (each `host:port`), and where it keeps its log.
+    pub fn new(
+        id: NodeId,
+        members: impl IntoIterator<Item = (NodeId, String)>,
+        log_directory: impl Into<PathBuf>,
+    ) -> Config {
+        let members = members.into_iter();
+        Config {
+            cluster: 0,
+            group: 0,
+            id,
+            members: members
+                .map(|(id, address)| MemberAddress { id, addresses: vec![address] })
+                .collect(),
+            log_directory: log_directory.into(),
+            listeners: Vec::new(),
+            options: Options::default(),
+            log_options: jangada_wal::Options::default(),
+            transport_limits: TransportLimits::default(),
+        }
+    }
+}
+
+/// Why a member cannot run.
+#[derive(Debug)]
+pub enum NodeError {
+    /// The log cannot be opened.
+    Log {
+        /// The folder.
+        directory: PathBuf,
+        /// Why.
+        error: OpenError,
+    },
+    /// The log belongs to another member or cluster.
+    Foreign {
+        /// The folder.
+        directory: PathBuf,
+        /// Whose log it is.
+        found: Identity,
+        /// Whose log it should be.
+        wanted: Identity,
+    },
+    /// Reading the log's last entry failed.
+    Read(WalError),
+    /// The log and the state machine do not go together.
+    Start(StartError),
+    /// A listener cannot be bound or used.
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// This member is not among the members.
+    NotAMember(NodeId),
+    /// The system has no randomness or no thread to give.
+    System(std::io::Error),
+}
+
+impl std::fmt::Display for NodeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NodeError::Log { directory, error } => {
+                write!(f, "the log in {} cannot be opened: {error}", directory.display())
+            }
+            NodeError::Foreign { directory, found, wanted } => write!(
+                f,
+                "the log in {} belongs to member {:x} of cluster {:x}, but this is member {:x} of \
+                 cluster {:x}; start it with the flags it was created with, or give this member \
+                 an empty data directory",
+                directory.display(),
+                found.member,
+                found.cluster,
+                wanted.member,
+                wanted.cluster
+            ),
+            NodeError::Read(error) => error.fmt(f),
+            NodeError::Start(error) => error.fmt(f),
+            NodeError::Listen { address, error } => {
+                write!(f, "cannot listen for peers on {address}: {error}")
+            }
+            NodeError::NotAMember(id) => {
+                write!(f, "member {id} is not among the members; add it to the list")
+            }
+            NodeError::System(error) => write!(f, "the system does not let it run: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+impl From<StartError> for NodeError {
+    fn from(error: StartError) -> NodeError {
+        NodeError::Start(error)
+    }
+}
+
+impl From<NotesError> for NodeError {
+    fn from(error: NotesError) -> NodeError {
+        NodeError::Start(StartError::Notes(error))
+    }
+}
+
+/// Figures of a running member that its owner may show.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// The bytes that the log retains.
+    pub log_bytes: AtomicU64,
+    /// Set while the log waits for space on its disk.
+    pub log_full: AtomicBool,
+    peers: Mutex<Vec<PeerStats>>,
+    syncs: Mutex<Vec<(Duration, u64)>>,
+}
+
+/// The most syncs remembered between two looks at [`Figures::take_syncs`]; beyond it the oldest are
+/// forgotten. A disk does a few thousand a second and a scrape comes each few seconds.
+const SYNCS_MAX: usize = 1 << 16;
+
+impl Figures {
+    /// Each peer's counters, as of the last heartbeat or so.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerStats> {
+        self.peers.lock().expect("figures are only copied under the lock").clone()
+    }
+
+    /// Takes how long each batch since the last call took to be durable, and its bytes.
+    #[must_use]
+    pub fn take_syncs(&self) -> Vec<(Duration, u64)> {
+        std::mem::take(&mut self.syncs.lock().expect("figures are only copied under the lock"))
+    }
+
+    fn synced(&self, took: Duration, bytes: u64) {
+        let mut syncs = self.syncs.lock().expect("figures are only copied under the lock");
+        if syncs.len() == SYNCS_MAX {
+            syncs.clear();
+        }
+        syncs.push((took, bytes));
+    }
+}
+
+/// A member that has been opened and waits to be run.
+pub struct Opened<M: StateMachine> {
+    driver: Driver<M>,
+    handle: Handle<M>,
+    clock: Clock,
+    wal: Wal<FileDisk>,
+    disk: FileDisk,
+    transport: TransportConfig,
+    listeners: Vec<TcpListener>,
+    acquaintances: Acquaintances,
+    figures: Arc<Figures>,
+    recovered: String,
+}
+
+/// Opens the log, recovers what it holds and joins it with the state machine.
+///
+/// # Errors
+/// See [`NodeError`]; nothing is changed on disk when the log is not this member's.
+pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>, NodeError> {
+    if !config.members.iter().any(|member| member.id == config.id) {
+        return Err(NodeError::NotAMember(config.id));
+    }
+    let directory = &config.log_directory;
+    let disk = FileDisk::open(directory)
+        .map_err(|error| NodeError::Log { directory: directory.clone(), error })?;
+    let (wal, recovered) = open_log(&config, disk.clone(), &machine)?;
+    let time_ms = match recovered.range.last {
+        last if last == recovered.range.prev.index => 0,
+        last => {
+            let frames = wal.read(last, last, 1).map_err(NodeError::Read)?;
+            frames.last().map_or(0, |frame| frame.header().time_ms)
+        }
+    };
+    let process = random()?;
+    let acquaintances = Acquaintances::decode(&recovered.note)?;
+    let clock = Clock::start();
+    let start = MemberStart {
+        id: config.id,
+        group: config.group,
+        process,
+        hard_state: recovered.hard_state,
+        configuration: recovered.configuration.clone(),
+        log: recovered.range.clone(),
+        time_ms,
+        note: recovered.note.clone(),
+        options: config.options,
+        seed: random()?,
+    };
+    let member = Member::new(clock.now(), start, machine)?;
+    let (driver, handle) = Driver::new(process, config.group, member);
+    let listeners = listen(&mut config)?;
+    let peers = config.members.into_iter().filter(|member| member.id != config.id);
+    let transport = TransportConfig {
+        cluster: config.cluster,
+        group: config.group,
+        member: config.id,
+        incarnation: recovered.identity.incarnation,
+        peers: peers.map(|m| Peer { id: m.id, addresses: m.addresses }).collect(),
+        limits: config.transport_limits,
+    };
+    let figures = Arc::new(Figures::default());
+    figures.log_bytes.store(wal.bytes(), Ordering::Relaxed);
+    Ok(Opened {
+        driver,
+        handle,
+        clock,
+        wal,
+        disk,
+        transport,
+        listeners,
+        acquaintances,
+        figures,
+        recovered: recovered.report.to_string(),
+    })
+}
+
+fn random() -> Result<u64, NodeError> {
+    let drawn = getrandom::u64().map_err(|e| NodeError::System(std::io::Error::other(e)))?;
+    Ok(drawn | 1) // never zero, which stands for "nobody"
+}
+
+fn open_log<M: StateMachine>(
+    config: &Config,
+    disk: FileDisk,
+    machine: &M,
+) -> Result<(Wal<FileDisk>, Recovered), NodeError> {
+    let directory = config.log_directory.clone();
+    let failed = |error| NodeError::Log { directory: directory.clone(), error };
+    let mut identity = Identity {
+        cluster: config.cluster,
+        member: config.id.0,
+        incarnation: random()?,
+        group: config.group,
+    };
+    if !Wal::exists(&disk).map_err(&failed)? {
+        let configuration = Configuration::of_voters(config.members.iter().map(|m| m.id));
+        return Wal::create(disk, config.log_options.clone(), identity, configuration)
+            .map_err(failed);
+    }
+    let applied = machine.recovered().map(|bytes| crate::Record::decode(&bytes)).transpose()?;
+    let applied = applied.unwrap_or_default().applied.index;
+    let (wal, recovered) = Wal::open(disk, config.log_options.clone(), applied).map_err(&failed)?;
+    let found = recovered.identity;
+    identity.incarnation = found.incarnation;
+    if found != identity {
+        return Err(NodeError::Foreign { directory, found, wanted: identity });
+    }
+    Ok((wal, recovered))
+}
+
+fn listen(config: &mut Config) -> Result<Vec<TcpListener>, NodeError> {
+    let given = std::mem::take(&mut config.listeners);
+    if !given.is_empty() {
+        return Ok(given);
+    }
+    let own = config.members.iter().filter(|member| member.id == config.id);
+    own.flat_map(|member| &member.addresses)
+        .map(|address| {
+            let listen = |error| NodeError::Listen { address: address.clone(), error };
+            TcpListener::bind(address).map_err(listen)
+        })
+        .collect()
+}
+
+impl<M: StateMachine> Opened<M> {
+    /// A handle on the member; what is asked of it waits until the member runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle<M> {
+        self.handle.clone()
+    }
+
+    /// The member's figures.
+    #[must_use]
+    pub fn figures(&self) -> Arc<Figures> {
+        self.figures.clone()
+    }
+
+    /// What the log was found to hold, in a sentence.
+    #[must_use]
+    pub fn recovered(&self) -> &str {
+        &self.recovered
+    }
+
+    /// Runs the member until [`Handle::stop`]. To be run in a `LocalSet` on a current-thread tokio
+    /// runtime with I/O and time enabled.
+    ///
+    /// # Errors
+    /// If the system refuses a thread or a socket.
+    pub async fn run(self) -> Result<(), NodeError> {
+        let Opened { driver, handle, clock, wal, disk, figures, .. } = self;
+        let shared = handle.shared().clone();
+        let (jobs, log_thread) =
+            start_log_thread(wal, disk, shared.clone(), figures.clone())?;
+        let events: Rc<RefCell<Vec<Event>>> = Rc::default();
+        let sink = {
+            let shared = shared.clone();
+            Rc::new(move |event| told(&shared, event))
+        };
+        let transport = Transport::start(self.transport, self.listeners, sink)
+            .map_err(NodeError::System)?;
+        for (peer, incarnation) in self.acquaintances.iter() {
+            transport.expect_incarnation(peer, Some(incarnation));
+        }
+        let io = Network { transport, jobs, events };
+        run_loop(driver, &clock, io, &figures).await;
+        log_thread.join().map_err(|_| {
+            NodeError::System(std::io::Error::other("the log thread has panicked"))
+        })
+    }
+}
+
+/// Runs the member's loop. Whatever came since the last turn is handled in one; other tasks of the
+/// event thread that are ready run first, so batches form by themselves under load.
+async fn run_loop<M: StateMachine>(
+    mut driver: Driver<M>,
+    clock: &Clock,
+    mut io: Network,
+    figures: &Figures,
+) {
+    let mut armed = clock.instant(driver.member().next_step_us());
+    let mut alarm = pin!(tokio::time::sleep_until(armed.into()));
+    let mut figures_at = Instant::now();
+    loop {
+        // Most turns move the deadline back. The alarm is only ever moved forward; when it rings too
+        // early it is set anew.
+        let deadline = clock.instant(driver.member().next_step_us());
+        if deadline < armed {
+            armed = deadline;
+            alarm.as_mut().reset(armed.into());
+        }
+        let inbox = poll_fn(|context| match driver.collect(context.waker()) {
+            Inbox::Empty if driver.has_events() => Poll::Ready(Inbox::Filled),
+            Inbox::Empty => alarm.as_mut().poll(context).map(|()| Inbox::Empty),
+            found => Poll::Ready(found),
+        })
+        .await;
+        if inbox == Inbox::Stopping {
+            return;
+        }
+        if inbox == Inbox::Empty {
+            let deadline = clock.instant(driver.member().next_step_us());
+            armed = deadline;
+            alarm.as_mut().reset(armed.into());
+            if Instant::now() < deadline {
+                continue;
+            }
+        }
+        driver.turn(clock.now(), &mut io);
+        io.transport.flush();
+        io.events.borrow_mut().drain(..).for_each(|event| driver.push(event));
+        if FIGURES_INTERVAL <= figures_at.elapsed() {
+            figures_at = Instant::now();
+            *figures.peers.lock().expect("figures are only copied under the lock") =
+                io.transport.stats();
+        }
+    }
+}
+
+/// How often the peers' counters are copied for whoever shows them.
+const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The transport has something to tell.
+fn told<M: StateMachine>(shared: &Shared<M>, event: TransportEvent) {
+    match event {
+        TransportEvent::Received { from, message } => {
+            shared.push(Event::Received { from, message });
+        }
+        TransportEvent::Up { peer, incarnation } => {
+            tracing::info!(peer = %peer, "peer became active");
+            shared.push(Event::Hello { peer, incarnation });
+            shared.push(Event::PeerUp(peer));
+        }
+        TransportEvent::Down { peer, reason } => {
+            tracing::warn!(peer = %peer, reason = %reason, "peer became inactive");
+            shared.push(Event::PeerDown(peer));
+        }
+        TransportEvent::LaneLost { peer, lane: Lane::Entries } => {
+            shared.push(Event::LaneLost(peer));
+        }
+        TransportEvent::LaneLost { lane: Lane::Control, .. } | TransportEvent::LaneUp { .. } => {}
+        TransportEvent::Refused { peer, sentence } => {
+            let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+            tracing::warn!(peer, "{sentence}");
+        }
+    }
+}
+
+/// The world outside a networked member.
+struct Network {
+    transport: Transport,
+    jobs: mpsc::Sender<Job>,
+    events: Rc<RefCell<Vec<Event>>>,
+}
+
+/// The log thread ends only after the loop has dropped its sender, or with the process.
+const LOG_THREAD_LIVES: &str = "the log thread outlives the loop";
+
+impl Io for Network {
+    fn write(&mut self, batch: LogBatch) {
+        self.jobs.send(Job::Write(batch)).expect(LOG_THREAD_LIVES);
+    }
+
+    fn read(&mut self, read: LogRead) {
+        self.jobs.send(Job::Read(read)).expect(LOG_THREAD_LIVES);
+    }
+
+    fn cut(&mut self, cut: LogCut) {
+        self.jobs.send(Job::Cut(cut)).expect(LOG_THREAD_LIVES);
+    }
+
+    fn send(&mut self, to: NodeId, message: PeerMessage) {
+        let lost = self.transport.send(to, &message).is_err();
+        if lost && message.lane() == Lane::Entries {
+            self.events.borrow_mut().push(Event::LaneLost(to));
+        }
+    }
+
+    fn changed(&mut self, standing: Standing) {
+        let leader = standing.leader.map(|leader| leader.to_string()).unwrap_or_default();
+        tracing::info!(term = standing.term.0, role = ?standing.role, leader, "raft state changed");
+    }
+
+    fn stranger(&mut self, peer: NodeId, met: u64, shown: u64) {
+        tracing::warn!(
+            peer = %peer,
+            met = format!("{met:x}"),
+            shown = format!("{shown:x}"),
+            "the peer's data directory is not the one this member has met before; nothing of it \
+             counts until it is removed and added as a new member"
+        );
+    }
+}
+
+// ---- the log thread ----
+
+enum Job {
+    Write(LogBatch),
+    Read(LogRead),
+    Cut(LogCut),
+}
+
+/// How long the log waits before it tries a full disk again.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+fn start_log_thread<M: StateMachine>(
+    wal: Wal<FileDisk>,
+    disk: FileDisk,
+    shared: Arc<Shared<M>>,
+    figures: Arc<Figures>,
+) -> Result<(mpsc::Sender<Job>, std::thread::JoinHandle<()>), NodeError> {
+    let (preparations, prepared) = start_background_thread(disk)?;
+    let (jobs, receiver) = mpsc::channel();
+    let thread =
+        LogThread { wal, shared, figures, preparations, prepared, preparing: false };
+    let handle = std::thread::Builder::new()
+        .name("jangada-log".into())
+        .spawn(move || thread.run(&receiver))
+        .map_err(NodeError::System)?;
+    Ok((jobs, handle))
+}
+
+/// Starts the thread that makes segments ready. It ends with the log thread.
+fn start_background_thread(
+    disk: FileDisk,
+) -> Result<(mpsc::Sender<Preparation>, mpsc::Receiver<Prepared>), NodeError> {
+    let (preparations, to_run) = mpsc::channel::<Preparation>();
+    let (done, prepared) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("jangada-prepare".into())
+        .spawn(move || {
+            for preparation in to_run {
+                if done.send(preparation.run(&disk)).is_err() {
+                    return;
+                }
+            }
+        })
+        .map_err(NodeError::System)?;
+    Ok((preparations, prepared))
+}
+
+struct LogThread<M: StateMachine> {
+    wal: Wal<FileDisk>,
+    shared: Arc<Shared<M>>,
+    figures: Arc<Figures>,
+    preparations: mpsc::Sender<Preparation>,
+    prepared: mpsc::Receiver<Prepared>,
+    preparing: bool,
+}
+
+impl<M: StateMachine> LogThread<M> {
+    fn run(mut self, jobs: &mpsc::Receiver<Job>) {
+        self.prepare();
+        for job in jobs {
+            match job {
+                Job::Write(batch) => self.write(&batch),
+                Job::Read(read) => {
+                    let frames = Log::read(&mut self.wal, &read).unwrap_or_else(|e| broken(&e));
+                    self.shared.push(Event::LogRead { reader: read.reader, frames });
+                }
+                Job::Cut(cut) => {
+                    let begins = Log::cut(&mut self.wal, &cut).unwrap_or_else(|e| broken(&e));
+                    self.shared.push(Event::LogBegins(begins));
+                }
+            }
+            self.prepare();
+            self.figures.log_bytes.store(self.wal.bytes(), Ordering::Relaxed);
+        }
+    }
+
+    /// Makes a batch durable, however long the disk stays full.
+    fn write(&mut self, batch: &LogBatch) {
+        let started = Instant::now();
+        while let Err(error) = Log::append(&mut self.wal, batch) {
+            let WalError::Full = error else { broken(&error) };
+            if !self.figures.log_full.swap(true, Ordering::Relaxed) {
+                tracing::error!("{error}; nothing is acknowledged until then");
+            }
+            std::thread::sleep(FULL_RETRY);
+            self.prepare();
+        }
+        if self.figures.log_full.swap(false, Ordering::Relaxed) {
+            tracing::info!("the disk of the log has space again");
+        }
+        let bytes = batch.entries.iter().map(|entry| entry.bytes().len() as u64).sum();
+        self.figures.synced(started.elapsed(), bytes);
+        let (number, last) = (batch.number, batch.last);
+        self.shared.push(Event::LogWritten(LogWritten { number, last }));
+    }
+
+    /// Takes segments that are ready and has the next ones made.
+    fn prepare(&mut self) {
+        while let Ok(prepared) = self.prepared.try_recv() {
+            self.preparing = false;
+            self.wal.prepared(prepared).unwrap_or_else(|e| broken(&e));
+        }
+        if !self.preparing
+            && let Some(preparation) = self.wal.preparation()
+        {
+            self.preparing = self.preparations.send(preparation).is_ok();
+        }
+    }
+}
+
+/// The disk failed: nothing is known about what it holds, so the process stops, loudly, and what it
+/// finds when it starts again decides.
+fn broken<T>(error: &WalError) -> T {
+    tracing::error!("{error}");
+    eprintln!("jangada: {error}");
+    std::process::abort()
+}
+
+// ---- a member on a thread of its own ----
+
+/// A member that runs on a thread of its own, for embedding where the caller has no event loop to
+/// share. It stops when this is dropped.
+pub struct Node<M: StateMachine> {
+    handle: Handle<M>,
+    figures: Arc<Figures>,
+    thread: Option<std::thread::JoinHandle<Result<(), NodeError>>>,
+}
+
+impl<M: StateMachine> Node<M> {
+    /// Opens the member and runs it.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub fn start(config: Config, machine: M) -> Result<Node<M>, NodeError> {
+        let opened = open(config, machine)?;
+        let (handle, figures) = (opened.handle(), opened.figures());
+        let thread = std::thread::Builder::new()
+            .name("jangada-node".into())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .map_err(NodeError::System)?;
+                tokio::task::LocalSet::new().block_on(&runtime, opened.run())
+            })
+            .map_err(NodeError::System)?;
+        Ok(Node { handle, figures, thread: Some(thread) })
+    }
+
+    /// A handle on the member.
+    #[must_use]
+    pub fn handle(&self) -> &Handle<M> {
+        &self.handle
+    }
+
+    /// The member's figures.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Stops the member and waits until its log is closed.
+    ///
+    /// # Errors
+    /// What made it end, if it ended by itself.
+    ///
+    /// # Panics
+    /// If the member's thread has panicked.
+    pub fn stop(mut self) -> Result<(), NodeError> {
+        self.handle.stop();
+        let thread = self.thread.take().expect("the thread is joined once");
+        thread.join().expect("the member's thread has not panicked")
+    }
+}
+
+impl<M: StateMachine> Drop for Node<M> {
+    fn drop(&mut self) {
+        self.handle.stop();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the member's thread has panicked");
+        }
+    }
+}
