@@ -1,5 +1,57 @@
-//! The key-value state machine.
+//! The key-value state machine: etcd's semantics, deterministic, in memory, with an engine behind.
+//!
+//! Commands come in through a [`Machine`], in the order of the log; readers on any thread look
+//! through [`Shared`]. The crate knows neither consensus nor network nor wire formats.
+//!
+//! ```text
+//!  Entry ─ command.rs: decode ─ apply.rs: meaning ─ store.rs: keys ─┬─ Outcome (reply, digest)
+//!                                                                   └─ effects.rs: batch of rows
+//!  Shared ─ range.rs, hash.rs: reads ─ history.rs: older versions        │
+//!                                                     ▲                  ▼
+//!                             redb_engine.rs: rows on disk ◄── writer.rs: slices, commits
+//! ```
+//!
+//! The key's newest version lies in memory whole. Of a superseded one memory keeps twelve bytes;
+//! its content is read back from the engine by revision once the engine holds it durably.
+//!
+//! The formats of commands and rows are documented in `docs/store-format.md`.
 
 mod api;
+mod apply;
+mod command;
+mod compare;
+mod digest;
+mod effects;
+mod engine;
+mod hash;
+mod history;
+mod interval;
+mod machine;
+mod range;
+mod record;
+mod redb_engine;
+mod row;
+mod runtime;
+mod shared;
+mod signal;
+mod store;
+mod validate;
+mod writer;
 
 pub use api::*;
+pub use apply::{Answer, Outcome, Reply};
+pub use command::{
+    Alarm, AlarmAction, AlarmKind, COMMAND_VERSION, Command, DecodeError, Member, PutFlags,
+    encode_put, put_bytes_max,
+};
+pub use engine::EngineError;
+pub use hash::HashKv;
+pub use machine::{ApplyError, Entry, Machine, Options};
+pub use redb::StorageBackend;
+pub use row::Revision;
+pub use runtime::{EngineThread, Reopen};
+pub use shared::{Shared, View};
+pub use validate::{
+    TXN_DEPTH_MAX, check_delete, check_put, check_range, check_txn, cost, is_read_only,
+};
+pub use writer::{EngineWriter, Turn};

@@ -1,0 +1,146 @@
+//! Effect batches: what a run of commands changed, ready for the engine.
+//!
+//! Responsible for collecting the rows of a batch in the form in which the engine stores them, one
+//! behind the other in one buffer, so that a put costs one copy and no allocation of its own. The
+//! engine, the running hash, the logical size and reads of values that memory has let go feed on
+//! this alone.
+//!
+//! Invariants:
+//! 1. Rows ascend by revision, within a batch and from batch to batch.
+//! 2. A batch names the last log index whose effects it holds, and holds all of them.
+
+use bytes::Bytes;
+
+use crate::command::{Alarm, Member};
+use crate::record::{Content, Name};
+use crate::row::{ROW_CRC_BYTES, Revision, RowKey, RowView, decode_message};
+
+/// Small batches are joined until they hold this many bytes, so that a lone client does not leave a
+/// trail of tiny buffers. Small, because the engine takes a batch whole and only once the log holds
+/// its last entry durably.
+const JOIN_BYTES_MAX: usize = 64 << 10;
+
+/// What a batch does beside rows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Note {
+    /// A member's name and client URLs.
+    Member(Member),
+    /// An alarm is raised.
+    Raised(Alarm),
+    /// An alarm is cleared.
+    Cleared(Alarm),
+    /// A compaction is due up to this revision.
+    Compacted(i64),
+}
+
+/// The effects of consecutive log entries.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
+    /// The last log index covered.
+    pub(crate) applied: u64,
+    /// The node's record as of that index.
+    pub(crate) record: Bytes,
+    /// The store's revision as of that index.
+    pub(crate) revision: i64,
+    rows: Vec<u8>,
+    entries: Vec<Entry>,
+    pub(crate) notes: Vec<Note>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name: Name,
+    /// One past the row's last byte.
+    end: usize,
+}
+
+impl Batch {
+    /// Adds a row and returns its checksum and the bytes it counts.
+    pub(crate) fn push(&mut self, name: Name, row: &RowView<'_>) -> (u32, u64) {
+        if let Some(last) = self.entries.last() {
+            assert!(last.name.revision < name.revision, "effects invariant 1");
+        }
+        let start = self.rows.len();
+        let row_key = RowKey::new(name.revision, name.tombstone);
+        let crc = row.encode_sealed(&row_key, &mut self.rows);
+        self.entries.push(Entry { name, end: self.rows.len() });
+        let message = self.rows.len() - start - ROW_CRC_BYTES;
+        (crc, (row_key.as_bytes().len() + message) as u64)
+    }
+
+    /// The bytes that the batch occupies, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.rows.len() + self.entries.len() * size_of::<Entry>() + self.record.len()
+    }
+
+    /// The number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// A row's key and sealed value.
+    pub(crate) fn row(&self, at: usize) -> (RowKey, &[u8]) {
+        let start = if at == 0 { 0 } else { self.entries[at - 1].end };
+        let Entry { name, end } = self.entries[at];
+        (RowKey::new(name.revision, name.tombstone), &self.rows[start..end])
+    }
+
+    /// The revision of the last row.
+    pub(crate) fn last_revision(&self) -> Option<Revision> {
+        self.entries.last().map(|entry| entry.name.revision)
+    }
+
+    /// What the version of this name contains, if it is in this batch.
+    pub(crate) fn content(&self, revision: Revision) -> Option<Content> {
+        let at = self.entries.binary_search_by_key(&revision, |entry| entry.name.revision).ok()?;
+        let (_, sealed) = self.row(at);
+        let message = &sealed[..sealed.len() - ROW_CRC_BYTES];
+        let row = decode_message(message).expect("effects: a row is what it was encoded as");
+        Some(Content::of(&row))
+    }
+
+    /// Whether another batch still fits behind this one.
+    pub(crate) fn has_room_for(&self, next: &Batch) -> bool {
+        self.bytes() + next.bytes() <= JOIN_BYTES_MAX
+    }
+
+    /// Puts another batch behind this one and leaves it empty.
+    pub(crate) fn join(&mut self, next: &mut Batch) {
+        assert!(self.applied <= next.applied, "effects invariant 2");
+        let offset = self.rows.len();
+        self.rows.append(&mut next.rows);
+        self.entries
+            .extend(next.entries.drain(..).map(|entry| Entry { end: entry.end + offset, ..entry }));
+        self.notes.append(&mut next.notes);
+        self.applied = next.applied;
+        self.revision = next.revision;
+        self.record = std::mem::take(&mut next.record);
+    }
+
+    /// The last compaction in the batch.
+    pub(crate) fn compacted(&self) -> Option<i64> {
+        self.notes.iter().rev().find_map(|note| match note {
+            Note::Compacted(revision) => Some(*revision),
+            Note::Member(_) | Note::Raised(_) | Note::Cleared(_) => None,
+        })
+    }
+
+    /// Empties the batch; its buffers stay.
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
+        self.entries.clear();
+        self.notes.clear();
+    }
+}
+
+impl Content {
+    /// What a row contains, in memory of its own.
+    pub(crate) fn of(row: &RowView<'_>) -> Content {
+        Content {
+            create: row.create,
+            version: row.version,
+            value: Bytes::copy_from_slice(row.value),
+            lease: row.lease,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The writer's side of the state machine: apply, batches, recovery.
+//!
+//! Responsible for joining the store and its engine. It knows log indexes and the node's record as
+//! numbers and bytes, and nothing of consensus.
+//!
+//! Invariants:
+//! 1. Indexes never fall, and no entry at or below the recovered index is applied again.
+//! 2. The write lock is taken once for a run of commands.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use redb::StorageBackend;
+
+use crate::Outcome;
+use crate::command::DecodeError;
+use crate::engine::{Engine, EngineError, Meta};
+use crate::history::History;
+use crate::record::Name;
+use crate::redb_engine::RedbEngine;
+use crate::row::{Revision, RowKey, decode_message, unseal};
+use crate::shared::Shared;
+use crate::signal::Signal;
+use crate::store::Store;
+use crate::writer::{EngineWriter, Turn};
+
+/// How many keys a machine without an engine looks at for a compaction with every batch, so that no
+/// batch is held up.
+const FORGET_KEYS: usize = 1024;
+
+/// How the engine is paced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// A commit is due once this many bytes of effects wait. 16 MiB: a commit costs a few
+    /// milliseconds of syncing, which this spreads over some fifty thousand small rows.
+    pub commit_bytes: usize,
+    /// A commit is due once an effect has waited this long. 2 s: bounds what a restart replays and
+    /// how far the log's cut lies behind.
+    pub commit_after_ms: u64,
+    /// Above this many waiting bytes proposals should be answered *busy*. 256 MiB: what memory is
+    /// given to a disk that has fallen behind.
+    pub engine_lag_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { commit_bytes: 16 << 20, commit_after_ms: 2_000, engine_lag_bytes_max: 256 << 20 }
+    }
+}
+
+/// A committed command.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Its index in the log.
+    pub index: u64,
+    /// The cluster's time, in milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// The version of the command's encoding.
+    pub version: u16,
+    /// The command's bytes.
+    pub payload: &'a [u8],
+}
+
+/// An entry that cannot be applied: its bytes are not a command that this build knows. The member
+/// must stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ApplyError {
+    /// The entry.
+    pub index: u64,
+    /// What is wrong with it.
+    pub error: DecodeError,
+}
+
+impl std::fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the entry {} cannot be applied: {}", self.index, self.error)
+    }
+}
+
+impl std::error::Error for ApplyError {}
+
+/// The state machine, as its one writer sees it.
+pub struct Machine {
+    shared: Shared,
+    signal: Arc<Signal>,
+    recovered: Option<Bytes>,
+    applied: u64,
+    keeping: Keeping,
+    writer: Option<EngineWriter>,
+}
+
+/// Where superseded versions are kept, and so who forgets them.
+enum Keeping {
+    /// In memory; the machine itself.
+    Memory(Forgetting),
+    /// In the engine; its writer.
+    Engine,
+}
+
+/// How far a machine without an engine has come in forgetting what is compacted.
+enum Forgetting {
+    Nothing,
+    From(i64, Option<Bytes>),
+}
+
+impl Machine {
+    /// Opens the state machine over a file, or in memory alone if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read, is damaged or of a format that this build does not know.
+    pub fn open(
+        backend: Option<Box<dyn StorageBackend>>,
+        options: Options,
+    ) -> Result<Machine, EngineError> {
+        let Some(backend) = backend else {
+            let shared = Shared::new(Store::new(History::Memory(BTreeMap::new())));
+            return Ok(Machine::new(shared, None, None));
+        };
+        let engine: Arc<dyn Engine> = Arc::new(RedbEngine::open(backend)?);
+        let history = History::Engine { engine: Arc::clone(&engine), queue: VecDeque::new() };
+        let mut store = Store::new(history);
+        let meta = restore(&mut store, engine.as_ref())?;
+        let shared = Shared::new(store);
+        let durable = meta.clone().unwrap_or_default();
+        shared.gauges().durable.store(durable.applied, Ordering::Release);
+        let writer = EngineWriter::new(shared.clone(), engine, options, durable);
+        Ok(Machine::new(shared, meta, Some(writer)))
+    }
+
+    fn new(shared: Shared, meta: Option<Meta>, writer: Option<EngineWriter>) -> Machine {
+        let keeping = match writer {
+            None => Keeping::Memory(Forgetting::Nothing),
+            Some(_) => Keeping::Engine,
+        };
+        Machine {
+            shared,
+            signal: Arc::new(Signal::default()),
+            applied: meta.as_ref().map_or(0, |meta| meta.applied),
+            recovered: meta.map(|meta| meta.record),
+            keeping,
+            writer,
+        }
+    }
+
+    /// The readers' side.
+    #[must_use]
+    pub fn shared(&self) -> Shared {
+        self.shared.clone()
+    }
+
+    /// The record of the last batch that was durable when the machine was opened.
+    #[must_use]
+    pub fn recovered(&self) -> Option<Bytes> {
+        self.recovered.clone()
+    }
+
+    /// Applies committed commands in order.
+    ///
+    /// # Errors
+    /// An entry is not a command that this build knows; nothing of it and of those behind it is
+    /// applied, and the member must stop.
+    pub fn apply<'a>(
+        &mut self,
+        entries: impl IntoIterator<Item = Entry<'a>>,
+    ) -> Result<Vec<Outcome>, ApplyError> {
+        let entries = entries.into_iter();
+        let mut outcomes = Vec::with_capacity(entries.size_hint().0);
+        let mut store = self.shared.write();
+        for entry in entries {
+            assert!(self.applied < entry.index, "machine invariant 1");
+            let outcome = store.apply(entry.payload, entry.version);
+            outcomes.push(outcome.map_err(|error| ApplyError { index: entry.index, error })?);
+            self.applied = entry.index;
+        }
+        Ok(outcomes)
+    }
+
+    /// Applies one command; for a run of them [`Machine::apply`] takes the lock once.
+    ///
+    /// # Errors
+    /// As [`Machine::apply`].
+    pub fn apply_one(&mut self, entry: Entry<'_>) -> Result<Outcome, ApplyError> {
+        let mut outcomes = self.apply([entry])?;
+        Ok(outcomes.pop().expect("machine: one entry has one outcome"))
+    }
+
+    /// Ends a batch: `applied` is the last index it covers, `record` the node's notes as of then.
+    /// A machine with an engine stores both in one transaction with the batch's effects, once
+    /// [`Machine::log_durable`] has reached `applied`.
+    pub fn end_batch(&mut self, applied: u64, record: Bytes) {
+        assert!(self.applied <= applied, "machine invariant 1");
+        self.applied = applied;
+        let mut store = self.shared.write();
+        match &mut self.keeping {
+            Keeping::Memory(forgetting) => forgetting.advance(&mut store),
+            Keeping::Engine => {
+                let added = store.seal(applied, record);
+                drop(store);
+                self.shared.gauges().lag_bytes.fetch_add(added, Ordering::Relaxed);
+                self.signal.wake();
+            }
+        }
+    }
+
+    /// This member's own log is durable up to `index`.
+    pub fn log_durable(&mut self, index: u64) {
+        let before = self.shared.gauges().log_durable.fetch_max(index, Ordering::AcqRel);
+        if before < index {
+            self.signal.wake();
+        }
+    }
+
+    /// The last index whose batch the engine holds durably; 0 without an engine. The log is cut
+    /// only behind it.
+    #[must_use]
+    pub fn durable_index(&self) -> u64 {
+        self.shared.durable_index()
+    }
+
+    /// Does one slice of the engine's work: for a caller that steps the engine itself and has not
+    /// taken the [writer](Machine::take_writer). Without an engine there is nothing to do.
+    ///
+    /// # Errors
+    /// As [`EngineWriter::turn`].
+    pub fn engine_turn(&mut self, now_ms: u64) -> Result<Turn, EngineError> {
+        self.writer.as_mut().map_or(Ok(Turn::Idle), |writer| writer.turn(now_ms))
+    }
+
+    /// Hands out the engine's writer, to be run elsewhere, as by
+    /// [`EngineThread`](crate::EngineThread). `None` without an engine, or the second time.
+    pub fn take_writer(&mut self) -> Option<EngineWriter> {
+        self.writer.take()
+    }
+
+    /// What a thread that runs the writer waits on.
+    pub(crate) fn signal(&self) -> Arc<Signal> {
+        Arc::clone(&self.signal)
+    }
+}
+
+impl Forgetting {
+    /// Forgets a little of what the last compaction does not keep.
+    fn advance(&mut self, store: &mut Store) {
+        if let Some(revision) = store.open().compacted() {
+            *self = Forgetting::From(revision, None);
+        }
+        store.open_mut().clear();
+        if let Forgetting::From(revision, start) = self {
+            let next = store.forget(*revision, start.as_ref(), FORGET_KEYS, &mut Vec::new());
+            *self = match next {
+                Some(key) => Forgetting::From(*revision, Some(key)),
+                None => Forgetting::Nothing,
+            };
+        }
+    }
+}
+
+/// Rebuilds the store from the engine: one walk over the rows, each of them checked.
+fn restore(store: &mut Store, engine: &dyn Engine) -> Result<Option<Meta>, EngineError> {
+    let snapshot = engine.snapshot()?;
+    let meta = snapshot.meta()?;
+    let mut last = Revision::default();
+    snapshot.rows(&mut |row_key, sealed| {
+        let (revision, tombstone) =
+            RowKey::decode(row_key).map_err(|error| EngineError::damaged(last, error))?;
+        let row = unseal(row_key, sealed).and_then(decode_message);
+        let row = row.map_err(|error| EngineError::damaged(revision, error))?;
+        store.restore_row(Name { revision, tombstone }, &row);
+        last = revision;
+        Ok(())
+    })?;
+    match &meta {
+        Some(meta) => {
+            store.restore_rest(meta);
+            if store.revision() != meta.revision {
+                return Err(EngineError::Meta(format!(
+                    "they name revision {}, the rows end at {}",
+                    meta.revision,
+                    store.revision()
+                )));
+            }
+        }
+        None if last != Revision::default() => {
+            return Err(EngineError::Meta("there are rows and no notes".to_owned()));
+        }
+        None => {}
+    }
+    Ok(meta)
+}

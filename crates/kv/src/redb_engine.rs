@@ -1,0 +1,356 @@
+//! The engine: redb behind the border of `engine.rs`.
+//!
+//! Tables (`docs/store-format.md`): `key` holds etcd's rows, `meta`, `members` and `alarm` what
+//! stands beside them. Only durable commits, with quick repair, so that opening after a crash does
+//! not walk the file.
+
+use std::fmt;
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use redb::{
+    CommitError, CursorError, Database, DatabaseError, Durability, ReadTransaction,
+    ReadableDatabase, ReadableTable, StorageBackend, StorageError, TableDefinition, TableError,
+    TransactionError, WriteTransaction,
+};
+
+use crate::command::{Alarm, AlarmKind, Member, decode_member, member_body};
+use crate::engine::{Engine, EngineError, Meta, Snapshot, Transaction, Visit};
+use crate::row::{ROW_CRC_BYTES, RowKey};
+
+/// The version of the tables and their contents.
+pub(crate) const FORMAT_VERSION: u64 = 1;
+
+/// The engine's page cache. Small: current values are read from memory, and rows are appended at
+/// the end of their table, so a few pages are hot.
+const CACHE_BYTES: usize = 32 << 20;
+
+const KEY: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("key");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const MEMBERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("members");
+/// Alarm kind and member.
+const ALARM: TableDefinition<'_, (u8, u64), ()> = TableDefinition::new("alarm");
+
+const META_FORMAT: &str = "format";
+const META_APPLIED: &str = "applied_index";
+const META_RECORD: &str = "record";
+const META_REVISION: &str = "revision";
+const META_SCHEDULED: &str = "scheduled_compact_revision";
+const META_FINISHED: &str = "finished_compact_revision";
+
+/// The engine over one file.
+pub(crate) struct RedbEngine {
+    database: Database,
+    size: Arc<AtomicU64>,
+}
+
+/// A backend of any kind, with its size kept where it can be read without asking.
+struct Sized {
+    backend: Box<dyn StorageBackend>,
+    size: Arc<AtomicU64>,
+}
+
+struct RedbSnapshot(ReadTransaction);
+
+struct RedbTransaction(WriteTransaction);
+
+impl RedbEngine {
+    /// Opens the file, or makes a new one in an empty backend.
+    pub(crate) fn open(backend: Box<dyn StorageBackend>) -> Result<RedbEngine, EngineError> {
+        let size = Arc::new(AtomicU64::new(backend.len().map_err(|error| io_error(&error))?));
+        let backend = Sized { backend, size: Arc::clone(&size) };
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+            .map_err(database_error)?;
+        let engine = RedbEngine { database, size };
+        engine.prepare()?;
+        Ok(engine)
+    }
+
+    /// Makes the tables of a new file; checks the format of an old one.
+    fn prepare(&self) -> Result<(), EngineError> {
+        let transaction = self.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META).map_err(table_error)?;
+            let version = number(&meta, META_FORMAT)?;
+            match version {
+                Some(FORMAT_VERSION) => return Ok(()),
+                Some(other) => return Err(EngineError::Format(other)),
+                None => {}
+            }
+            transaction.open_table(KEY).map_err(table_error)?;
+            transaction.open_table(MEMBERS).map_err(table_error)?;
+            transaction.open_table(ALARM).map_err(table_error)?;
+            insert(&mut meta, META_FORMAT, &FORMAT_VERSION.to_le_bytes())?;
+        }
+        transaction.commit().map_err(commit_error)
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, EngineError> {
+        let mut transaction = self.database.begin_write().map_err(transaction_error)?;
+        transaction
+            .set_durability(Durability::Immediate)
+            .expect("redb: a transaction without savepoints takes any durability");
+        transaction.set_quick_repair(true);
+        Ok(transaction)
+    }
+}
+
+impl Engine for RedbEngine {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        let transaction = self.database.begin_read().map_err(transaction_error)?;
+        Ok(Box::new(RedbSnapshot(transaction)))
+    }
+
+    fn begin(&self) -> Result<Box<dyn Transaction>, EngineError> {
+        Ok(Box::new(RedbTransaction(self.begin_write()?)))
+    }
+
+    fn size(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
+    }
+}
+
+impl Snapshot for RedbSnapshot {
+    fn row(&self, row_key: &RowKey) -> Result<Option<Bytes>, EngineError> {
+        let table = self.0.open_table(KEY).map_err(table_error)?;
+        let row = table.get(row_key.as_bytes()).map_err(storage_error)?;
+        Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
+    }
+
+    fn rows(&self, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        let table = self.0.open_table(KEY).map_err(table_error)?;
+        for row in table.iter().map_err(storage_error)? {
+            let (row_key, sealed) = row.map_err(storage_error)?;
+            visit(row_key.value(), sealed.value())?;
+        }
+        Ok(())
+    }
+
+    fn meta(&self) -> Result<Option<Meta>, EngineError> {
+        let table = self.0.open_table(META).map_err(table_error)?;
+        let Some(applied) = number(&table, META_APPLIED)? else {
+            return Ok(None);
+        };
+        let required = |name: &str| -> Result<u64, EngineError> {
+            let value = number(&table, name)?;
+            value.ok_or_else(|| EngineError::Meta(format!("{name} is not noted")))
+        };
+        let record = table.get(META_RECORD).map_err(storage_error)?;
+        let record = record.ok_or_else(|| EngineError::Meta("no record is noted".to_owned()))?;
+        let mut meta = Meta {
+            applied,
+            record: Bytes::copy_from_slice(record.value()),
+            revision: required(META_REVISION)? as i64,
+            compact_scheduled: number(&table, META_SCHEDULED)?.map(|number| number as i64),
+            compact_finished: number(&table, META_FINISHED)?.map(|number| number as i64),
+            members: Vec::new(),
+            alarms: Vec::new(),
+        };
+        let members = self.0.open_table(MEMBERS).map_err(table_error)?;
+        for row in members.iter().map_err(storage_error)? {
+            let (id, bytes) = row.map_err(storage_error)?;
+            let member = decode_sealed_member(bytes.value())
+                .filter(|member| member.id == id.value())
+                .ok_or_else(|| EngineError::Meta(format!("member {:x} is damaged", id.value())))?;
+            meta.members.push(member);
+        }
+        let alarms = self.0.open_table(ALARM).map_err(table_error)?;
+        for row in alarms.iter().map_err(storage_error)? {
+            let (key, ()) =
+                row.map(|(key, value)| (key.value(), value.value())).map_err(storage_error)?;
+            let kind = AlarmKind::of(key.0)
+                .map_err(|_| EngineError::Meta(format!("alarm {} is unknown", key.0)))?;
+            meta.alarms.push(Alarm { kind, member: key.1 });
+        }
+        Ok(Some(meta))
+    }
+}
+
+impl Transaction for RedbTransaction {
+    fn append(
+        &mut self,
+        rows: &mut dyn Iterator<Item = (RowKey, &[u8])>,
+    ) -> Result<(), EngineError> {
+        let mut table = self.0.open_table(KEY).map_err(table_error)?;
+        let mut cursor = table.upper_bound_mut(Bound::<&[u8]>::Unbounded).map_err(storage_error)?;
+        for (row_key, sealed) in rows {
+            cursor.insert_before(row_key.as_bytes(), sealed).map_err(cursor_error)?;
+        }
+        cursor.close().map_err(storage_error)
+    }
+
+    fn remove(&mut self, rows: &[RowKey]) -> Result<u64, EngineError> {
+        let mut table = self.0.open_table(KEY).map_err(table_error)?;
+        let mut bytes = 0;
+        for row_key in rows {
+            let row = table.remove(row_key.as_bytes()).map_err(storage_error)?;
+            let Some(row) = row else {
+                let (revision, _) =
+                    RowKey::decode(row_key.as_bytes()).expect("row: a key is what it was made as");
+                return Err(EngineError::Missing(revision));
+            };
+            let sealed = row.value().len();
+            bytes += (row_key.as_bytes().len() + sealed.saturating_sub(ROW_CRC_BYTES)) as u64;
+        }
+        Ok(bytes)
+    }
+
+    fn set_member(&mut self, member: &Member) -> Result<(), EngineError> {
+        let mut table = self.0.open_table(MEMBERS).map_err(table_error)?;
+        let mut row = BytesMut::new();
+        member_body(&mut row, member);
+        let crc = crc32c::crc32c(&row);
+        row.put_u32_le(crc);
+        table.insert(member.id, &row[..]).map_err(storage_error)?;
+        Ok(())
+    }
+
+    fn set_alarm(&mut self, alarm: Alarm, raised: bool) -> Result<(), EngineError> {
+        let mut table = self.0.open_table(ALARM).map_err(table_error)?;
+        let key = (alarm.kind as u8, alarm.member);
+        if raised {
+            table.insert(key, ()).map_err(storage_error)?;
+        } else {
+            table.remove(key).map_err(storage_error)?;
+        }
+        Ok(())
+    }
+
+    fn set_meta(&mut self, meta: &Meta) -> Result<(), EngineError> {
+        let mut table = self.0.open_table(META).map_err(table_error)?;
+        insert(&mut table, META_APPLIED, &meta.applied.to_le_bytes())?;
+        insert(&mut table, META_RECORD, &meta.record)?;
+        insert(&mut table, META_REVISION, &meta.revision.to_le_bytes())?;
+        if let Some(revision) = meta.compact_scheduled {
+            insert(&mut table, META_SCHEDULED, &revision.to_le_bytes())?;
+        }
+        if let Some(revision) = meta.compact_finished {
+            insert(&mut table, META_FINISHED, &revision.to_le_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>) -> Result<(), EngineError> {
+        self.0.commit().map_err(commit_error)
+    }
+}
+
+fn insert(
+    table: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    name: &str,
+    value: &[u8],
+) -> Result<(), EngineError> {
+    table.insert(name, value).map_err(storage_error)?;
+    Ok(())
+}
+
+fn number(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<Option<u64>, EngineError> {
+    let Some(value) = table.get(name).map_err(storage_error)? else {
+        return Ok(None);
+    };
+    let bytes = <[u8; 8]>::try_from(value.value());
+    let bytes = bytes.map_err(|_| EngineError::Meta(format!("{name} is not a number")))?;
+    Ok(Some(u64::from_le_bytes(bytes)))
+}
+
+fn decode_sealed_member(sealed: &[u8]) -> Option<Member> {
+    let (row, crc) = sealed.split_at_checked(sealed.len().checked_sub(4)?)?;
+    if crc32c::crc32c(row).to_le_bytes() != *crc {
+        return None;
+    }
+    decode_member(row).ok()
+}
+
+fn io_error(error: &io::Error) -> EngineError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            EngineError::NoSpace(error.to_string())
+        }
+        _ => EngineError::Io(error.to_string()),
+    }
+}
+
+fn storage_error(error: StorageError) -> EngineError {
+    match error {
+        StorageError::Io(error) => io_error(&error),
+        StorageError::Corrupted(what) => EngineError::Corrupted(what),
+        other => EngineError::Io(other.to_string()),
+    }
+}
+
+fn cursor_error(error: CursorError) -> EngineError {
+    match error {
+        CursorError::Storage(error) => storage_error(error),
+        other => EngineError::Corrupted(other.to_string()),
+    }
+}
+
+fn table_error(error: TableError) -> EngineError {
+    match error {
+        TableError::Storage(error) => storage_error(error),
+        other => EngineError::Corrupted(other.to_string()),
+    }
+}
+
+fn transaction_error(error: TransactionError) -> EngineError {
+    match error {
+        TransactionError::Storage(error) => storage_error(error),
+        other => EngineError::Io(other.to_string()),
+    }
+}
+
+fn commit_error(error: CommitError) -> EngineError {
+    match error {
+        CommitError::Storage(error) => storage_error(error),
+        other => EngineError::Io(other.to_string()),
+    }
+}
+
+fn database_error(error: DatabaseError) -> EngineError {
+    match error {
+        DatabaseError::Storage(error) => storage_error(error),
+        other => EngineError::Corrupted(other.to_string()),
+    }
+}
+
+impl fmt::Debug for Sized {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.backend.fmt(f)
+    }
+}
+
+impl StorageBackend for Sized {
+    fn len(&self) -> io::Result<u64> {
+        self.backend.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.backend.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.backend.set_len(len)?;
+        self.size.store(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.backend.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.backend.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.backend.close()
+    }
+}

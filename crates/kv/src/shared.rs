@@ -1,0 +1,278 @@
+//! The readers' side of the state machine.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::apply::Check;
+use crate::command::{Alarm, AlarmKind, Member};
+use crate::effects::Batch;
+use crate::engine::EngineError;
+use crate::hash::HashPlan;
+use crate::history::History;
+use crate::range::{Plan, ReadError};
+use crate::store::Store;
+use crate::{
+    HashKv, KvError, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest, TxnResponse,
+    is_read_only,
+};
+
+/// The state, as readers on any thread see it. Cloning shares it.
+///
+/// Readers never wait for the disk while they hold the lock if they use the methods here; those of
+/// [`View`] keep the lock until their answer is complete, which is as good for reads at the newest
+/// revision.
+#[derive(Clone)]
+pub struct Shared {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: RwLock<Store>,
+    gauges: Gauges,
+    fault: Mutex<Option<EngineError>>,
+}
+
+/// Figures that change with every batch and are read without the lock.
+#[derive(Default)]
+pub(crate) struct Gauges {
+    /// The log's durable index.
+    pub(crate) log_durable: AtomicU64,
+    /// The engine's durable index.
+    pub(crate) durable: AtomicU64,
+    /// Bytes of batches that the engine does not hold durably.
+    pub(crate) lag_bytes: AtomicU64,
+}
+
+/// A consistent look at the state; commands wait while it is held, so hold it briefly.
+pub struct View<'a> {
+    store: RwLockReadGuard<'a, Store>,
+    shared: &'a Shared,
+}
+
+impl Shared {
+    pub(crate) fn new(store: Store) -> Shared {
+        let inner =
+            Inner { store: RwLock::new(store), gauges: Gauges::default(), fault: Mutex::new(None) };
+        Shared { inner: Arc::new(inner) }
+    }
+
+    /// Looks at the state.
+    #[must_use]
+    pub fn read(&self) -> View<'_> {
+        // A writer that panicked was applying a command: a broken invariant, which stops the
+        // process. Nobody reads a state half changed.
+        let store = self.inner.store.read().expect("the state machine stopped while applying");
+        View { store, shared: self }
+    }
+
+    /// Reads keys and answers the newest revision for the header beside them. The lock is released
+    /// before rows are read from the engine.
+    ///
+    /// # Errors
+    /// [`KvError::FutureRevision`], [`KvError::Compacted`], [`KvError::Corrupt`].
+    pub fn range(&self, range: &RangeRequest) -> (i64, Result<RangeResponse, KvError>) {
+        let (revision, plan) = {
+            let view = self.read();
+            (view.revision(), view.plan(range))
+        };
+        (revision, plan.and_then(|plan| self.finish(plan, range)))
+    }
+
+    /// Runs a read-only transaction, otherwise like [`Shared::range`].
+    ///
+    /// # Errors
+    /// As [`Shared::range`].
+    ///
+    /// # Panics
+    /// If the transaction is not [read-only](crate::is_read_only).
+    pub fn txn_read(&self, txn: &TxnRequest) -> (i64, Result<TxnResponse, KvError>) {
+        let (revision, plan) = {
+            let view = self.read();
+            (view.revision(), view.plan_txn(txn))
+        };
+        (revision, plan.and_then(|plan| self.finish_txn(plan)))
+    }
+
+    /// Hashes the rows at and before a revision, 0 for the newest, as etcd's HashKV does. The lock
+    /// is released while rows are read and hashed.
+    ///
+    /// # Errors
+    /// [`KvError::FutureRevision`], [`KvError::Compacted`]; [`KvError::Corrupt`] if the engine
+    /// cannot be read.
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, KvError> {
+        let plan = self.read().plan_hash(revision)?;
+        plan.finish().map_err(|error| self.fail(error))
+    }
+
+    /// The index up to which the engine holds everything durably.
+    #[must_use]
+    pub fn durable_index(&self) -> u64 {
+        self.inner.gauges.durable.load(Ordering::Acquire)
+    }
+
+    /// The bytes of effects that wait for the engine. Above
+    /// [`Options::engine_lag_bytes_max`](crate::Options) proposals should be answered *busy*.
+    #[must_use]
+    pub fn engine_lag_bytes(&self) -> u64 {
+        self.inner.gauges.lag_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why the engine could not be read, once that has happened. The member must stop.
+    #[must_use]
+    pub fn fault(&self) -> Option<EngineError> {
+        self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Store> {
+        self.inner.store.write().expect("the state machine stopped while applying")
+    }
+
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.inner.gauges
+    }
+
+    /// A read that fails for the engine's sake is answered as corruption, and the fault kept.
+    fn fail(&self, error: EngineError) -> KvError {
+        let mut fault = self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.get_or_insert(error);
+        KvError::Corrupt
+    }
+
+    fn finish(&self, plan: Plan, range: &RangeRequest) -> Result<RangeResponse, KvError> {
+        plan.finish(range).map_err(|error| self.fail(error))
+    }
+
+    fn finish_txn(&self, plan: TxnPlan<'_>) -> Result<TxnResponse, KvError> {
+        let mut responses = Vec::with_capacity(plan.ranges.len());
+        for (range, plan) in plan.ranges {
+            responses.push(ResponseOp::Range(self.finish(plan, range)?));
+        }
+        Ok(TxnResponse { succeeded: plan.succeeded, responses })
+    }
+}
+
+/// A read-only transaction whose keys are found.
+struct TxnPlan<'r> {
+    succeeded: bool,
+    ranges: Vec<(&'r RangeRequest, Plan)>,
+}
+
+impl View<'_> {
+    /// Reads keys.
+    ///
+    /// # Errors
+    /// [`KvError::FutureRevision`], [`KvError::Compacted`], [`KvError::Corrupt`].
+    pub fn range(&self, range: &RangeRequest) -> Result<RangeResponse, KvError> {
+        self.plan(range).and_then(|plan| self.shared.finish(plan, range))
+    }
+
+    /// Runs a read-only transaction.
+    ///
+    /// # Errors
+    /// As [`View::range`].
+    ///
+    /// # Panics
+    /// If the transaction is not [read-only](crate::is_read_only).
+    pub fn txn_read(&self, txn: &TxnRequest) -> Result<TxnResponse, KvError> {
+        self.plan_txn(txn).and_then(|plan| self.shared.finish_txn(plan))
+    }
+
+    /// The newest revision.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.store.revision()
+    }
+
+    /// The oldest revision that can be read; -1 before any compaction, as in etcd.
+    #[must_use]
+    pub fn compact_revision(&self) -> i64 {
+        self.store.compact_revision()
+    }
+
+    /// As [`Shared::hash_kv`], under the lock.
+    ///
+    /// # Errors
+    /// As [`Shared::hash_kv`].
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, KvError> {
+        self.plan_hash(revision)?.finish().map_err(|error| self.shared.fail(error))
+    }
+
+    /// The alarms that are raised, by kind and member.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.store.alarms().iter().copied().collect()
+    }
+
+    /// What the members have published, by id.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.store.members().values().cloned().collect()
+    }
+
+    /// The bytes of all rows that are not removed: what the quota is held against. Logical, so the
+    /// same on every member once compactions are done.
+    #[must_use]
+    pub fn size_in_use(&self) -> u64 {
+        self.store.bytes()
+    }
+
+    /// The bytes that the store occupies: the engine's file, or without an engine the rows.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self.store.history() {
+            History::Memory(_) => self.store.bytes(),
+            History::Engine { engine, .. } => engine.size(),
+        }
+    }
+
+    /// The number of keys that exist at the newest revision.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.store.live()
+    }
+
+    /// The batches that the engine does not hold durably, from the oldest on.
+    pub(crate) fn waiting_batches(&self) -> impl Iterator<Item = &Arc<Batch>> {
+        let queue = match self.store.history() {
+            History::Memory(_) => None,
+            History::Engine { queue, .. } => Some(queue),
+        };
+        queue.into_iter().flatten()
+    }
+
+    fn refuse_while_corrupt(&self) -> Result<(), KvError> {
+        if self.store.is_raised(AlarmKind::Corrupt) { Err(KvError::Corrupt) } else { Ok(()) }
+    }
+
+    fn plan(&self, range: &RangeRequest) -> Result<Plan, KvError> {
+        self.refuse_while_corrupt()?;
+        self.store.plan(range, self.store.revision()).map_err(|error| self.refusal(error))
+    }
+
+    fn plan_txn<'r>(&self, txn: &'r TxnRequest) -> Result<TxnPlan<'r>, KvError> {
+        assert!(is_read_only(txn), "a transaction that writes goes through the log");
+        self.refuse_while_corrupt()?;
+        let mut path = Vec::new();
+        self.store.choose(txn, &mut path);
+        self.store.check_branch(txn, &mut path.iter(), Check::Ranges)?;
+        let mut ranges = Vec::new();
+        for op in path[0].of(txn) {
+            if let RequestOp::Range(range) = op {
+                let plan = self.store.plan(range, self.store.revision());
+                ranges.push((range, plan.map_err(|error| self.refusal(error))?));
+            }
+        }
+        Ok(TxnPlan { succeeded: path[0] == crate::apply::Branch::Success, ranges })
+    }
+
+    fn plan_hash(&self, revision: i64) -> Result<HashPlan, KvError> {
+        self.store.plan_hash(revision).map_err(|error| self.refusal(error))
+    }
+
+    fn refusal(&self, error: ReadError) -> KvError {
+        match error {
+            ReadError::Kv(error) => error,
+            ReadError::Engine(error) => self.shared.fail(error),
+        }
+    }
+}

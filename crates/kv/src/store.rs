@@ -1,0 +1,377 @@
+//! The state: an ordered map from key to its versions, and the few things beside it.
+//!
+//! Responsible for what the state is and how single changes alter it. What commands mean is in
+//! `apply.rs`, reads in `range.rs`; this file knows neither the log nor the engine's file.
+//!
+//! Invariants:
+//! 1. The revision never falls and grows by at most one for each command.
+//! 2. `compact_revision <= revision`; no version that a read at or above it needs is forgotten.
+//! 3. Whatever changes is also in the open batch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::command::{Alarm, AlarmKind, Member};
+use crate::digest::Digest;
+use crate::effects::{Batch, Note};
+use crate::engine::Meta;
+use crate::history::{History, Lookup};
+use crate::interval::Interval;
+use crate::record::{Content, Name, Record, Remainder};
+use crate::row::{ROW_KEY_BYTES, Revision, RowView};
+use crate::{DeleteRangeResponse, KeyValue};
+
+/// The revision of an empty store: the first change makes 2, as in etcd.
+const FIRST_REVISION: i64 = 1;
+
+/// The compacted revision before any compaction, as etcd reports it.
+const NEVER_COMPACTED: i64 = -1;
+
+/// The replicated state.
+pub(crate) struct Store {
+    keys: BTreeMap<Bytes, Record>,
+    revision: i64,
+    compact_revision: i64,
+    live: u64,
+    bytes: u64,
+    alarms: BTreeSet<Alarm>,
+    members: BTreeMap<u64, Member>,
+    history: History,
+    open: Batch,
+}
+
+/// The changes of one command.
+pub(crate) struct Changes {
+    main: i64,
+    sub: u32,
+    pub(crate) digest: Digest,
+}
+
+impl Changes {
+    fn next(&mut self) -> Revision {
+        let revision = Revision { main: self.main, sub: self.sub };
+        self.sub += 1;
+        revision
+    }
+
+    fn note(&mut self, name: Name, crc: u32) {
+        self.digest.mix(name.revision.main as u64);
+        self.digest.mix(u64::from(name.revision.sub) << 32 | u64::from(crc));
+    }
+}
+
+/// A put whose lease and options are settled.
+pub(crate) struct Write<'a> {
+    pub(crate) key: &'a [u8],
+    /// `None` keeps the value.
+    pub(crate) value: Option<Bytes>,
+    /// `None` keeps the lease.
+    pub(crate) lease: Option<i64>,
+    pub(crate) prev_kv: bool,
+}
+
+impl Store {
+    pub(crate) fn new(history: History) -> Store {
+        Store {
+            keys: BTreeMap::new(),
+            revision: FIRST_REVISION,
+            compact_revision: NEVER_COMPACTED,
+            live: 0,
+            bytes: 0,
+            alarms: BTreeSet::new(),
+            members: BTreeMap::new(),
+            history,
+            open: Batch::default(),
+        }
+    }
+
+    pub(crate) fn keys(&self) -> &BTreeMap<Bytes, Record> {
+        &self.keys
+    }
+
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    pub(crate) fn compact_revision(&self) -> i64 {
+        self.compact_revision
+    }
+
+    pub(crate) fn live(&self) -> u64 {
+        self.live
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn alarms(&self) -> &BTreeSet<Alarm> {
+        &self.alarms
+    }
+
+    pub(crate) fn members(&self) -> &BTreeMap<u64, Member> {
+        &self.members
+    }
+
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub(crate) fn history_mut(&mut self) -> &mut History {
+        &mut self.history
+    }
+
+    pub(crate) fn open(&self) -> &Batch {
+        &self.open
+    }
+
+    pub(crate) fn open_mut(&mut self) -> &mut Batch {
+        &mut self.open
+    }
+
+    pub(crate) fn is_raised(&self, kind: AlarmKind) -> bool {
+        self.alarms.iter().any(|alarm| alarm.kind == kind)
+    }
+
+    /// Finds a superseded version's content.
+    pub(crate) fn lookup(&self, revision: Revision) -> Lookup {
+        match self.open.content(revision) {
+            Some(content) if matches!(self.history, History::Engine { .. }) => {
+                Lookup::Here(content)
+            }
+            _ => self.history.lookup(revision),
+        }
+    }
+
+    /// Starts a command.
+    pub(crate) fn begin(&self) -> Changes {
+        Changes { main: self.revision + 1, sub: 0, digest: Digest::new() }
+    }
+
+    /// The revision that a reader within the command sees as the newest.
+    pub(crate) fn revision_within(&self, changes: &Changes) -> i64 {
+        if changes.sub == 0 { self.revision } else { changes.main }
+    }
+
+    /// Ends a command: its changes count as one revision.
+    pub(crate) fn end(&mut self, changes: &Changes) {
+        self.revision = self.revision_within(changes);
+    }
+
+    /// Writes a key.
+    pub(crate) fn put(&mut self, changes: &mut Changes, write: Write<'_>) -> Option<KeyValue> {
+        let name = Name { revision: changes.next(), tombstone: false };
+        let record = match self.keys.get_mut(write.key) {
+            Some(record) => record,
+            None => {
+                let content = Content {
+                    create: name.revision.main,
+                    version: 1,
+                    value: write.value.unwrap_or_default(),
+                    lease: write.lease.unwrap_or_default(),
+                };
+                let row = content.row(write.key, name);
+                let (crc, bytes) = self.open.push(name, &row);
+                changes.note(name, crc);
+                self.bytes += bytes;
+                self.live += 1;
+                let key = Bytes::copy_from_slice(write.key);
+                self.keys.insert(key, Record::new(name, content));
+                return None;
+            }
+        };
+        let was = record.newest();
+        let (create, version) = if was.tombstone {
+            (name.revision.main, 1)
+        } else {
+            (record.create(), record.version() + 1)
+        };
+        let content = Content {
+            create,
+            version,
+            value: write.value.unwrap_or_else(|| record.value().clone()),
+            lease: write.lease.unwrap_or_else(|| record.lease()),
+        };
+        let before = record.push(name, content);
+        let (crc, bytes) = self.open.push(name, &record.row(write.key));
+        changes.note(name, crc);
+        self.bytes += bytes;
+        if was.tombstone {
+            self.live += 1;
+            return None;
+        }
+        self.history.keep(was.revision, &before);
+        write
+            .prev_kv
+            .then(|| before.key_value(Bytes::copy_from_slice(write.key), was.revision.main))
+    }
+
+    /// Deletes the keys of an interval.
+    pub(crate) fn delete(
+        &mut self,
+        changes: &mut Changes,
+        interval: Interval<'_>,
+        prev_kv: bool,
+    ) -> DeleteRangeResponse {
+        let mut response = DeleteRangeResponse::default();
+        let Some(bounds) = interval.bounds() else {
+            return response;
+        };
+        for (key, record) in self.keys.range_mut::<[u8], _>(bounds) {
+            if !record.is_live() {
+                continue;
+            }
+            let was = record.newest();
+            let name = Name { revision: changes.next(), tombstone: true };
+            let before = record.push(name, Content::default());
+            let (crc, bytes) = self.open.push(name, &record.row(key));
+            changes.note(name, crc);
+            self.bytes += bytes;
+            self.live -= 1;
+            self.history.keep(was.revision, &before);
+            response.deleted += 1;
+            if prev_kv {
+                response.prev_kvs.push(before.key_value(key.clone(), was.revision.main));
+            }
+        }
+        response
+    }
+
+    /// Takes note of a compaction. Its effect on reads is immediate; memory and engine follow in
+    /// slices.
+    pub(crate) fn compact_to(&mut self, revision: i64) {
+        assert!(self.compact_revision < revision, "store invariant 2");
+        assert!(revision <= self.revision, "store invariant 2");
+        self.compact_revision = revision;
+        self.open.notes.push(Note::Compacted(revision));
+    }
+
+    /// Forgets, from `start` on, what a compaction at `revision` does not keep of the next keys, at
+    /// most `keys_max` of them. Answers the key to go on from, or `None` at the end.
+    pub(crate) fn forget(
+        &mut self,
+        revision: i64,
+        start: Option<&Bytes>,
+        keys_max: usize,
+        removed: &mut Vec<Name>,
+    ) -> Option<Bytes> {
+        assert!(revision <= self.compact_revision, "store invariant 2");
+        let from =
+            start.map_or(std::ops::Bound::Unbounded, |key| std::ops::Bound::Included(&key[..]));
+        let mut gone = Vec::new();
+        let mut next = None;
+        let bounds = (from, std::ops::Bound::Unbounded);
+        for (visited, (key, record)) in self.keys.range_mut::<[u8], _>(bounds).enumerate() {
+            if visited == keys_max {
+                next = Some(key.clone());
+                break;
+            }
+            let newest = removed.len();
+            if record.compact(revision, removed) == Remainder::Nothing {
+                gone.push(key.clone());
+            }
+            if let History::Memory(contents) = &mut self.history {
+                for name in &removed[newest..] {
+                    let content = contents.remove(&name.revision).unwrap_or_default();
+                    self.bytes -= row_bytes(*name, &content.row(key, *name));
+                }
+            }
+        }
+        for key in gone {
+            self.keys.remove(&key);
+        }
+        next
+    }
+
+    /// Ends the open batch and puts it behind those that wait for the engine. Answers the bytes
+    /// that wait because of it.
+    pub(crate) fn seal(&mut self, applied: u64, record: Bytes) -> u64 {
+        let History::Engine { queue, .. } = &mut self.history else {
+            unreachable!("store: only an engine's batches are sealed");
+        };
+        self.open.applied = applied;
+        self.open.record = record;
+        self.open.revision = self.revision;
+        // A batch that the writer or a reader holds is complete and stays as it is.
+        if let Some(back) = queue.back_mut().and_then(Arc::get_mut)
+            && back.has_room_for(&self.open)
+        {
+            let before = back.bytes();
+            back.join(&mut self.open);
+            return (back.bytes() - before) as u64;
+        }
+        let batch = std::mem::take(&mut self.open);
+        let bytes = batch.bytes() as u64;
+        queue.push_back(Arc::new(batch));
+        bytes
+    }
+
+    /// Lets go of the oldest batches, which the engine now holds durably, and of the bytes of rows
+    /// that it has removed. The batches are handed out so that they are freed without the lock.
+    pub(crate) fn release(&mut self, batches: usize, removed_bytes: u64) -> Vec<Arc<Batch>> {
+        self.bytes -= removed_bytes;
+        match &mut self.history {
+            History::Memory(_) => Vec::new(),
+            History::Engine { queue, .. } => queue.drain(..batches).collect(),
+        }
+    }
+
+    /// Raises an alarm; answers whether it is new.
+    pub(crate) fn raise(&mut self, alarm: Alarm) -> bool {
+        let new = self.alarms.insert(alarm);
+        if new {
+            self.open.notes.push(Note::Raised(alarm));
+        }
+        new
+    }
+
+    /// Clears an alarm; answers whether it was raised.
+    pub(crate) fn clear(&mut self, alarm: Alarm) -> bool {
+        let raised = self.alarms.remove(&alarm);
+        if raised {
+            self.open.notes.push(Note::Cleared(alarm));
+        }
+        raised
+    }
+
+    /// Takes note of what a member publishes.
+    pub(crate) fn publish(&mut self, member: Member) {
+        self.open.notes.push(Note::Member(member.clone()));
+        self.members.insert(member.id, member);
+    }
+
+    /// Adds a row read from the engine. Rows come in the order of their revisions.
+    pub(crate) fn restore_row(&mut self, name: Name, row: &RowView<'_>) {
+        self.bytes += row_bytes(name, row);
+        self.revision = self.revision.max(name.revision.main);
+        let content = if name.tombstone { Content::default() } else { Content::of(row) };
+        match self.keys.get_mut(row.key) {
+            Some(record) => {
+                self.live -= u64::from(record.is_live());
+                record.push(name, content);
+            }
+            None => {
+                let key = Bytes::copy_from_slice(row.key);
+                self.keys.insert(key, Record::new(name, content));
+            }
+        }
+        self.live += u64::from(!name.tombstone);
+    }
+
+    /// Adds what the engine holds beside rows.
+    pub(crate) fn restore_rest(&mut self, meta: &Meta) {
+        if let Some(compacted) = meta.compact_scheduled {
+            self.compact_revision = compacted;
+            self.revision = self.revision.max(compacted);
+        }
+        self.members = meta.members.iter().map(|member| (member.id, member.clone())).collect();
+        self.alarms = meta.alarms.iter().copied().collect();
+    }
+}
+
+/// What a row counts: its key and its message.
+pub(crate) fn row_bytes(name: Name, row: &RowView<'_>) -> u64 {
+    (ROW_KEY_BYTES + usize::from(name.tombstone) + row.encoded_bytes()) as u64
+}

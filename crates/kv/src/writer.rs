@@ -1,0 +1,403 @@
+//! Brings effect batches into the engine.
+//!
+//! A stepped part: it owns no thread and no clock. Whoever runs it calls [`EngineWriter::turn`]
+//! until it says that there is nothing to do, and tells it the time.
+//!
+//! Rows go into a transaction as they come, a slice a turn; the transaction is committed when
+//! enough has been waiting, or for long enough. A commit holds whole batches and the record of the
+//! last one. The rows that a compaction does not keep are removed in slices too.
+//!
+//! Invariants:
+//! 1. The engine takes a batch only once the log holds its last entry durably.
+//! 2. What a commit holds is a prefix of the log: all effects up to one index and none after it.
+//! 3. A row is removed only by a transaction that notes the compaction, or after one that did.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use redb::StorageBackend;
+
+use crate::effects::{Batch, Note};
+use crate::engine::{Engine, EngineError, Meta, Transaction};
+use crate::history::History;
+use crate::machine::Options;
+use crate::redb_engine::RedbEngine;
+use crate::row::RowKey;
+use crate::shared::Shared;
+
+/// How many rows a turn appends or removes at most: below a millisecond of work, so that whoever
+/// shares the processor is not held up.
+const SLICE_ROWS: usize = 512;
+
+/// How many keys a turn looks at for a compaction, under the store's lock: some tens of
+/// microseconds.
+const SLICE_KEYS: usize = 1024;
+
+/// Rows are brought into the transaction once this many bytes wait, not one by one.
+const SLICE_BYTES: usize = 64 << 10;
+
+/// The longest wait between two turns while something waits, so that rows come in small slices
+/// rather than in one at the end.
+const SLICE_WAIT_MS: u64 = 100;
+
+/// What a turn of the writer came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// There is more to do at once.
+    More,
+    /// Nothing to do for so many milliseconds.
+    Wait(u64),
+    /// Nothing to do until the machine ends a batch or the log becomes durable further.
+    Idle,
+}
+
+/// Brings effect batches into the engine, a slice a turn.
+pub struct EngineWriter {
+    shared: Shared,
+    engine: Arc<dyn Engine>,
+    options: Options,
+    /// What the engine holds durably.
+    durable: Meta,
+    /// What it will hold once the transaction is committed.
+    next: Meta,
+    transaction: Option<Open>,
+    /// When the oldest effect that waits was first seen, by the caller's clock.
+    since_ms: Option<u64>,
+    sweep: Option<Sweep>,
+}
+
+/// The transaction that is open, and what is in it.
+struct Open {
+    transaction: Box<dyn Transaction>,
+    /// The batches in it; they stand at the head of the queue. The last one may be in by part.
+    batches: Vec<Arc<Batch>>,
+    /// The next row of the last batch.
+    row: usize,
+    /// The bytes of those batches.
+    bytes: usize,
+    /// The rows removed by it, in case it must be repeated.
+    removed: Vec<RowKey>,
+    /// What those rows counted.
+    removed_bytes: u64,
+}
+
+/// A compaction whose rows are being removed.
+struct Sweep {
+    revision: i64,
+    /// The walk over the keys.
+    walk: Walk,
+    /// Rows that memory has forgotten and that still stand in the engine.
+    pending: VecDeque<RowKey>,
+}
+
+/// How far the walk over the keys has come.
+#[derive(Clone)]
+enum Walk {
+    Start,
+    From(Bytes),
+    Done,
+}
+
+/// The batches that may be taken.
+struct Ready {
+    first: Option<Arc<Batch>>,
+    bytes: usize,
+}
+
+impl EngineWriter {
+    pub(crate) fn new(
+        shared: Shared,
+        engine: Arc<dyn Engine>,
+        options: Options,
+        durable: Meta,
+    ) -> EngineWriter {
+        let due = durable
+            .compact_scheduled
+            .filter(|_| durable.compact_scheduled != durable.compact_finished);
+        EngineWriter {
+            shared,
+            engine,
+            options,
+            next: durable.clone(),
+            durable,
+            transaction: None,
+            since_ms: None,
+            sweep: due.map(|revision| Sweep {
+                revision,
+                walk: Walk::Start,
+                pending: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// Does one slice of work. `now_ms` is any clock that does not go backwards.
+    ///
+    /// # Errors
+    /// The engine failed. After [`EngineError::NoSpace`] the writer can go on with
+    /// [`EngineWriter::reopen`]; after anything else the member must stop.
+    pub fn turn(&mut self, now_ms: u64) -> Result<Turn, EngineError> {
+        if self.append_slice()? {
+            return Ok(Turn::More);
+        }
+        let Ready { first, bytes: ready_bytes } = self.ready();
+        if first.is_none() && self.transaction.is_none() && self.sweep.is_none() {
+            self.since_ms = None;
+            return Ok(Turn::Idle);
+        }
+        let waited_ms = now_ms.saturating_sub(*self.since_ms.get_or_insert(now_ms));
+        let open_bytes = self.transaction.as_ref().map_or(0, Open::weight);
+        let full = self.options.commit_bytes <= open_bytes;
+        let due = full
+            || self.options.commit_bytes <= open_bytes + ready_bytes
+            || self.options.commit_after_ms <= waited_ms;
+        if let Some(batch) = first
+            && !full
+            && (due || SLICE_BYTES <= ready_bytes)
+        {
+            self.take(batch)?;
+            return Ok(Turn::More);
+        }
+        if due && self.transaction.is_some() {
+            self.commit()?;
+            return Ok(Turn::More);
+        }
+        if self.sweep_slice()? {
+            return Ok(Turn::More);
+        }
+        let left_ms = self.options.commit_after_ms.saturating_sub(waited_ms);
+        Ok(Turn::Wait(left_ms.clamp(1, SLICE_WAIT_MS)))
+    }
+
+    /// Brings everything that may be taken into the engine and commits it, whatever the pace.
+    ///
+    /// # Errors
+    /// As [`EngineWriter::turn`].
+    pub fn flush(&mut self) -> Result<(), EngineError> {
+        loop {
+            while self.append_slice()? || self.sweep_slice()? {}
+            match self.ready().first {
+                Some(batch) => self.take(batch)?,
+                None if self.transaction.is_some() => self.commit()?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Goes on with the file opened again, after it had no space. What was not committed is
+    /// brought in anew from memory.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is not the one that this writer wrote.
+    pub fn reopen(&mut self, backend: Box<dyn StorageBackend>) -> Result<(), EngineError> {
+        let engine: Arc<dyn Engine> = Arc::new(RedbEngine::open(backend)?);
+        let meta = engine.snapshot()?.meta()?.unwrap_or_default();
+        if meta.applied != self.durable.applied && meta.applied != self.next.applied {
+            return Err(EngineError::Meta(format!(
+                "applied index {} where {} is expected",
+                meta.applied, self.durable.applied
+            )));
+        }
+        let committed = meta.applied != self.durable.applied;
+        if let Some(open) = self.transaction.take() {
+            if committed {
+                self.committed(open.batches, open.removed_bytes);
+            } else {
+                self.retry_removal(open.removed);
+            }
+        }
+        self.next = self.durable.clone();
+        self.engine = Arc::clone(&engine);
+        if let History::Engine { engine: of_readers, .. } = self.shared.write().history_mut() {
+            *of_readers = engine;
+        }
+        Ok(())
+    }
+
+    /// Rows that a failed transaction would have removed are still there.
+    fn retry_removal(&mut self, removed: Vec<RowKey>) {
+        let revision = self.next.compact_scheduled;
+        if let (Some(revision), false) = (revision, removed.is_empty()) {
+            let sweep = self.sweep.get_or_insert_with(|| Sweep {
+                revision,
+                walk: Walk::Done,
+                pending: VecDeque::new(),
+            });
+            for row_key in removed.into_iter().rev() {
+                sweep.pending.push_front(row_key);
+            }
+        }
+    }
+
+    /// What the log allows to take next (invariant 1).
+    fn ready(&self) -> Ready {
+        let log_durable = self.shared.gauges().log_durable.load(Ordering::Acquire);
+        let taken = self.transaction.as_ref().map_or(0, |open| open.batches.len());
+        let view = self.shared.read();
+        let waiting = view.waiting_batches().skip(taken);
+        let mut ready = Ready { first: None, bytes: 0 };
+        for batch in waiting.take_while(|batch| batch.applied <= log_durable) {
+            ready.bytes += batch.bytes();
+            ready.first.get_or_insert_with(|| Arc::clone(batch));
+        }
+        ready
+    }
+
+    fn open(&mut self) -> Result<&mut Open, EngineError> {
+        if self.transaction.is_none() {
+            self.transaction = Some(Open {
+                transaction: self.engine.begin()?,
+                batches: Vec::new(),
+                row: 0,
+                bytes: 0,
+                removed: Vec::new(),
+                removed_bytes: 0,
+            });
+        }
+        Ok(self.transaction.as_mut().expect("writer: the transaction was just begun"))
+    }
+
+    fn take(&mut self, batch: Arc<Batch>) -> Result<(), EngineError> {
+        assert!(self.next.applied <= batch.applied, "writer invariant 2");
+        let open = self.open()?;
+        open.row = 0;
+        open.bytes += batch.bytes();
+        open.batches.push(batch);
+        Ok(())
+    }
+
+    /// Appends a slice of the batch taken last; answers whether there was anything to do.
+    fn append_slice(&mut self) -> Result<bool, EngineError> {
+        let Some(open) = &mut self.transaction else {
+            return Ok(false);
+        };
+        let Some(batch) = open.batches.last().map(Arc::clone) else {
+            return Ok(false);
+        };
+        if self.next.applied == batch.applied && open.row == batch.len() {
+            return Ok(false);
+        }
+        let end = batch.len().min(open.row + SLICE_ROWS);
+        if open.row < end {
+            open.transaction.append(&mut (open.row..end).map(|at| batch.row(at)))?;
+            open.row = end;
+        }
+        if end == batch.len() {
+            self.note(&batch)?;
+        }
+        Ok(true)
+    }
+
+    /// The batch is in; takes over what it does beside rows.
+    fn note(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        let open = self.transaction.as_mut().expect("writer: a batch is noted in a transaction");
+        for note in &batch.notes {
+            match note {
+                Note::Member(member) => open.transaction.set_member(member)?,
+                Note::Raised(alarm) => open.transaction.set_alarm(*alarm, true)?,
+                Note::Cleared(alarm) => open.transaction.set_alarm(*alarm, false)?,
+                Note::Compacted(revision) => {
+                    self.next.compact_scheduled = Some(*revision);
+                    match &mut self.sweep {
+                        Some(sweep) if *revision <= sweep.revision => {}
+                        Some(sweep) => {
+                            sweep.revision = *revision;
+                            sweep.walk = Walk::Start;
+                        }
+                        None => {
+                            self.sweep = Some(Sweep {
+                                revision: *revision,
+                                walk: Walk::Start,
+                                pending: VecDeque::new(),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        self.next.applied = batch.applied;
+        self.next.record = batch.record.clone();
+        self.next.revision = batch.revision;
+        Ok(())
+    }
+
+    /// Does a slice of the compaction; answers whether there was anything to do.
+    fn sweep_slice(&mut self) -> Result<bool, EngineError> {
+        let Some(mut sweep) = self.sweep.take() else {
+            return Ok(false);
+        };
+        // Invariant 3: after a transaction failed, the compaction's own batch goes first.
+        if self.next.compact_scheduled < Some(sweep.revision) {
+            self.sweep = Some(sweep);
+            return Ok(false);
+        }
+        if sweep.pending.is_empty() && matches!(sweep.walk, Walk::Done) {
+            self.next.compact_finished = Some(sweep.revision);
+            self.open()?;
+            return Ok(true);
+        }
+        let done = if sweep.pending.is_empty() {
+            self.walk_slice(&mut sweep);
+            Ok(())
+        } else {
+            self.remove_slice(&mut sweep)
+        };
+        self.sweep = Some(sweep);
+        done.map(|()| true)
+    }
+
+    fn walk_slice(&mut self, sweep: &mut Sweep) {
+        let start = match &sweep.walk {
+            Walk::From(key) => Some(key.clone()),
+            Walk::Start | Walk::Done => None,
+        };
+        let mut removed = Vec::new();
+        let next =
+            self.shared.write().forget(sweep.revision, start.as_ref(), SLICE_KEYS, &mut removed);
+        sweep.walk = next.map_or(Walk::Done, Walk::From);
+        let row_keys = removed.iter().map(|name| RowKey::new(name.revision, name.tombstone));
+        sweep.pending.extend(row_keys);
+    }
+
+    fn remove_slice(&mut self, sweep: &mut Sweep) -> Result<(), EngineError> {
+        let count = sweep.pending.len().min(SLICE_ROWS);
+        let mut slice: Vec<RowKey> = sweep.pending.iter().take(count).copied().collect();
+        slice.sort_unstable_by_key(|row_key| *row_key.order());
+        let open = self.open()?;
+        open.removed_bytes += open.transaction.remove(&slice)?;
+        open.removed.append(&mut slice);
+        sweep.pending.drain(..count);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), EngineError> {
+        let open = self.transaction.as_mut().expect("writer: there is a transaction to commit");
+        open.transaction.set_meta(&self.next)?;
+        let open = self.transaction.take().expect("writer: there is a transaction to commit");
+        let Open { transaction, batches, removed, removed_bytes, .. } = open;
+        if let Err(error) = transaction.commit() {
+            self.retry_removal(removed);
+            return Err(error);
+        }
+        self.committed(batches, removed_bytes);
+        Ok(())
+    }
+
+    fn committed(&mut self, batches: Vec<Arc<Batch>>, removed_bytes: u64) {
+        self.durable = self.next.clone();
+        self.since_ms = None;
+        let gone = self.shared.write().release(batches.len(), removed_bytes);
+        let bytes: usize = gone.iter().map(|batch| batch.bytes()).sum();
+        let gauges = self.shared.gauges();
+        gauges.lag_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        gauges.durable.store(self.durable.applied, Ordering::Release);
+    }
+}
+
+impl Open {
+    /// What the transaction weighs when it is held against the pace of commits.
+    fn weight(&self) -> usize {
+        self.bytes + self.removed.len() * size_of::<RowKey>()
+    }
+}
