@@ -52,6 +52,8 @@ struct State {
     dead: bool,
     die_at: Option<u64>,
     sync_fails_at: Option<u64>,
+    /// Whether a sync has failed in this life of the process.
+    failed: bool,
     capacity: Option<u64>,
 }
 
@@ -199,6 +201,19 @@ impl SimDisk {
         state.die_at = Some(state.counts.operations + number);
     }
 
+    /// Whether a sync has failed in this life of the process.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        lock(&self.state).failed
+    }
+
+    /// Takes back what [`SimDisk::die_in_operation`] and [`SimDisk::fail_sync`] asked for.
+    pub fn die_never(&self) {
+        let mut state = lock(&self.state);
+        state.die_at = None;
+        state.sync_fails_at = None;
+    }
+
     /// The `number`-th sync from now fails, counted from 1.
     pub fn fail_sync(&self, number: u64) {
         let mut state = lock(&self.state);
@@ -222,6 +237,7 @@ impl SimDisk {
         let mut state = lock(&self.state);
         state.life += 1;
         state.dead = false;
+        state.failed = false;
         state.die_at = None;
         state.sync_fails_at = None;
     }
@@ -366,6 +382,7 @@ impl State {
         self.counts.syncs += 1;
         if self.sync_fails_at.is_some_and(|at| at <= self.counts.syncs) {
             self.sync_fails_at = None;
+            self.failed = true;
             return Err(io::Error::other("the disk failed to make its contents durable"));
         }
         Ok(())

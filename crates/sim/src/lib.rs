@@ -4,20 +4,41 @@
 //! One seed, a byte string, decides everything ([`choices`]); the same seed run twice leaves the
 //! same trace hash ([`trace`]). The parts under test are never changed for it: the log gets its
 //! files through [`jangada_wal::Disk`] ([`disk`]), the engine through its storage backend
-//! ([`engine_file`]), both by the same rules of damage ([`sectors`]).
+//! ([`engine_file`]), both by the same rules of damage; members are stepped by the [`world`] as a
+//! runtime steps them, and speak over the simulated network ([`net`]). What goes wrong has names and
+//! counters ([`faults`]); what must hold has names, too ([`invariants`]).
+//!
+//! [`run::run`] runs one seed: a while with faults, then calm until all work is finished. A state
+//! machine is put into the world as an [`application::Application`], its clients as
+//! [`run::Clients`]; [`tally`] is the smallest of both.
 
+pub mod run;
+pub mod world;
+pub mod application;
+pub mod desk;
+pub mod invariants;
+pub mod faults;
 pub mod choices;
+pub mod queue;
+pub mod trace;
+pub mod net;
 pub mod disk;
 pub mod engine_file;
-pub mod faults;
+pub mod tally;
+pub mod tally_clients;
 pub mod history;
-pub mod trace;
+pub mod linearizability;
 
+mod chaos;
+mod seat;
 mod sectors;
 
+pub use application::Application;
 pub use choices::Choices;
 pub use disk::{DiskHandle, SimDisk, SimFile};
 pub use engine_file::EngineFile;
 pub use faults::{Fault, FaultCounts, FaultRates};
+pub use run::{Clients, Failure, Report, run};
 pub use sectors::SECTOR_BYTES;
 pub use trace::Trace;
+pub use world::{World, WorldOptions};

@@ -82,6 +82,8 @@ pub enum Notice {
     PeerDown,
     /// The control lane is connected.
     PeerUp,
+    /// A handshake on the lane has shown each end who the other is.
+    Connected(Lane),
 }
 
 /// Whether a message may be delivered twice (rule 4).
@@ -262,6 +264,7 @@ impl<M: Clone + Debug> SimNetwork<M> {
             connection.connected = true;
             connection.attempts = 0;
             connection.last_us = weather.now_us;
+            notices.push(Notice::Connected(lane));
             if lane == Lane::Control && connection.told_up != Some(true) {
                 connection.told_up = Some(true);
                 notices.push(Notice::PeerUp);

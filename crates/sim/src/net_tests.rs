@@ -66,7 +66,10 @@ impl Ends {
                     let way = (from, to, lane);
                     let notices =
                         self.with(|network, weather| network.reconnect(weather, way, epoch));
-                    self.noticed.extend(notices.into_iter().map(|notice| (now, from, notice)));
+                    let told = notices
+                        .into_iter()
+                        .filter(|notice| !matches!(notice, Notice::Connected(_)));
+                    self.noticed.extend(told.map(|notice| (now, from, notice)));
                 }
             }
         }

@@ -1,0 +1,151 @@
+//! One run from one seed: the world, its clients, the calm at the end, and the report.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::application::Application;
+use crate::choices::Choices;
+use crate::faults::FaultCounts;
+use crate::invariants::Violation;
+use crate::world::{World, WorldOptions};
+
+/// How long the members have to settle once nothing goes wrong any more, in microseconds: ten election
+/// timeouts for a leader, and as much again to replay their logs and finish what is under way.
+const SETTLE_US: u64 = 20_000_000;
+
+/// The clients of a run: what they ask, and what they make of the answers.
+pub trait Clients<A: Application> {
+    /// Called before anything happens.
+    fn begin(&mut self, world: &mut World<A>);
+
+    /// Called after every event. Takes [`World::happened`] until it is empty.
+    ///
+    /// # Errors
+    /// An answer that must not be.
+    fn turn(&mut self, world: &mut World<A>) -> Result<(), Violation>;
+
+    /// Faults have stopped; nothing new is to be asked.
+    fn finish(&mut self);
+
+    /// Whether no client waits for an answer.
+    fn is_idle(&self) -> bool;
+
+    /// Called when all members have settled: looks at the whole.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn judge(&mut self, world: &mut World<A>) -> Result<(), Violation>;
+}
+
+/// What came of a run that held.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// The hash over everything that happened.
+    pub trace_hash: u64,
+    /// How many events and effects there were.
+    pub events: u64,
+    /// The simulated time, in microseconds.
+    pub simulated_us: u64,
+    /// How many commands were applied.
+    pub commands: usize,
+    /// What went wrong, how often.
+    pub faults: FaultCounts,
+}
+
+/// What came of a run that did not hold.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What does not hold, or what a part under test said when it stopped.
+    pub reason: String,
+    /// When, in simulated microseconds.
+    pub simulated_us: u64,
+    /// How the members stood.
+    pub members: String,
+    /// The newest lines of the trace.
+    pub lines: Vec<String>,
+    /// What had gone wrong until then.
+    pub faults: FaultCounts,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for line in &self.lines {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "after {} simulated microseconds: {}", self.simulated_us, self.reason)?;
+        writeln!(f, "faults: {}", self.faults)?;
+        write!(f, "{}", self.members)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+fn seen(invariant: &'static str, seen: String) -> Violation {
+    Violation { invariant, seen }
+}
+
+/// Runs a world for a while with faults, then without until it has settled.
+///
+/// # Errors
+/// The first thing that does not hold. A panic of a part under test is one.
+pub fn run<A: Application>(
+    application: A,
+    options: WorldOptions,
+    choices: Choices,
+    duration_us: u64,
+    clients: &mut impl Clients<A>,
+) -> Result<Report, Box<Failure>> {
+    let mut world = World::new(application, options, choices);
+    let result = catch_unwind(AssertUnwindSafe(|| drive(&mut world, duration_us, clients)));
+    let reason = match result {
+        Ok(Ok(())) => {
+            return Ok(Report {
+                trace_hash: world.trace().hash(),
+                events: world.trace().events(),
+                simulated_us: world.now_us(),
+                commands: world.invariants().commands(),
+                faults: world.counts().clone(),
+            });
+        }
+        Ok(Err(violation)) => violation.to_string(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            format!("a part stopped: {}", text.unwrap_or_default())
+        }
+    };
+    Err(Box::new(Failure {
+        reason,
+        simulated_us: world.now_us(),
+        members: world.describe(),
+        lines: world.trace().lines(),
+        faults: world.counts().clone(),
+    }))
+}
+
+fn drive<A: Application>(
+    world: &mut World<A>,
+    duration_us: u64,
+    clients: &mut impl Clients<A>,
+) -> Result<(), Violation> {
+    clients.begin(world);
+    while world.advance(duration_us)? {
+        clients.turn(world)?;
+    }
+    world.calm();
+    clients.finish();
+    let end_us = world.now_us() + SETTLE_US;
+    while world.advance(end_us)? {
+        clients.turn(world)?;
+        if clients.is_idle() && world.has_settled() {
+            return clients.judge(world);
+        }
+    }
+    Err(seen(
+        "once faults stop, all pending work finishes",
+        format!(
+            "after {SETTLE_US} us without faults; clients idle: {}; members:\n{}",
+            clients.is_idle(),
+            world.describe()
+        ),
+    ))
+}

@@ -1,0 +1,303 @@
+//! A member's place in the world: its disk, which outlives its processes, and the process that lives
+//! at the moment, with the log and the machine it has opened.
+//!
+//! Responsible for doing with the log what the shipped runtime's log thread does: one job after the
+//! other, segments prepared beside it. Not responsible for time.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+
+use jangada::{
+    Effect, Event, Log, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, Now, Record,
+    StateMachine,
+};
+use jangada_entry::Frame;
+use jangada_raft::{Configuration, HardState, Index, NodeId, Range};
+use jangada_wal::{Disk, Identity, OpenError, Options, Preparation, Wal, WalError};
+
+use crate::application::{Application, Seen, Witness};
+use crate::disk::{DiskHandle, SimDisk};
+use crate::invariants::Durable;
+
+/// The log's segments are small, so that runs of seconds roll and cut them.
+const SEGMENT_BYTES: (u64, u64) = (64 << 10, 256 << 10);
+
+/// The cluster's id.
+const CLUSTER: u64 = 0x6a61_6e67_6164_6121;
+
+/// A member's place.
+pub(crate) struct Seat<A: Application> {
+    pub(crate) id: NodeId,
+    pub(crate) disk: SimDisk,
+    /// Names the life of the disk's contents.
+    pub(crate) incarnation: u64,
+    /// Rises with each end of a process; what was to happen to an earlier one does not.
+    pub(crate) life: u64,
+    pub(crate) running: Option<Running<A>>,
+    /// When the next step is due, if one is.
+    pub(crate) step_at_us: Option<u64>,
+    /// When the machine's worker works next, if it does.
+    pub(crate) work_at_us: Option<u64>,
+    pub(crate) paused_until_us: u64,
+    pub(crate) wall_offset_ms: i64,
+    pub(crate) monotonic_offset_us: u64,
+}
+
+/// A process that lives.
+pub(crate) struct Running<A: Application> {
+    pub(crate) member: Member<Witness<A::Machine>>,
+    wal: Wal<DiskHandle>,
+    handle: DiskHandle,
+    worker: A::Worker,
+    /// Names this process.
+    pub(crate) process: u64,
+    /// The number of the last proposal.
+    pub(crate) sequence: u64,
+    /// The number of the last batch of reads.
+    pub(crate) batch: u64,
+    pub(crate) seen: Seen,
+    pub(crate) inbox: Vec<Event>,
+    pub(crate) effects: Vec<Effect<<A::Machine as StateMachine>::Reply>>,
+    pub(crate) jobs: VecDeque<Job>,
+    /// Whether the first job is under way.
+    pub(crate) working: bool,
+    preparation: Option<Preparation>,
+    /// What the log held at the start.
+    pub(crate) hard_state: HardState,
+    pub(crate) log: Range,
+}
+
+/// What the log is asked to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Write(LogBatch),
+    Read(LogRead),
+    Cut(LogCut),
+}
+
+/// What became of a job.
+pub(crate) enum LogOutcome {
+    Done(Event),
+    /// The disk is full; the job is still the first.
+    Full,
+}
+
+/// Why a process cannot go on.
+#[derive(Debug)]
+pub(crate) enum Upset {
+    Io(io::Error),
+    Open(OpenError),
+    Wal(WalError),
+    Start(String),
+}
+
+impl fmt::Display for Upset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Upset::Io(error) => error.fmt(f),
+            Upset::Open(error) => error.fmt(f),
+            Upset::Wal(error) => error.fmt(f),
+            Upset::Start(text) => text.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for Upset {
+    fn from(error: io::Error) -> Upset {
+        Upset::Io(error)
+    }
+}
+
+impl From<OpenError> for Upset {
+    fn from(error: OpenError) -> Upset {
+        Upset::Open(error)
+    }
+}
+
+impl From<WalError> for Upset {
+    fn from(error: WalError) -> Upset {
+        Upset::Wal(error)
+    }
+}
+
+impl Upset {
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Upset::Io(error) => error.kind() == io::ErrorKind::StorageFull,
+            Upset::Open(error) => matches!(error, OpenError::Full),
+            Upset::Wal(error) => matches!(error, WalError::Full),
+            Upset::Start(_) => false,
+        }
+    }
+}
+
+impl From<&LogBatch> for Durable {
+    fn from(batch: &LogBatch) -> Durable {
+        Durable { hard_state: batch.hard_state, last: batch.last }
+    }
+}
+
+impl<A: Application> Seat<A> {
+    pub(crate) fn new(id: NodeId) -> Seat<A> {
+        Seat {
+            id,
+            disk: SimDisk::new(),
+            incarnation: 0x1000 + id.0,
+            life: 0,
+            running: None,
+            step_at_us: None,
+            work_at_us: None,
+            paused_until_us: 0,
+            wall_offset_ms: 0,
+            monotonic_offset_us: 0,
+        }
+    }
+
+    /// The name of the next process, never used before.
+    pub(crate) fn next_process(&self) -> u64 {
+        (self.id.0 << 32) + self.life + 1
+    }
+
+    /// Opens log and machine and joins them in a member.
+    pub(crate) fn open(
+        &self,
+        application: &A,
+        members: &[NodeId],
+        options: jangada::Options,
+        now: Now,
+        seed: u64,
+    ) -> Result<Running<A>, Upset> {
+        let handle = self.disk.handle();
+        let (machine, worker) = application.open(&handle, self.id)?;
+        let record = match machine.recovered() {
+            Some(bytes) => Record::decode(&bytes).map_err(|e| Upset::Start(e.to_string()))?,
+            None => Record::default(),
+        };
+        let (mut wal, recovered) = self.open_log(&handle, members, record.applied.index, seed)?;
+        let time_ms = last_time_ms(&mut wal, &recovered.range)?;
+        let process = self.next_process();
+        let start = MemberStart {
+            id: self.id,
+            group: 0,
+            process,
+            hard_state: recovered.hard_state,
+            configuration: recovered.configuration,
+            log: recovered.range.clone(),
+            time_ms,
+            note: recovered.note,
+            options,
+            seed,
+        };
+        let (machine, seen) = Witness::new(machine);
+        let member =
+            Member::new(now, start, machine).map_err(|error| Upset::Start(error.to_string()))?;
+        Ok(Running {
+            member,
+            wal,
+            handle,
+            worker,
+            process,
+            sequence: 0,
+            batch: 0,
+            seen,
+            inbox: Vec::new(),
+            effects: Vec::new(),
+            jobs: VecDeque::new(),
+            working: false,
+            preparation: None,
+            hard_state: recovered.hard_state,
+            log: recovered.range,
+        })
+    }
+
+    fn open_log(
+        &self,
+        handle: &DiskHandle,
+        members: &[NodeId],
+        applied: Index,
+        seed: u64,
+    ) -> Result<(Wal<DiskHandle>, jangada_wal::Recovered), Upset> {
+        let (segment_bytes_min, segment_bytes_max) = SEGMENT_BYTES;
+        let options = Options {
+            segment_bytes_min,
+            segment_bytes_max,
+            seed: Some(seed),
+            ..Options::default()
+        };
+        if Wal::exists(handle)? {
+            return Ok(Wal::open(handle.clone(), options, applied)?);
+        }
+        let identity = Identity {
+            cluster: CLUSTER,
+            member: self.id.0,
+            incarnation: self.incarnation,
+            group: 0,
+        };
+        let configuration = Configuration::of_voters(members.iter().copied());
+        Ok(Wal::create(handle.clone(), options, identity, configuration)?)
+    }
+
+    /// Does the log's first job.
+    pub(crate) fn do_job(&mut self) -> Result<LogOutcome, Upset> {
+        let Some(running) = self.running.as_mut() else {
+            return Err(Upset::Start("a process that does not live has no jobs".to_owned()));
+        };
+        let job = running.jobs.front().expect("a job is under way");
+        let event = match job {
+            Job::Write(batch) => match Log::append(&mut running.wal, batch) {
+                Err(WalError::Full) => return Ok(LogOutcome::Full),
+                result => {
+                    result?;
+                    Event::LogWritten(LogWritten { number: batch.number, last: batch.last })
+                }
+            },
+            Job::Read(read) => {
+                let frames = Log::read(&mut running.wal, read)?;
+                Event::LogRead { reader: read.reader, frames }
+            }
+            Job::Cut(cut) => Event::LogBegins(Log::cut(&mut running.wal, cut)?),
+        };
+        running.jobs.pop_front();
+        running.working = false;
+        Ok(LogOutcome::Done(event))
+    }
+
+    /// Prepares a segment.
+    pub(crate) fn prepare(&mut self) -> Result<(), Upset> {
+        let Some(running) = self.running.as_mut() else { return Ok(()) };
+        if let Some(preparation) = running.preparation.take() {
+            running.wal.prepared(preparation.run(&running.handle))?;
+        }
+        Ok(())
+    }
+}
+
+impl<A: Application> Running<A> {
+    /// Whether the log has something to prepare that is not under way.
+    pub(crate) fn wants_preparation(&mut self) -> bool {
+        if self.preparation.is_some() {
+            return false;
+        }
+        self.preparation = self.wal.preparation();
+        self.preparation.is_some()
+    }
+
+    /// Whether the log has something to do.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.jobs.is_empty() || !self.inbox.is_empty()
+    }
+
+    pub(crate) fn worker(&mut self) -> &mut A::Worker {
+        &mut self.worker
+    }
+}
+
+/// The time stamped on the log's last entry.
+fn last_time_ms<D: Disk>(wal: &mut Wal<D>, log: &Range) -> Result<u64, WalError> {
+    if log.is_empty() {
+        return Ok(0);
+    }
+    let frames = Wal::read(wal, log.last, log.last, u64::MAX)?;
+    Ok(frames.last().map_or(0, |frame: &Frame| frame.header().time_ms))
+}

@@ -1,0 +1,797 @@
+//! The simulated world: members as they ship, on simulated disks and a simulated network, stepped
+//! one event at a time on one thread.
+//!
+//! Responsible for carrying out what members ask and for handing them what happens, for the lives
+//! and deaths of their processes ([`crate::seat`]), and for putting every fact before the
+//! [`Invariants`]. What goes wrong and when is [`crate::chaos`]' business; what clients ask is the
+//! caller's.
+//!
+//! 1. Nothing happens but by an event of the queue, so the queue's order is the run's order.
+//! 2. Every event that reaches a member and every effect it has enters the trace.
+//! 3. Whatever is open is decided by [`Choices`].
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use jangada::{Effect, Event, Now, ProposeError, ReadBatch, StateMachine, Status};
+use jangada_entry::{Draft, Kind, Origin};
+use jangada_net::PeerMessage;
+use jangada_raft::{NodeId, RoleKind};
+
+use crate::application::{Application, Witness, take};
+use crate::choices::Choices;
+use crate::disk::SimDisk;
+use crate::faults::{Fault, FaultCounts, FaultRates};
+use crate::invariants::{Invariants, Violation};
+use crate::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
+use crate::queue::Queue;
+use crate::seat::{Job, LogOutcome, Running, Seat, Upset};
+use crate::trace::Trace;
+
+/// How often it is drawn whether something goes wrong, in microseconds.
+pub const FAULT_PERIOD: u64 = 100_000;
+
+/// How long a member takes from an event to its step, in microseconds; what comes in between is
+/// stepped together.
+const STEP_US: (u64, u64) = (1, 60);
+
+/// How late a timer can fire, in microseconds.
+const TIMER_LATE_US: (u64, u64) = (0, 1_000);
+
+/// How long a sync takes, in microseconds.
+const SYNC_US: (u64, u64) = (100, 2_000);
+
+/// How long a slow sync takes, in microseconds.
+const SYNC_SLOW_US: (u64, u64) = (10_000, 1_500_000);
+
+/// How long reading back from the log takes, in microseconds.
+const READ_US: (u64, u64) = (20, 500);
+
+/// How long the machine's worker takes for a piece of its work, in microseconds.
+const WORK_US: u64 = 1_000;
+
+/// How long a segment takes to prepare, in microseconds.
+const PREPARE_US: (u64, u64) = (1_000, 50_000);
+
+/// How long the log waits before it tries a full disk again, in microseconds.
+const FULL_RETRY_US: u64 = 100_000;
+
+/// The wall clock at time 0, in milliseconds since the Unix epoch. Any will do; this one is plausible.
+const WALL_MS: u64 = 1_767_225_600_000;
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct WorldOptions {
+    /// How many members there are.
+    pub members: u64,
+    /// How often what goes wrong.
+    pub rates: FaultRates,
+    /// How many of a million sectors in flight are unreadable after a loss of power.
+    pub unreadable_sectors: u32,
+    /// The members' bounds and intervals.
+    pub member: jangada::Options,
+    /// How many of the newest lines of the trace are kept as text.
+    pub lines_max: usize,
+}
+
+impl Default for WorldOptions {
+    fn default() -> WorldOptions {
+        WorldOptions {
+            members: 3,
+            rates: FaultRates::none(),
+            unreadable_sectors: 0,
+            member: jangada::Options::default(),
+            lines_max: 0,
+        }
+    }
+}
+
+/// What happened that concerns clients.
+#[derive(Debug)]
+pub enum Happened<R> {
+    /// A proposal was applied where it was made.
+    Replied {
+        /// The proposal.
+        origin: Origin,
+        /// The state machine's answer.
+        reply: R,
+    },
+    /// A proposal was not taken.
+    Refused {
+        /// The proposal.
+        origin: Origin,
+        /// Why.
+        reason: ProposeError,
+    },
+    /// Proposals of this process up to this number that are not answered may or may not happen.
+    Doubtful {
+        /// The proposals' process.
+        process: u64,
+        /// The highest number concerned.
+        sequence_max: u64,
+    },
+    /// A read may run on this member, now.
+    ReadReady {
+        /// The member.
+        member: NodeId,
+        /// The read.
+        batch: ReadBatch,
+    },
+    /// A read was given up.
+    ReadExpired {
+        /// The member.
+        member: NodeId,
+        /// The read.
+        batch: ReadBatch,
+    },
+    /// A member's process has ended; whatever was asked of it gets no answer.
+    Ended {
+        /// The member.
+        member: NodeId,
+        /// The process.
+        process: u64,
+    },
+    /// A timer that the caller has set.
+    Timer(u64),
+}
+
+/// Something that happens later.
+#[derive(Debug)]
+pub(crate) enum Later {
+    Network(NetworkEvent<PeerMessage>),
+    Step { member: NodeId, life: u64, at_us: u64 },
+    LogDone { member: NodeId, life: u64 },
+    Prepared { member: NodeId, life: u64 },
+    Work { member: NodeId, life: u64, at_us: u64 },
+    Start(NodeId),
+    Chaos,
+    Heal,
+    Freed(NodeId),
+    Timer(u64),
+}
+
+/// The world.
+pub struct World<A: Application> {
+    pub(crate) application: A,
+    pub(crate) options: WorldOptions,
+    pub(crate) choices: Choices,
+    pub(crate) counts: FaultCounts,
+    pub(crate) queue: Queue<Later>,
+    pub(crate) network: SimNetwork<PeerMessage>,
+    pub(crate) seats: BTreeMap<NodeId, Seat<A>>,
+    pub(crate) invariants: Invariants,
+    pub(crate) trace: Trace,
+    happened: VecDeque<Happened<<A::Machine as StateMachine>::Reply>>,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Death {
+    Killed,
+    PowerLost,
+}
+
+/// What may be said twice without harm (network rule 4). A forwarded proposal said twice would be
+/// two proposals.
+fn repeat_of(message: &PeerMessage) -> Repeat {
+    match message {
+        PeerMessage::Forward(_) | PeerMessage::ForwardRefused { .. } => Repeat::Forbidden,
+        PeerMessage::Raft(_)
+        | PeerMessage::Append { .. }
+        | PeerMessage::ReadIndexRequest { .. }
+        | PeerMessage::ReadIndexResponse { .. }
+        | PeerMessage::Retention { .. } => Repeat::Allowed,
+    }
+}
+
+impl<A: Application> World<A> {
+    /// A world whose members all start at about time 0.
+    #[must_use]
+    pub fn new(application: A, options: WorldOptions, choices: Choices) -> World<A> {
+        let ids: Vec<NodeId> = (1..=options.members).map(NodeId).collect();
+        let mut world = World {
+            application,
+            trace: Trace::new(options.lines_max),
+            options,
+            choices,
+            counts: FaultCounts::default(),
+            queue: Queue::new(),
+            network: SimNetwork::new(&ids),
+            seats: ids.iter().map(|id| (*id, Seat::new(*id))).collect(),
+            invariants: Invariants::new(),
+            happened: VecDeque::new(),
+        };
+        for id in ids {
+            let at = world.choices.between(0, 50_000);
+            world.queue.push(at, Later::Start(id));
+        }
+        world.queue.push(FAULT_PERIOD, Later::Chaos);
+        world
+    }
+
+    /// The simulated time in microseconds.
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
+        self.queue.now_us()
+    }
+
+    /// Everything that happened, as a hash and as the newest lines.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// How often what has gone wrong.
+    #[must_use]
+    pub fn counts(&self) -> &FaultCounts {
+        &self.counts
+    }
+
+    /// What has been seen and found in order.
+    #[must_use]
+    pub fn invariants(&self) -> &Invariants {
+        &self.invariants
+    }
+
+    /// Where the caller's decisions come from, too, so that one seed decides all.
+    pub fn choices(&mut self) -> &mut Choices {
+        &mut self.choices
+    }
+
+    /// The members.
+    #[must_use]
+    pub fn members(&self) -> Vec<NodeId> {
+        self.seats.keys().copied().collect()
+    }
+
+    /// A member's disk.
+    #[must_use]
+    pub fn disk(&self, member: NodeId) -> &SimDisk {
+        &self.seats[&member].disk
+    }
+
+    /// The state machine of a member whose process lives.
+    #[must_use]
+    pub fn machine(&self, member: NodeId) -> Option<&A::Machine> {
+        let running = self.seats[&member].running.as_ref()?;
+        Some(running.member.machine().machine())
+    }
+
+    /// How a member whose process lives stands.
+    #[must_use]
+    pub fn status(&self, member: NodeId) -> Option<Status> {
+        Some(self.seats[&member].running.as_ref()?.member.status())
+    }
+
+    /// Lets a client of a member propose a command; `None` if the process does not live.
+    pub fn propose(&mut self, member: NodeId, command: &[u8], version: u16) -> Option<Origin> {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let running = seat.running.as_mut()?;
+        running.sequence += 1;
+        let origin = Origin { incarnation: running.process, sequence: running.sequence };
+        let mut buffer = Draft::buffer(command.len());
+        buffer.extend_from_slice(command);
+        let draft = Draft::new(buffer, Kind::Command, version, 0, origin);
+        self.deliver(member, Event::Propose(draft));
+        Some(origin)
+    }
+
+    /// Lets a client of a member wait for a linearizable read; `None` if the process does not live.
+    pub fn read(&mut self, member: NodeId) -> Option<ReadBatch> {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let running = seat.running.as_mut()?;
+        running.batch += 1;
+        let batch = ReadBatch(running.batch);
+        self.deliver(member, Event::Read(batch));
+        Some(batch)
+    }
+
+    /// Sets a timer of the caller's.
+    pub fn set_timer(&mut self, after_us: u64, token: u64) {
+        self.queue.push(self.now_us() + after_us, Later::Timer(token));
+    }
+
+    /// Lets one event happen, if one is due by `end_us`; false if none is.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn advance(&mut self, end_us: u64) -> Result<bool, Violation> {
+        let Some(later) = self.queue.pop_until(end_us) else { return Ok(false) };
+        match later {
+            Later::Network(event) => self.network_event(event),
+            Later::Step { member, life, at_us } => self.step(member, life, at_us)?,
+            Later::LogDone { member, life } => self.log_done(member, life)?,
+            Later::Prepared { member, life } => self.prepared(member, life)?,
+            Later::Work { member, life, at_us } => self.work(member, life, at_us)?,
+            Later::Start(member) => self.start(member)?,
+            Later::Chaos => self.chaos(),
+            Later::Heal => self.heal(),
+            Later::Freed(member) => self.seats[&member].disk.set_capacity(None),
+            Later::Timer(token) => self.happened.push_back(Happened::Timer(token)),
+        }
+        Ok(true)
+    }
+
+    /// What happened that concerns clients, in order.
+    pub fn happened(&mut self) -> Option<Happened<<A::Machine as StateMachine>::Reply>> {
+        self.happened.pop_front()
+    }
+
+    /// Nothing goes wrong from here on, and what is broken is mended.
+    pub fn calm(&mut self) {
+        self.note(format_args!("calm"));
+        self.options.rates = FaultRates::none();
+        self.network.heal();
+        for member in self.members() {
+            let seat = self.seats.get_mut(&member).expect("listed");
+            seat.paused_until_us = 0;
+            seat.disk.set_capacity(None);
+            seat.disk.die_never();
+        }
+    }
+
+    /// Whether all members live, follow one leader, and have applied and written all there is.
+    #[must_use]
+    pub fn has_settled(&self) -> bool {
+        let mut leaders = 0;
+        let mut indexes = Vec::new();
+        for seat in self.seats.values() {
+            let Some(running) = &seat.running else { return false };
+            let status = running.member.status();
+            leaders += usize::from(status.standing.role == RoleKind::Leader);
+            if !running.member.is_idle() || running.is_busy() || status.standing.leader.is_none() {
+                return false;
+            }
+            indexes.push((status.last, status.commit, status.record.applied));
+        }
+        leaders == 1 && indexes.windows(2).all(|pair| pair[0] == pair[1])
+    }
+
+    /// How every member stands, for a report.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut lines = String::new();
+        for (member, seat) in &self.seats {
+            let state = match &seat.running {
+                Some(running) => {
+                    format!("{:?}, busy: {}", running.member.status(), running.is_busy())
+                }
+                None => "down".to_owned(),
+            };
+            lines.push_str(&format!("  member {member}: {state}\n"));
+        }
+        lines
+    }
+
+    // ---- helpers of the world's other files ----
+
+    pub(crate) fn note(&mut self, event: std::fmt::Arguments<'_>) {
+        let now_us = self.queue.now_us();
+        self.trace.note(format_args!("{now_us} {event}"));
+    }
+
+    /// Lets the network do something, and takes what it leaves for later.
+    pub(crate) fn with_network<T>(
+        &mut self,
+        act: impl FnOnce(&mut SimNetwork<PeerMessage>, &mut Weather<'_>) -> T,
+    ) -> T {
+        let mut weather = Weather {
+            now_us: self.queue.now_us(),
+            choices: &mut self.choices,
+            rates: &self.options.rates,
+            counts: &mut self.counts,
+        };
+        let result = act(&mut self.network, &mut weather);
+        for (at_us, event) in self.network.later.drain(..) {
+            self.queue.push(at_us, Later::Network(event));
+        }
+        result
+    }
+
+    /// A process ends, and starts again after a while.
+    pub(crate) fn end(&mut self, member: NodeId, death: Death) {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let Some(running) = seat.running.take() else { return };
+        self.note(format_args!("{member} ends: {death:?}"));
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        // The disk goes first: nothing that the process does while it is taken apart counts.
+        let ending = match death {
+            Death::Killed => {
+                seat.disk.kill_process();
+                Ending::Refused
+            }
+            Death::PowerLost => {
+                seat.disk.lose_power(&mut self.choices, self.options.unreadable_sectors);
+                Ending::Silent
+            }
+        };
+        seat.life += 1;
+        seat.step_at_us = None;
+        seat.work_at_us = None;
+        let process = running.process;
+        drop(running);
+        self.with_network(|network, weather| network.ended(weather, member, ending));
+        self.happened.push_back(Happened::Ended { member, process });
+        let down_us = match self.choices.below(3) {
+            0 => self.choices.between(1_000, 20_000),
+            1 => self.choices.between(20_000, 500_000),
+            _ => self.choices.between(500_000, 5_000_000),
+        };
+        self.queue.push(self.now_us() + down_us, Later::Start(member));
+    }
+
+    // ---- what happens ----
+
+    fn network_event(&mut self, event: NetworkEvent<PeerMessage>) {
+        match event {
+            NetworkEvent::Arrive(packet) => {
+                if self.with_network(|network, weather| network.arrives(weather, &packet)) {
+                    let event = Event::Received { from: packet.from, message: packet.message };
+                    self.deliver(packet.to, event);
+                }
+            }
+            NetworkEvent::Reconnect { from, to, lane, epoch } => {
+                let way = (from, to, lane);
+                let notices =
+                    self.with_network(|network, weather| network.reconnect(weather, way, epoch));
+                for notice in notices {
+                    self.notice(from, to, notice);
+                }
+            }
+        }
+    }
+
+    fn notice(&mut self, member: NodeId, peer: NodeId, notice: Notice) {
+        match notice {
+            Notice::LaneLost(_) => self.deliver(member, Event::LaneLost(peer)),
+            Notice::PeerDown => self.deliver(member, Event::PeerDown(peer)),
+            Notice::PeerUp => self.deliver(member, Event::PeerUp(peer)),
+            Notice::Connected(_) => {
+                for (one, other) in [(member, peer), (peer, member)] {
+                    let incarnation = self.seats[&other].incarnation;
+                    self.deliver(one, Event::Hello { peer: other, incarnation });
+                }
+            }
+        }
+    }
+
+    /// Hands a member an event; it is stepped soon.
+    fn deliver(&mut self, member: NodeId, event: Event) {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let Some(running) = seat.running.as_mut() else { return };
+        let now_us = self.queue.now_us();
+        self.trace.note(format_args!("{now_us} {member} <- {event:?}"));
+        running.inbox.push(event);
+        let after = self.choices.between(STEP_US.0, STEP_US.1);
+        self.step_by(member, now_us + after);
+    }
+
+    /// Lets a member step at this time or earlier, but not while it is paused.
+    fn step_by(&mut self, member: NodeId, at_us: u64) {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let at_us = at_us.max(seat.paused_until_us).max(self.queue.now_us());
+        if seat.step_at_us.is_some_and(|known| known <= at_us) {
+            return;
+        }
+        seat.step_at_us = Some(at_us);
+        let life = seat.life;
+        self.queue.push(at_us, Later::Step { member, life, at_us });
+    }
+
+    fn step(&mut self, member: NodeId, life: u64, at_us: u64) -> Result<(), Violation> {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        if seat.life != life || seat.step_at_us != Some(at_us) {
+            return Ok(());
+        }
+        seat.step_at_us = None;
+        if at_us < seat.paused_until_us {
+            let until = seat.paused_until_us;
+            self.step_by(member, until);
+            return Ok(());
+        }
+        let now = seat.now(self.queue.now_us(), WALL_MS);
+        let Some(running) = seat.running.as_mut() else { return Ok(()) };
+        let mut effects = std::mem::take(&mut running.effects);
+        running.member.step(now, &mut running.inbox, &mut effects);
+        let seen = take(&running.seen);
+        for command in seen {
+            self.invariants.applies(member, command)?;
+        }
+        for effect in effects.drain(..) {
+            self.effect(member, effect)?;
+        }
+        let Some(running) = self.seats.get_mut(&member).and_then(|seat| seat.running.as_mut())
+        else {
+            return Ok(());
+        };
+        running.effects = effects;
+        let next_us = running.next_step_us(now, self.queue.now_us());
+        self.work_by(member, self.queue.now_us() + WORK_US);
+        self.look(member)?;
+        self.start_job(member);
+        let late = self.choices.between(TIMER_LATE_US.0, TIMER_LATE_US.1);
+        self.step_by(member, next_us + late);
+        Ok(())
+    }
+
+    /// Puts how a member stands before the invariants.
+    fn look(&mut self, member: NodeId) -> Result<(), Violation> {
+        let Some(running) = &self.seats[&member].running else { return Ok(()) };
+        let status = running.member.status();
+        let raft = running.member.raft();
+        let term_at = |index| raft.term_at(index);
+        let (standing, commit, last) = (status.standing, status.commit, status.last);
+        self.invariants.stands(member, standing, commit, last, &term_at)?;
+        let record = status.record;
+        self.invariants.hashes(member, record.applied.index, record.hash)
+    }
+
+    fn effect(
+        &mut self,
+        member: NodeId,
+        effect: Effect<<A::Machine as StateMachine>::Reply>,
+    ) -> Result<(), Violation> {
+        let now_us = self.queue.now_us();
+        self.trace.note(format_args!("{now_us} {member} -> {effect:?}"));
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let running = seat.running.as_mut().expect("it has just been stepped");
+        let process = running.process;
+        match effect {
+            Effect::Write(batch) => running.jobs.push_back(Job::Write(batch)),
+            Effect::Read(read) => running.jobs.push_back(Job::Read(read)),
+            Effect::Cut(cut) => running.jobs.push_back(Job::Cut(cut)),
+            Effect::Send { to, message } => {
+                if let PeerMessage::Raft(message) = &message {
+                    self.invariants.says(member, to, message)?;
+                }
+                let way = (member, to, message.lane());
+                let repeat = repeat_of(&message);
+                self.with_network(|network, weather| network.send(weather, way, message, repeat));
+            }
+            Effect::Reply { sequence, reply } => {
+                let origin = Origin { incarnation: process, sequence };
+                self.invariants.acknowledged(origin)?;
+                self.happened.push_back(Happened::Replied { origin, reply });
+            }
+            Effect::Refuse { sequence, reason } => {
+                let origin = Origin { incarnation: process, sequence };
+                if !matches!(reason, ProposeError::InDoubt | ProposeError::Stopped) {
+                    self.invariants.refused(origin)?;
+                }
+                self.happened.push_back(Happened::Refused { origin, reason });
+            }
+            Effect::Doubt { sequence_max } => {
+                self.happened.push_back(Happened::Doubtful { process, sequence_max });
+            }
+            Effect::ReadReady(batch) => {
+                self.happened.push_back(Happened::ReadReady { member, batch });
+            }
+            Effect::ReadExpired(batch) => {
+                self.happened.push_back(Happened::ReadExpired { member, batch });
+            }
+            Effect::Changed(_) => {}
+            Effect::Stranger { peer, met, shown } => {
+                return Err(Violation {
+                    invariant: "a peer keeps its incarnation",
+                    seen: format!("{member} met {peer} as {met:x} and is shown {shown:x}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    // ---- the log ----
+
+    /// Begins the log's next job, if it waits for none.
+    fn start_job(&mut self, member: NodeId) {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let Some(running) = seat.running.as_mut() else { return };
+        if running.working {
+            return;
+        }
+        let Some(job) = running.jobs.front() else { return };
+        let mut range = READ_US;
+        if let Job::Write(batch) = job {
+            self.invariants.writes(member, batch.into());
+            range = SYNC_US;
+            if self.choices.chance(self.options.rates.of(Fault::SyncSlow)) {
+                self.counts.count(Fault::SyncSlow);
+                range = SYNC_SLOW_US;
+            }
+        }
+        running.working = true;
+        let life = seat.life;
+        let after = self.choices.between(range.0, range.1);
+        let at_us = self.queue.now_us() + after;
+        self.queue.push(at_us, Later::LogDone { member, life });
+    }
+
+    fn log_done(&mut self, member: NodeId, life: u64) -> Result<(), Violation> {
+        let now_us = self.queue.now_us();
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        if seat.life != life {
+            return Ok(());
+        }
+        if now_us < seat.paused_until_us {
+            self.queue.push(seat.paused_until_us, Later::LogDone { member, life });
+            return Ok(());
+        }
+        match seat.do_job() {
+            Ok(LogOutcome::Done(event)) => {
+                if matches!(event, Event::LogWritten(_)) {
+                    self.invariants.wrote(member);
+                }
+                self.deliver(member, event);
+            }
+            Ok(LogOutcome::Full) => {
+                self.note(format_args!("{member} has no space for its log"));
+                self.queue.push(now_us + FULL_RETRY_US, Later::LogDone { member, life });
+                self.start_preparation(member);
+                return Ok(());
+            }
+            Err(upset) => return self.upset(member, upset),
+        }
+        self.start_preparation(member);
+        self.start_job(member);
+        Ok(())
+    }
+
+    /// Gives the log's background work its time.
+    fn start_preparation(&mut self, member: NodeId) {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let life = seat.life;
+        let Some(running) = seat.running.as_mut() else { return };
+        if running.wants_preparation() {
+            let after = self.choices.between(PREPARE_US.0, PREPARE_US.1);
+            self.queue.push(self.queue.now_us() + after, Later::Prepared { member, life });
+        }
+    }
+
+    fn prepared(&mut self, member: NodeId, life: u64) -> Result<(), Violation> {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        if seat.life != life {
+            return Ok(());
+        }
+        if let Err(upset) = seat.prepare() {
+            return self.upset(member, upset);
+        }
+        self.start_preparation(member);
+        Ok(())
+    }
+
+    /// Lets a machine's worker work at this time or earlier.
+    fn work_by(&mut self, member: NodeId, at_us: u64) {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let at_us = at_us.max(seat.paused_until_us);
+        if seat.work_at_us.is_some_and(|known| known <= at_us) {
+            return;
+        }
+        seat.work_at_us = Some(at_us);
+        let life = seat.life;
+        self.queue.push(at_us, Later::Work { member, life, at_us });
+    }
+
+    fn work(&mut self, member: NodeId, life: u64, at_us: u64) -> Result<(), Violation> {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        if seat.life != life || seat.work_at_us != Some(at_us) {
+            return Ok(());
+        }
+        seat.work_at_us = None;
+        if at_us < seat.paused_until_us {
+            let until = seat.paused_until_us;
+            self.work_by(member, until);
+            return Ok(());
+        }
+        let Some(running) = seat.running.as_mut() else { return Ok(()) };
+        match self.application.work(running.worker(), at_us) {
+            Ok(Some(after_us)) => self.work_by(member, at_us + after_us.max(WORK_US)),
+            Ok(None) => {}
+            Err(error) => return self.upset(member, error.into()),
+        }
+        Ok(())
+    }
+
+    /// The disk has let a process down.
+    fn upset(&mut self, member: NodeId, upset: Upset) -> Result<(), Violation> {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        self.trace.note(format_args!("{} {member} is upset: {upset}", self.queue.now_us()));
+        if seat.disk.is_dead() {
+            self.counts.count(Fault::CrashInOperation);
+        } else if seat.disk.has_failed() {
+            self.counts.count(Fault::SyncFailed);
+            // What was not synced may be gone from the page cache, too.
+            self.end(member, Death::PowerLost);
+            return Ok(());
+        } else {
+            return Err(Violation {
+                invariant: "the log fails only when its disk does",
+                seen: format!("member {member}: {upset}"),
+            });
+        }
+        let death = if self.choices.below(2) == 0 { Death::Killed } else { Death::PowerLost };
+        self.end(member, death);
+        Ok(())
+    }
+
+    fn start(&mut self, member: NodeId) -> Result<(), Violation> {
+        let peers = self.members();
+        let seed = self.choices.bits();
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        if seat.running.is_some() {
+            return Ok(());
+        }
+        seat.monotonic_offset_us = self.choices.below(1 << 40);
+        let now = seat.now(self.queue.now_us(), WALL_MS);
+        let started = seat.open(&self.application, &peers, self.options.member, now, seed);
+        let running = match started {
+            Ok(running) => running,
+            Err(upset) => return self.failed_to_start(member, upset),
+        };
+        let (hard_state, log) = (running.hard_state, running.log.clone());
+        let process = running.process;
+        self.note(format_args!("{member} starts as {process}: {hard_state:?} {log:?}"));
+        self.invariants.recovers(member, hard_state, &log)?;
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        seat.running = Some(running);
+        self.with_network(|network, weather| network.started(weather, member));
+        self.look(member)?;
+        self.start_preparation(member);
+        self.step_by(member, self.queue.now_us());
+        Ok(())
+    }
+
+    /// A process that died in its recovery is started again.
+    fn failed_to_start(&mut self, member: NodeId, upset: Upset) -> Result<(), Violation> {
+        let now_us = self.queue.now_us();
+        self.trace.note(format_args!("{now_us} {member} cannot start: {upset}"));
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let broken = seat.disk.is_dead() || seat.disk.has_failed();
+        if seat.disk.is_dead() {
+            self.counts.count(Fault::CrashInOperation);
+        }
+        if !broken && !upset.is_full() {
+            return Err(Violation {
+                invariant: "a member starts on what its disk holds",
+                seen: format!("member {member}: {upset}; its files: {:?}", seat.disk.listing()),
+            });
+        }
+        if broken && self.choices.below(2) == 0 {
+            seat.disk.lose_power(&mut self.choices, self.options.unreadable_sectors);
+        } else {
+            seat.disk.kill_process();
+        }
+        seat.life += 1;
+        self.queue.push(now_us + FULL_RETRY_US, Later::Start(member));
+        Ok(())
+    }
+}
+
+/// A payload that no other proposal of a run has: a number and filling.
+#[must_use]
+pub fn unique_payload(number: u64, bytes: usize) -> Bytes {
+    let mut payload = vec![b'.'; bytes.max(8)];
+    payload[..8].copy_from_slice(&number.to_le_bytes());
+    payload.into()
+}
+
+impl<A: Application> Seat<A> {
+    /// The member's clocks at a simulated time.
+    pub(crate) fn now(&self, now_us: u64, wall_ms: u64) -> Now {
+        let wall = (wall_ms + now_us / 1000).saturating_add_signed(self.wall_offset_ms);
+        Now { monotonic_us: now_us + self.monotonic_offset_us, wall_ms: wall }
+    }
+}
+
+impl<A: Application> Running<A> {
+    /// When the member wants to be stepped next, in simulated time.
+    fn next_step_us(&self, now: Now, now_us: u64) -> u64 {
+        now_us + self.member.next_step_us().saturating_sub(now.monotonic_us)
+    }
+}
+
+/// The machine of a member, as its checks see it.
+impl<M> AsRef<M> for Witness<M> {
+    fn as_ref(&self) -> &M {
+        self.machine()
+    }
+}
