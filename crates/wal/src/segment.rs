@@ -1,0 +1,162 @@
+//! The header of a segment: its bytes, and nothing else.
+
+use bytes::Bytes;
+use jangada_entry::{decode_configuration, encode_configuration};
+use jangada_raft::{Configuration, HardState, Index, NodeId, Position, Term};
+
+use crate::layout::{SECTOR, put_u32, put_u64, sectors, u32_at, u64_at};
+use crate::options::Identity;
+
+/// The most bytes of the member's note. A note names the peers' incarnations, 16 bytes each, and
+/// stands in every segment's header twice.
+pub const NOTE_BYTES_MAX: usize = 16 << 10;
+
+/// The version of the format. What is written under another number is not read.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"jangada\0";
+const FIXED_BYTES: usize = 144;
+const VOTE: u32 = 1;
+
+/// The most bytes of a header: the fixed fields, a configuration of three full lists, a full note.
+const HEADER_BYTES_MAX: usize =
+    FIXED_BYTES + 8 + 3 * 8 * jangada_entry::CONFIGURATION_MEMBERS_MAX + NOTE_BYTES_MAX;
+
+/// The most sectors of a header.
+pub(crate) const HEADER_SECTORS_MAX: u64 = HEADER_BYTES_MAX.div_ceil(SECTOR) as u64;
+
+/// A segment's header, decoded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentHeader {
+    /// Random; every batch of the segment carries it.
+    pub(crate) salt: u64,
+    pub(crate) number: u64,
+    pub(crate) identity: Identity,
+    /// In force as of the segment's first batch.
+    pub(crate) hard_state: HardState,
+    /// The entry behind which the segment's entries follow. What earlier segments hold behind it
+    /// is dropped.
+    pub(crate) start: Position,
+    /// Where the segment before ends: what stands there from this byte on does not count.
+    pub(crate) previous_end: u64,
+    /// The number of the segment's first batch.
+    pub(crate) sequence: u64,
+    /// The crc of the batch before the first.
+    pub(crate) previous_crc: u32,
+    /// The length of the file, all of which was durable before the segment was begun. A shorter
+    /// file has lost something.
+    pub(crate) capacity: u64,
+    /// In force as of `start`.
+    pub(crate) configuration: Configuration,
+    /// In force as of the segment's first batch.
+    pub(crate) note: Bytes,
+}
+
+/// Why bytes are not a segment's header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HeaderFault {
+    /// Not a header, or a damaged one.
+    Bad,
+    /// A sound header of another format.
+    Format(u32),
+}
+
+impl SegmentHeader {
+    /// The header's bytes, once, without padding.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let configuration = encode_configuration(&self.configuration);
+        assert!(self.note.len() <= NOTE_BYTES_MAX, "the note is checked when it is given");
+        let mut bytes = vec![0; FIXED_BYTES];
+        bytes[0..8].copy_from_slice(&MAGIC);
+        let length = FIXED_BYTES + configuration.len() + self.note.len();
+        put_u32(&mut bytes, 12, u32::try_from(length).expect("headers are small"));
+        put_u32(&mut bytes, 16, FORMAT_VERSION);
+        put_u32(&mut bytes, 20, if self.hard_state.vote.is_some() { VOTE } else { 0 });
+        put_u64(&mut bytes, 24, self.salt);
+        put_u64(&mut bytes, 32, self.number);
+        put_u64(&mut bytes, 40, self.identity.cluster);
+        put_u64(&mut bytes, 48, self.identity.member);
+        put_u64(&mut bytes, 56, self.identity.incarnation);
+        put_u64(&mut bytes, 64, self.identity.group);
+        put_u64(&mut bytes, 72, self.hard_state.term.0);
+        put_u64(&mut bytes, 80, self.hard_state.vote.unwrap_or_default().0);
+        put_u64(&mut bytes, 88, self.start.index.0);
+        put_u64(&mut bytes, 96, self.start.term.0);
+        put_u64(&mut bytes, 104, self.previous_end);
+        put_u64(&mut bytes, 112, self.sequence);
+        put_u32(&mut bytes, 120, self.previous_crc);
+        put_u32(&mut bytes, 124, u32::try_from(configuration.len()).expect("it is bounded"));
+        put_u32(&mut bytes, 128, u32::try_from(self.note.len()).expect("it is bounded"));
+        put_u64(&mut bytes, 136, self.capacity);
+        bytes.extend_from_slice(&configuration);
+        bytes.extend_from_slice(&self.note);
+        let crc = crc32c::crc32c(&bytes[12..]);
+        put_u32(&mut bytes, 8, crc);
+        bytes
+    }
+
+    /// The header as it stands at the beginning of a segment: twice, each in sectors of its own.
+    pub(crate) fn opening(&self) -> Vec<u8> {
+        let mut bytes = self.encode();
+        bytes.resize(usize::try_from(sectors(bytes.len() as u64)).expect("it is bounded"), 0);
+        bytes.extend_from_within(..);
+        bytes
+    }
+
+    /// The number of bytes [`SegmentHeader::opening`] takes: where the first batch starts.
+    pub(crate) fn opening_bytes(&self) -> u64 {
+        let configuration = &self.configuration;
+        let members = configuration.voters.len()
+            + configuration.outgoing.len()
+            + configuration.learners.len();
+        2 * sectors((FIXED_BYTES + 8 + 8 * members + self.note.len()) as u64)
+    }
+
+    /// How many bytes the header that starts with `sector` takes; `None` if none starts there.
+    pub(crate) fn peek(sector: &[u8]) -> Option<usize> {
+        if sector[..8] != MAGIC {
+            return None;
+        }
+        let length = u32_at(sector, 12) as usize;
+        (FIXED_BYTES..=HEADER_BYTES_MAX).contains(&length).then_some(length)
+    }
+
+    /// Reads a header of the length that [`SegmentHeader::peek`] gave.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<SegmentHeader, HeaderFault> {
+        if bytes.len() < FIXED_BYTES || u32_at(bytes, 8) != crc32c::crc32c(&bytes[12..]) {
+            return Err(HeaderFault::Bad);
+        }
+        if u32_at(bytes, 16) != FORMAT_VERSION {
+            return Err(HeaderFault::Format(u32_at(bytes, 16)));
+        }
+        let configuration_bytes = u32_at(bytes, 124) as usize;
+        let note_bytes = u32_at(bytes, 128) as usize;
+        if NOTE_BYTES_MAX < note_bytes
+            || FIXED_BYTES.saturating_add(configuration_bytes).saturating_add(note_bytes)
+                != bytes.len()
+        {
+            return Err(HeaderFault::Bad);
+        }
+        let (configuration, note) = bytes[FIXED_BYTES..].split_at(configuration_bytes);
+        let configuration = decode_configuration(configuration).map_err(|_| HeaderFault::Bad)?;
+        let vote = (u32_at(bytes, 20) & VOTE != 0).then(|| NodeId(u64_at(bytes, 80)));
+        Ok(SegmentHeader {
+            salt: u64_at(bytes, 24),
+            number: u64_at(bytes, 32),
+            identity: Identity {
+                cluster: u64_at(bytes, 40),
+                member: u64_at(bytes, 48),
+                incarnation: u64_at(bytes, 56),
+                group: u64_at(bytes, 64),
+            },
+            hard_state: HardState { term: Term(u64_at(bytes, 72)), vote },
+            start: Position { index: Index(u64_at(bytes, 88)), term: Term(u64_at(bytes, 96)) },
+            previous_end: u64_at(bytes, 104),
+            sequence: u64_at(bytes, 112),
+            previous_crc: u32_at(bytes, 120),
+            capacity: u64_at(bytes, 136),
+            configuration,
+            note: Bytes::copy_from_slice(note),
+        })
+    }
+}
