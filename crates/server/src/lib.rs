@@ -4,5 +4,20 @@
 //! turning them into commands and reads, and answering in etcd's words. **Not** responsible for
 //! replication (the node) or for what a command does (`jangada_kv`).
 
+pub mod backend;
+pub mod body;
 pub mod config;
+pub mod connection;
+mod convert;
+pub mod edge;
+pub mod errors;
+pub mod grpc;
+mod http_api;
+pub mod metrics;
 pub mod proto;
+pub mod settings;
+
+pub use backend::Backend;
+pub use edge::Edge;
+pub use metrics::Metrics;
+pub use settings::Settings;

@@ -1,0 +1,158 @@
+//! The border between the API and the member that serves it.
+//!
+//! Responsible for naming what the API needs: proposing a command, confirming a read, reading the
+//! store, knowing where the member stands. Not responsible for how: the member implements
+//! [`Backend`] over the node, tests over a machine in memory.
+//!
+//! Invariants an implementation keeps:
+//! 1. A proposal is answered when it is applied *on this member*, so that a read that follows here
+//!    sees it (the client reads its own writes, §8).
+//! 2. A read barrier joins the next round, never one already sent (§8, thesis §6.4).
+//! 3. Every future ends within the request timeout, 5 s and two election timeouts, with one of the
+//!    timeout errors if nothing better is known. The API sets no timer of its own for a request.
+//! 4. A future that is dropped gives up the wait, not the command: that may still take effect.
+
+use std::future::Future;
+
+use bytes::BytesMut;
+use jangada_entry::Draft;
+use jangada_kv::{Command, Reply, Shared};
+
+use crate::metrics::Exposition;
+
+/// Room for a command of the usual size; a larger one makes its own.
+const COMMAND_BYTES: usize = 512;
+
+/// Why the member could not carry a request out. For a proposal, all but [`RequestError::Busy`],
+/// [`RequestError::TooLarge`] and [`RequestError::NoLeader`] leave open whether the command takes
+/// effect.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RequestError {
+    /// The member knows no leader.
+    NoLeader,
+    /// The member does not lead, and the request is for the leader alone.
+    NotLeader,
+    /// The leader changed while the request was under way.
+    LeaderChanged,
+    /// No answer in time.
+    Timeout,
+    /// No answer in time, and the leader was lost meanwhile.
+    TimeoutLeaderLost,
+    /// No answer in time, and the connection to the leader was lost meanwhile.
+    TimeoutConnectionLost,
+    /// The read was confirmed, but applying did not catch up in time.
+    TimeoutApplied,
+    /// The member has more in hand than it can bear; nothing was proposed.
+    Busy,
+    /// The member is stopping.
+    Stopped,
+    /// The command is larger than an entry may be; nothing was proposed.
+    TooLarge,
+}
+
+impl std::fmt::Display for RequestError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(crate::errors::ApiError::from(*self).text())
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+/// Where the member stands at this moment. Cheap to take: it is taken for every answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Status {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// This member.
+    pub member_id: u64,
+    /// The current term.
+    pub term: u64,
+    /// The leader, if one is known.
+    pub leader: Option<u64>,
+    /// The commit index.
+    pub commit_index: u64,
+    /// The last applied index.
+    pub applied_index: u64,
+    /// Whether this member is a learner.
+    pub is_learner: bool,
+    /// How many leaders this member has seen come since it started.
+    pub leader_changes: u64,
+    /// Proposals made here that wait for their answer.
+    pub proposals_pending: u64,
+    /// Proposals made here that failed since the member started.
+    pub proposals_failed: u64,
+}
+
+/// How much room the store takes, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sizes {
+    /// The store's file.
+    pub allocated: u64,
+    /// Of it, what is in use.
+    pub in_use: u64,
+    /// The quota.
+    pub quota: u64,
+}
+
+/// A member, as clients see it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Member {
+    /// The member's id.
+    pub id: u64,
+    /// Its name; empty until it has published it.
+    pub name: String,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; empty until it has published them.
+    pub client_urls: Vec<String>,
+    /// Whether it is a learner.
+    pub is_learner: bool,
+}
+
+/// The member behind the API.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// Proposes a command, encoded behind the room for its header in a buffer from
+    /// [`Draft::buffer`], and answers its reply once this member has applied it (§8).
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    fn propose_encoded(
+        &self,
+        buffer: BytesMut,
+    ) -> impl Future<Output = Result<Reply, RequestError>> + Send;
+
+    /// Proposes a command that is yet to be encoded.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    fn propose(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Reply, RequestError>> + Send {
+        let mut buffer = Draft::buffer(COMMAND_BYTES);
+        command.encode_into(&mut buffer);
+        self.propose_encoded(buffer)
+    }
+
+    /// Resolves when this member has applied everything that was committed before the call, so that
+    /// a read of [`Backend::store`] is linearizable (thesis §6.4).
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    fn read_barrier(&self) -> impl Future<Output = Result<(), RequestError>> + Send;
+
+    /// The store of this member, as far as it has applied.
+    fn store(&self) -> &Shared;
+
+    /// Where the member stands.
+    fn status(&self) -> Status;
+
+    /// How much room the store takes.
+    fn sizes(&self) -> Sizes;
+
+    /// The members of the cluster, in the order of their ids.
+    fn members(&self) -> Vec<Member>;
+
+    /// Adds the metrics that the parts behind the member keep, when they are asked for.
+    fn expose(&self, exposition: &mut Exposition);
+}

@@ -1,0 +1,75 @@
+//! The body of an answer, whichever part of the API made it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+
+use crate::grpc::Standing;
+
+/// What a body's source may fail with.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// One gRPC message with its prefix; then the trailers of a success.
+    Message(Bytes),
+    /// The trailers of a success.
+    Trailers,
+    /// One gRPC message, and nothing until the client goes.
+    Standing(Standing),
+    /// An answer over HTTP.
+    Http(axum::body::Body),
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Body::Empty => Poll::Ready(None),
+            Body::Message(message) => {
+                let message = std::mem::take(message);
+                *self = Body::Trailers;
+                Poll::Ready(Some(Ok(Frame::data(message))))
+            }
+            Body::Trailers => {
+                *self = Body::Empty;
+                let mut trailers = HeaderMap::with_capacity(1);
+                trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            Body::Standing(standing) => match standing.take() {
+                Some(message) => Poll::Ready(Some(Ok(Frame::data(message)))),
+                // The connection notices by itself that the client has gone.
+                None => Poll::Pending,
+            },
+            Body::Http(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Empty => true,
+            Body::Message(_) | Body::Trailers | Body::Standing(_) => false,
+            Body::Http(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Empty => SizeHint::with_exact(0),
+            Body::Http(body) => body.size_hint(),
+            Body::Message(_) | Body::Trailers | Body::Standing(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Connections from clients.
+//!
+//! Responsible for accepting them, for speaking HTTP/1.1 or HTTP/2 on one port without being told
+//! which, for the limits of flow control, and for a stop that lets requests under way finish. Not
+//! responsible for what is asked.
+//!
+//! A connection stays on the runtime that it was accepted on: its streams share one lock, which on
+//! a single thread nobody contends for.
+//!
+//! Invariants:
+//! 1. No more connections are open than the settings allow; further ones wait in the kernel's queue.
+//! 2. A connection that cannot be accepted never ends the accepting of others.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::backend::Backend;
+use crate::edge::Edge;
+use crate::settings::Settings;
+
+/// The flow-control window of one stream: one request of the default size fits without waiting for
+/// the other side's consent.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// The flow-control window of one connection, shared by the uploads of all its streams.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// The largest header list: room for a long token, and no more.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
+
+/// What one stream may have waiting to be sent.
+const SEND_BUFFER_BYTES: usize = 1 << 20;
+
+/// Streams of one connection that the client gave up before they were looked at. A client that gives
+/// up a thousand requests at once does nothing wrong, so the library's 20 is too few.
+const RESET_STREAMS_MAX: usize = 4096;
+
+/// How long a client may take for the head of a request in HTTP/1.1.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// When a silent connection is probed for the first time, and how often then. Go's habit.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// How long to wait when the system refuses another connection, for want of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves clients on `listener` until `stop` resolves; then lets requests under way finish, for as
+/// long as the settings say.
+///
+/// Runs on the runtime it is called on, connections included.
+pub async fn serve<B: Backend>(
+    edge: Edge<B>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) {
+    let settings = edge.settings().clone();
+    let server = Arc::new(builder(&settings));
+    let places = Arc::new(Semaphore::new(settings.connections_max));
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if concerns_one_connection(&error) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "rejected connection on client endpoint");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let edge = edge.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let edge = edge.clone();
+            async move { Ok::<_, Infallible>(edge.answer(request).await) }
+        });
+        let server = Arc::clone(&server);
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            let connection = server.serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = watcher.watch(connection.into_owned()).await {
+                tracing::debug!(%error, "a client's connection ended");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(settings.stop_timeout, graceful.shutdown()).await.is_err() {
+        tracing::debug!("requests were still under way when the server stopped");
+    }
+}
+
+/// A place held by one connection (invariant 1).
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, Place)> {
+    let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+    let (stream, _) = listener.accept().await?;
+    tune(&stream);
+    Ok((stream, place))
+}
+
+/// Small answers must leave at once, and a client that vanished must be noticed. A socket that
+/// refuses either works all the same.
+fn tune(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a client's socket refused TCP_NODELAY");
+    }
+    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "a client's socket refused TCP keepalive");
+    }
+}
+
+/// Errors that belong to a connection which broke before it was accepted (invariant 2).
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// How connections are spoken to. Clients may ping as often as they like, with or without a call
+/// under way: etcd's own send one every ten seconds at most, and nothing here counts them.
+fn builder(settings: &Settings) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(RESET_STREAMS_MAX)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout)
+        .auto_date_header(false);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder
+}

@@ -1,0 +1,63 @@
+//! The API as one service: what every connection is given.
+//!
+//! Responsible for telling gRPC from HTTP by the request's version and content type, and for
+//! holding what both need. Not responsible for connections.
+
+use std::sync::Arc;
+
+use http::{Request, Response, Version, header};
+use hyper::body::Incoming;
+
+use crate::backend::Backend;
+use crate::body::Body;
+use crate::grpc;
+use crate::http_api;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+
+/// The API of one member. A clone is another handle of the same.
+#[derive(Clone, Debug)]
+pub struct Edge<B> {
+    context: Context<B>,
+    http: axum::Router,
+}
+
+/// What every request is answered from. A clone is another handle of the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Context<B> {
+    pub(crate) backend: B,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl<B: Backend> Edge<B> {
+    /// The API over a member.
+    #[must_use]
+    pub fn new(backend: B, settings: Settings, metrics: Arc<Metrics>) -> Edge<B> {
+        let context = Context { backend, settings: Arc::new(settings), metrics };
+        let http = http_api::router(context.clone());
+        Edge { context, http }
+    }
+
+    /// What the API was told.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.context.settings
+    }
+
+    /// Answers one request, of whatever kind.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if is_grpc(&request) {
+            return grpc::answer(&self.context, request).await;
+        }
+        // Rare, and larger than the rest: it must not make the future of every call as large.
+        Box::pin(http_api::answer(&self.http, &self.context.settings, request)).await
+    }
+}
+
+/// gRPC needs trailers, and so HTTP/2.
+fn is_grpc<T>(request: &Request<T>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    request.version() == Version::HTTP_2
+        && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

@@ -1,0 +1,140 @@
+//! The KV service.
+//!
+//! Responsible for the order in which a request can fail, which is etcd's: what is wrong with the
+//! request itself, its size, then what the cluster and the store say. Reads that must be
+//! linearizable wait for a barrier first; reads that need not are answered from this member as it
+//! is.
+
+use bytes::Bytes;
+use jangada_kv::{Answer, Command, Reply};
+use tonic::Status;
+
+use super::{Received, framing, header::header};
+use crate::backend::Backend;
+use crate::convert;
+use crate::edge::Context;
+use crate::errors::ApiError;
+use crate::proto::etcdserverpb as pb;
+
+/// What a request grows by when etcd wraps it for its log: the entry's own header (a tag of two
+/// bytes, a length, and a request id of ten) and the request's tag. Its length field comes on top.
+const WRAPPING_BYTES: usize = 2 + 1 + 10 + 1;
+
+/// Reads keys.
+pub(crate) async fn range<B: Backend>(
+    context: &Context<B>,
+    request: Received<pb::RangeRequest>,
+) -> Result<Bytes, Status> {
+    let serializable = request.message.serializable;
+    if !serializable && context.backend.status().is_learner {
+        return Err(ApiError::NotSupportedForLearner.into());
+    }
+    let range = convert::range(request.message)?;
+    if !serializable {
+        barrier(context).await?;
+    }
+    let (revision, response) = context.backend.store().range(&range);
+    let response = response.map_err(ApiError::from)?;
+    context.metrics.ranges.increment();
+    framing::encode(&convert::range_response(response, header(&context.backend, revision)))
+}
+
+/// Writes a key.
+pub(crate) async fn put<B: Backend>(
+    context: &Context<B>,
+    request: Received<pb::PutRequest>,
+) -> Result<Bytes, Status> {
+    let put = convert::put(request.message)?;
+    check_size(context, request.bytes)?;
+    let mut buffer = jangada_entry::Draft::buffer(jangada_kv::put_bytes_max(&put.key, &put.value));
+    let flags = jangada_kv::PutFlags::of(&put);
+    jangada_kv::encode_put(&mut buffer, &put.key, &put.value, put.lease, flags);
+    // The receive buffer is not to be held for as long as the proposal takes.
+    drop(put);
+    let reply = context.backend.propose_encoded(buffer).await.map_err(ApiError::from)?;
+    let (revision, answer) = answer(reply)?;
+    let Answer::Put(response) = answer else { panic!("a put is answered as a put") };
+    context.metrics.puts.increment();
+    framing::encode(&convert::put_response(response, header(&context.backend, revision)))
+}
+
+/// Deletes keys.
+pub(crate) async fn delete_range<B: Backend>(
+    context: &Context<B>,
+    request: Received<pb::DeleteRangeRequest>,
+) -> Result<Bytes, Status> {
+    let delete = convert::delete(request.message)?;
+    check_size(context, request.bytes)?;
+    let (revision, answer) = propose(context, Command::DeleteRange(delete)).await?;
+    let Answer::DeleteRange(response) = answer else {
+        panic!("a deletion is answered as a deletion")
+    };
+    context.metrics.deletes.increment();
+    framing::encode(&convert::delete_response(response, header(&context.backend, revision)))
+}
+
+/// Compares, then reads and writes. A transaction of reads alone needs no log entry.
+pub(crate) async fn txn<B: Backend>(
+    context: &Context<B>,
+    request: Received<pb::TxnRequest>,
+) -> Result<Bytes, Status> {
+    let serializable = convert::is_serializable(&request.message);
+    let txn = convert::txn(request.message, context.settings.max_txn_ops)?;
+    let (revision, response) = if jangada_kv::is_read_only(&txn) {
+        if !serializable {
+            barrier(context).await?;
+        }
+        let (revision, response) = context.backend.store().txn_read(&txn);
+        (revision, response.map_err(ApiError::from)?)
+    } else {
+        check_size(context, request.bytes)?;
+        let (revision, answer) = propose(context, Command::Txn(txn)).await?;
+        let Answer::Txn(response) = answer else {
+            panic!("a transaction is answered as a transaction")
+        };
+        (revision, response)
+    };
+    context.metrics.txns.increment();
+    framing::encode(&convert::txn_response(response, header(&context.backend, revision)))
+}
+
+/// Forgets the history below a revision.
+pub(crate) async fn compact<B: Backend>(
+    context: &Context<B>,
+    request: Received<pb::CompactionRequest>,
+) -> Result<Bytes, Status> {
+    let pb::CompactionRequest { revision, physical } = request.message;
+    let (revision, answer) = propose(context, Command::Compact { revision, physical }).await?;
+    assert!(answer == Answer::Compact, "a compaction is answered as a compaction");
+    let header = header(&context.backend, revision);
+    framing::encode(&pb::CompactionResponse { header: Some(header) })
+}
+
+/// Waits until a read of this member's store is linearizable.
+pub(crate) async fn barrier<B: Backend>(context: &Context<B>) -> Result<(), ApiError> {
+    context.backend.read_barrier().await.map_err(|error| {
+        context.metrics.read_indexes_failed.increment();
+        ApiError::from(error)
+    })
+}
+
+async fn propose<B: Backend>(
+    context: &Context<B>,
+    command: Command,
+) -> Result<(i64, Answer), ApiError> {
+    answer(context.backend.propose(command).await?)
+}
+
+/// The revision and the answer of a reply.
+fn answer(reply: Reply) -> Result<(i64, Answer), ApiError> {
+    Ok((reply.revision, reply.result?))
+}
+
+/// Refuses a request that is larger than allowed, by the measure of etcd.
+fn check_size<B: Backend>(context: &Context<B>, bytes: usize) -> Result<(), ApiError> {
+    let wrapped = WRAPPING_BYTES + prost::length_delimiter_len(bytes) + bytes;
+    if context.settings.max_request_bytes < wrapped {
+        return Err(ApiError::RequestTooLarge);
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! The API over gRPC.
+//!
+//! Responsible for finding the method of a call, the checks that every call must pass, and counting
+//! it. Messages are framed here and not by tonic, for that saves a fifth of a call's processor time;
+//! the wire is the same.
+//!
+//! Invariants:
+//! 1. Every call of a known method is counted once when it starts and once when it ends, by
+//!    whichever way: a client that goes away counts as a cancelled call.
+
+mod cluster;
+mod framing;
+mod header;
+mod health;
+mod kv;
+mod maintenance;
+pub mod methods;
+mod standing;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use prost::Message;
+use tonic::{Code, Status};
+
+use crate::backend::Backend;
+use crate::body::Body;
+use crate::edge::Context;
+use crate::errors::ApiError;
+use crate::metrics::Metrics;
+use crate::settings::MESSAGE_OVERHEAD_BYTES;
+use methods::Method;
+pub use standing::Standing;
+
+/// Answers one call.
+pub(crate) async fn answer<B: Backend>(
+    context: &Context<B>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let method = match Method::of_path(request.uri().path()) {
+        Ok(method) => method,
+        Err(sentence) => return framing::failure(Status::unimplemented(sentence)),
+    };
+    let call = Call::begin(&context.metrics, method);
+    if let Err(status) = check_metadata(context, method, request.headers()) {
+        return call.failed(status);
+    }
+    if method == Method::HealthWatch {
+        return match receive(context, request.into_body()).await.and_then(health::watch) {
+            Ok(frame) => call.standing(frame),
+            Err(status) => call.failed(status),
+        };
+    }
+    match unary(context, method, request.into_body()).await {
+        Ok(frame) => call.succeeded(frame),
+        Err(status) => call.failed(status),
+    }
+}
+
+/// Answers a call with one request and one answer.
+async fn unary<B: Backend>(
+    context: &Context<B>,
+    method: Method,
+    body: Incoming,
+) -> Result<Bytes, Status> {
+    match method {
+        Method::Range => kv::range(context, receive(context, body).await?).await,
+        Method::Put => kv::put(context, receive(context, body).await?).await,
+        Method::DeleteRange => kv::delete_range(context, receive(context, body).await?).await,
+        Method::Txn => kv::txn(context, receive(context, body).await?).await,
+        Method::Compact => kv::compact(context, receive(context, body).await?).await,
+        Method::MemberList => cluster::member_list(context, receive(context, body).await?).await,
+        Method::Alarm => maintenance::alarm(context, receive(context, body).await?).await,
+        Method::Status => maintenance::status(context, receive(context, body).await?),
+        Method::HealthCheck => health::check(receive(context, body).await?),
+        _ => {
+            let row = method.description();
+            Err(Status::unimplemented(format!(
+                "method {} of service {} is not served by this version",
+                row.name, row.service
+            )))
+        }
+    }
+}
+
+/// A request's message and its size on the wire.
+pub(crate) struct Received<M> {
+    message: M,
+    bytes: usize,
+}
+
+/// Reads and decodes the request.
+async fn receive<B: Backend, M: Message + Default>(
+    context: &Context<B>,
+    body: Incoming,
+) -> Result<Received<M>, Status> {
+    let limit = context.settings.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
+    let message = framing::read_message(body, limit).await?;
+    let bytes = message.len();
+    context.metrics.received_bytes.add(bytes as u64);
+    Ok(Received { message: framing::decode(message)?, bytes })
+}
+
+/// What the metadata of every call may ask for.
+fn check_metadata<B: Backend>(
+    context: &Context<B>,
+    method: Method,
+    metadata: &HeaderMap,
+) -> Result<(), ApiError> {
+    let status = context.backend.status();
+    let for_learner = matches!(
+        method,
+        Method::Status
+            | Method::Range
+            | Method::Snapshot
+            | Method::HealthCheck
+            | Method::HealthWatch
+    );
+    if status.is_learner && !for_learner {
+        return Err(ApiError::NotSupportedForLearner);
+    }
+    if let Some(version) = metadata.get("client-api-version")
+        && std::str::from_utf8(version.as_bytes()).is_err()
+    {
+        return Err(ApiError::InvalidClientApiVersion);
+    }
+    let leader_wanted = metadata.get("hasleader").is_some_and(|value| value == "true");
+    if leader_wanted && status.leader.is_none() {
+        return Err(ApiError::NoLeader);
+    }
+    Ok(())
+}
+
+/// A call under way, counted (invariant 1).
+pub(crate) struct Call {
+    metrics: Arc<Metrics>,
+    method: Method,
+    ended: bool,
+}
+
+impl Call {
+    fn begin(metrics: &Arc<Metrics>, method: Method) -> Call {
+        let metrics = Arc::clone(metrics);
+        metrics.calls.of(method).started.increment();
+        Call { metrics, method, ended: false }
+    }
+
+    fn succeeded(mut self, frame: Bytes) -> Response<Body> {
+        self.answered(&frame);
+        self.end(Code::Ok);
+        framing::success(Body::Message(frame))
+    }
+
+    /// A success that stays open until the client goes.
+    fn standing(self, frame: Bytes) -> Response<Body> {
+        self.answered(&frame);
+        framing::success(Body::Standing(Standing::new(frame, self)))
+    }
+
+    /// Counts a request and its answer.
+    fn answered(&self, frame: &Bytes) {
+        let counts = self.metrics.calls.of(self.method);
+        counts.received.increment();
+        counts.sent.increment();
+        self.metrics.sent_bytes.add((frame.len() - framing::PREFIX_BYTES) as u64);
+    }
+
+    fn failed(mut self, status: impl Into<Status>) -> Response<Body> {
+        let status = status.into();
+        self.end(status.code());
+        framing::failure(status)
+    }
+
+    /// Counts the end, once.
+    fn end(&mut self, code: Code) {
+        if !self.ended {
+            self.ended = true;
+            self.metrics.calls.of(self.method).handled(code);
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
+}
