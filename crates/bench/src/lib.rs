@@ -1,1 +1,24 @@
-//! Placeholder.
+//! A load generator for any etcd v3 server, and the floors to print beside its figures.
+//!
+//! Responsible for measuring: [`load`] drives puts and gets, [`failover`] measures the time
+//! without an acknowledged write after a leader is killed and checks that none is lost, [`floor`]
+//! measures what the machine itself can do, [`process`] reads what the servers used. Not
+//! responsible for starting servers or for printing.
+//!
+//! The generator shares the machine with the servers it measures, so it is built to be cheap: one
+//! current-thread runtime, requests straight into HTTP/2 connections, no timer for each request.
+//! It speaks to a real etcd as well as to this project's server, so that both can be measured in
+//! one run.
+
+pub mod cluster_file;
+mod connection;
+mod error;
+pub mod failover;
+pub mod floor;
+mod latency;
+pub mod load;
+pub mod process;
+pub mod status;
+
+pub use error::BenchError;
+pub use latency::{Latency, Recorder};

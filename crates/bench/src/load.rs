@@ -1,0 +1,487 @@
+//! Closed-loop load: so many clients, each with one request under way at a time.
+//!
+//! Invariants: 1. a request is counted once, as done or as an error; 2. no more requests begin
+//! than were asked for.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jangada_server::proto::etcdserverpb::kv_client::KvClient;
+use jangada_server::proto::etcdserverpb::{PutRequest, RangeRequest};
+use serde::Serialize;
+use tokio::task::{JoinSet, LocalSet};
+use tonic::Status;
+
+use crate::connection::{self, Connection};
+use crate::error::BenchError;
+use crate::latency::{Latency, Recorder};
+use crate::process::{self, Usage};
+
+/// How often progress is told and a stall is looked for.
+const TICK: Duration = Duration::from_millis(200);
+/// A client whose connection broke waits this long before it opens another: a dead server must
+/// not be asked in a busy loop.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+/// Kinds of error told apart; the rest is counted together.
+const ERROR_KINDS_MAX: usize = 32;
+
+/// What each request does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Writes a value to a random key of the key space.
+    Put,
+    /// Reads a random key of the key space, by way of the leader.
+    GetLinearizable,
+    /// Reads a random key of the key space as the member has it.
+    GetSerializable,
+}
+
+impl Operation {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Put => "put",
+            Operation::GetLinearizable => "get, linearizable",
+            Operation::GetSerializable => "get, serializable",
+        }
+    }
+}
+
+/// When to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// After so many requests.
+    Total(u64),
+    /// After so much time; requests under way are waited for.
+    Duration(Duration),
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `host:port` of each member; connections take them in turn.
+    pub endpoints: Vec<String>,
+    /// What each request does.
+    pub operation: Operation,
+    /// Clients, each with one request under way.
+    pub clients: usize,
+    /// Connections that the clients share.
+    pub connections: usize,
+    /// When to stop.
+    pub stop: Stop,
+    /// How many different keys there are.
+    pub key_space: u64,
+    /// Bytes of a value.
+    pub value_bytes: usize,
+    /// After so long without any answer the run ends, and what is under way counts as an error.
+    pub stall: Duration,
+    /// The servers' processes, to tell what they used.
+    pub pids: Vec<u32>,
+    /// Decides keys and values.
+    pub seed: u64,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Requests answered or failed.
+    pub done: u64,
+    /// Requests failed.
+    pub errors: u64,
+    /// Since the run began.
+    pub elapsed: Duration,
+}
+
+/// What a run measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// What each request did.
+    pub operation: &'static str,
+    /// Clients.
+    pub clients: usize,
+    /// Connections.
+    pub connections: usize,
+    /// Bytes of a value.
+    pub value_bytes: usize,
+    /// How many different keys there were.
+    pub key_space: u64,
+    /// From the first request to the last answer.
+    pub seconds: f64,
+    /// Answers a second.
+    pub rate: f64,
+    /// How long answered requests took.
+    pub latency: Latency,
+    /// Failed requests by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// User and system time of this process for each request, in microseconds.
+    pub client_cpu_us_per_request: f64,
+    /// What the servers used, if their processes were named.
+    pub servers: Option<ServerReport>,
+}
+
+/// What all servers together used during a run.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct ServerReport {
+    /// User and system time for each request, in microseconds.
+    pub cpu_us_per_request: f64,
+    /// Memory in use at the end, in bytes.
+    pub resident_bytes: u64,
+    /// The most memory that was in use since they began, in bytes, added up.
+    pub resident_peak_bytes: u64,
+}
+
+impl Report {
+    /// All failed requests.
+    #[must_use]
+    pub fn error_count(&self) -> u64 {
+        self.errors.values().sum()
+    }
+}
+
+/// Drives the load and measures it, on a runtime of its own with one thread.
+///
+/// # Errors
+///
+/// An option that makes no sense, or no endpoint that answers. Requests that fail are part of the
+/// report.
+pub fn run(options: &Options, progress: impl Fn(Progress)) -> Result<Report, BenchError> {
+    check(options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime of one thread needs nothing that can be missing");
+    runtime.block_on(LocalSet::new().run_until(drive(options, progress)))
+}
+
+fn check(options: &Options) -> Result<(), BenchError> {
+    let problem = if options.clients == 0 || options.connections == 0 {
+        "there must be at least one client and one connection"
+    } else if options.clients < options.connections {
+        "more connections than clients would stay idle; lower --connections"
+    } else if options.endpoints.is_empty() {
+        "there is no endpoint; name one with --endpoints"
+    } else if options.key_space == 0 {
+        "the key space must hold at least one key"
+    } else if options.stop == Stop::Total(0) {
+        "there must be at least one request"
+    } else {
+        return Ok(());
+    };
+    Err(BenchError::Option { problem: problem.to_owned() })
+}
+
+async fn drive(options: &Options, progress: impl Fn(Progress)) -> Result<Report, BenchError> {
+    let mut links = Vec::new();
+    for number in 0..options.connections {
+        links.push(Rc::new(Link::open(&options.endpoints, number).await?));
+    }
+    let run = Rc::new(Run::new(options));
+    let before = servers(&options.pids);
+    let own_before = process::usage(std::process::id()).unwrap_or_default();
+    let begin = Instant::now();
+    let mut clients = JoinSet::new();
+    for number in 0..options.clients {
+        let link = Rc::clone(&links[number % links.len()]);
+        clients.spawn_local(client(Rc::clone(&run), link, options.seed + number as u64));
+    }
+    wait(options, &run, &mut clients, begin, progress).await;
+    let seconds = run.last_answer.get().duration_since(begin).as_secs_f64();
+    let own_after = process::usage(std::process::id()).unwrap_or_default();
+    let servers = before.zip(servers(&options.pids));
+    let latency = run.recorder.borrow().latency();
+    let per_request = |cpu: Duration| cpu.as_secs_f64() * 1e6 / latency.count.max(1) as f64;
+    Ok(Report {
+        operation: options.operation.name(),
+        clients: options.clients,
+        connections: options.connections,
+        value_bytes: options.value_bytes,
+        key_space: options.key_space,
+        seconds,
+        rate: if seconds == 0.0 { 0.0 } else { latency.count as f64 / seconds },
+        latency,
+        errors: run.errors.take(),
+        client_cpu_us_per_request: per_request(own_after.cpu.saturating_sub(own_before.cpu)),
+        servers: servers.map(|(before, after)| ServerReport {
+            cpu_us_per_request: per_request(after.cpu.saturating_sub(before.cpu)),
+            resident_bytes: after.resident_bytes,
+            resident_peak_bytes: after.resident_peak_bytes,
+        }),
+    })
+}
+
+/// What the processes have used, added up; `None` without processes or when one is gone.
+fn servers(pids: &[u32]) -> Option<Usage> {
+    if pids.is_empty() {
+        return None;
+    }
+    pids.iter().try_fold(Usage::default(), |sum, pid| {
+        let usage = process::usage(*pid)?;
+        Some(Usage {
+            cpu: sum.cpu + usage.cpu,
+            resident_bytes: sum.resident_bytes + usage.resident_bytes,
+            resident_peak_bytes: sum.resident_peak_bytes + usage.resident_peak_bytes,
+        })
+    })
+}
+
+/// Waits until all clients are done, tells how far they are, and gives up on a stall.
+async fn wait(
+    options: &Options,
+    run: &Run,
+    clients: &mut JoinSet<()>,
+    begin: Instant,
+    progress: impl Fn(Progress),
+) {
+    let mut done_before = 0;
+    let mut alive = Instant::now();
+    loop {
+        match tokio::time::timeout(TICK, clients.join_next()).await {
+            Ok(None) => break,
+            Ok(Some(_)) if !clients.is_empty() => continue,
+            Ok(Some(_)) => break,
+            Err(_) => {}
+        }
+        let answered = run.answered.get();
+        let errors = run.failed.get();
+        progress(Progress { done: answered + errors, errors, elapsed: begin.elapsed() });
+        if answered != done_before {
+            done_before = answered;
+            alive = Instant::now();
+        }
+        if options.stall <= alive.elapsed() {
+            let stuck = clients.len() as u64;
+            clients.abort_all();
+            for _ in 0..stuck {
+                run.fail(format!("no answer within {:?}", options.stall));
+            }
+            break;
+        }
+    }
+    let errors = run.failed.get();
+    progress(Progress { done: run.answered.get() + errors, errors, elapsed: begin.elapsed() });
+}
+
+/// What all clients share. One thread drives them, so nothing is locked.
+struct Run {
+    operation: Operation,
+    begun: Cell<u64>,
+    total: u64,
+    end: Option<Instant>,
+    key_space: u64,
+    value: Bytes,
+    answered: Cell<u64>,
+    failed: Cell<u64>,
+    last_answer: Cell<Instant>,
+    recorder: RefCell<Recorder>,
+    errors: RefCell<BTreeMap<String, u64>>,
+}
+
+impl Run {
+    fn new(options: &Options) -> Run {
+        let mut random = fastrand::Rng::with_seed(options.seed);
+        let value: Vec<u8> = (0..options.value_bytes).map(|_| random.u8(..)).collect();
+        let now = Instant::now();
+        let (total, end) = match options.stop {
+            Stop::Total(total) => (total, None),
+            Stop::Duration(duration) => (u64::MAX, Some(now + duration)),
+        };
+        Run {
+            operation: options.operation,
+            begun: Cell::new(0),
+            total,
+            end,
+            key_space: options.key_space,
+            value: Bytes::from(value),
+            answered: Cell::new(0),
+            failed: Cell::new(0),
+            last_answer: Cell::new(now),
+            recorder: RefCell::new(Recorder::default()),
+            errors: RefCell::new(BTreeMap::new()),
+        }
+    }
+
+    /// Whether another request may begin; counts it.
+    fn begin(&self, now: Instant) -> bool {
+        if self.total <= self.begun.get() || self.end.is_some_and(|end| end <= now) {
+            return false;
+        }
+        self.begun.set(self.begun.get() + 1);
+        true
+    }
+
+    fn answer(&self, begin: Instant, end: Instant) {
+        self.answered.set(self.answered.get() + 1);
+        self.last_answer.set(end);
+        self.recorder.borrow_mut().record(end - begin);
+    }
+
+    fn fail(&self, kind: String) {
+        self.failed.set(self.failed.get() + 1);
+        let mut errors = self.errors.borrow_mut();
+        let kind = if errors.len() < ERROR_KINDS_MAX || errors.contains_key(&kind) {
+            kind
+        } else {
+            "other".to_owned()
+        };
+        *errors.entry(kind).or_default() += 1;
+    }
+}
+
+/// One connection that many clients share, opened again when it breaks.
+struct Link {
+    endpoints: Vec<String>,
+    number: usize,
+    current: RefCell<(Connection, KvClient<Connection>)>,
+    reopening: tokio::sync::Mutex<()>,
+}
+
+impl Link {
+    /// Opens a connection to the endpoint of its number or, failing that, the next ones.
+    async fn open(endpoints: &[String], number: usize) -> Result<Link, BenchError> {
+        let current = open_any(endpoints, number).await?;
+        Ok(Link {
+            endpoints: endpoints.to_vec(),
+            number,
+            current: RefCell::new(current),
+            reopening: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    fn client(&self) -> KvClient<Connection> {
+        self.current.borrow().1.clone()
+    }
+
+    /// Opens the connection again if it is lost; one of its clients does it for all.
+    async fn reopen(&self) {
+        let _guard = self.reopening.lock().await;
+        if !self.current.borrow().0.is_closed() {
+            return;
+        }
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+        if let Ok(current) = open_any(&self.endpoints, self.number).await {
+            self.current.replace(current);
+        }
+    }
+}
+
+async fn open_any(
+    endpoints: &[String],
+    number: usize,
+) -> Result<(Connection, KvClient<Connection>), BenchError> {
+    let mut failure = BenchError::NoLeader;
+    for offset in 0..endpoints.len() {
+        let endpoint = &endpoints[(number + offset) % endpoints.len()];
+        match connection::connect(endpoint).await {
+            Ok(current) => return Ok(current),
+            Err(problem) => {
+                failure = BenchError::Unreachable { endpoint: endpoint.clone(), problem };
+            }
+        }
+    }
+    Err(failure)
+}
+
+async fn client(run: Rc<Run>, link: Rc<Link>, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut client = link.client();
+    loop {
+        let begin = Instant::now();
+        if !run.begin(begin) {
+            return;
+        }
+        let key = key(random.u64(..run.key_space));
+        match request(&mut client, &run, key).await {
+            Ok(()) => run.answer(begin, Instant::now()),
+            Err(status) => {
+                run.fail(format!("{:?}: {}", status.code(), status.message()));
+                link.reopen().await;
+                client = link.client();
+            }
+        }
+    }
+}
+
+/// A key of the key space: 16 bytes whatever its number.
+fn key(number: u64) -> Bytes {
+    Bytes::from(format!("bench/{number:010}"))
+}
+
+async fn request(client: &mut KvClient<Connection>, run: &Run, key: Bytes) -> Result<(), Status> {
+    match run.operation {
+        Operation::Put => {
+            let value = run.value.clone();
+            client.put(PutRequest { key, value, ..PutRequest::default() }).await.map(drop)
+        }
+        Operation::GetLinearizable => {
+            client.range(RangeRequest { key, ..RangeRequest::default() }).await.map(drop)
+        }
+        Operation::GetSerializable => {
+            let request = RangeRequest { key, serializable: true, ..RangeRequest::default() };
+            client.range(request).await.map(drop)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            endpoints: vec!["127.0.0.1:1".to_owned()],
+            operation: Operation::Put,
+            clients: 2,
+            connections: 1,
+            stop: Stop::Total(10),
+            key_space: 100,
+            value_bytes: 16,
+            stall: Duration::from_secs(1),
+            pids: Vec::new(),
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_refused() {
+        let check = |change: fn(&mut Options), expect: &str| {
+            let mut options = options();
+            change(&mut options);
+            let error = run(&options, |_| {}).expect_err("the options are bad").to_string();
+            assert!(error.contains(expect), "{error}");
+        };
+        check(|o| o.clients = 0, "at least one client");
+        check(|o| o.connections = 3, "would stay idle");
+        check(|o| o.endpoints.clear(), "there is no endpoint");
+        check(|o| o.key_space = 0, "at least one key");
+        check(|o| o.stop = Stop::Total(0), "at least one request");
+        check(|o| o.endpoints = vec!["https://a:1".to_owned()], "TLS");
+        check(|_| {}, "no endpoint answers");
+    }
+
+    #[test]
+    fn no_more_requests_begin_than_were_asked_for() {
+        let run = Run::new(&options());
+        let begun = (0..20).filter(|_| run.begin(Instant::now())).count();
+        assert_eq!(begun, 10, "load invariant 2");
+    }
+
+    #[test]
+    fn errors_are_counted_by_kind_up_to_a_limit() {
+        let run = Run::new(&options());
+        for number in 0..2 * ERROR_KINDS_MAX {
+            run.fail(format!("kind {number}"));
+        }
+        let errors = run.errors.take();
+        assert_eq!(errors.values().sum::<u64>(), 2 * ERROR_KINDS_MAX as u64);
+        assert_eq!(errors["other"], ERROR_KINDS_MAX as u64);
+    }
+
+    #[test]
+    fn keys_have_sixteen_bytes() {
+        assert_eq!(key(7).len(), 16);
+    }
+}

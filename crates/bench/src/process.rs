@@ -1,0 +1,104 @@
+//! What other processes use, read from `/proc`.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use serde::Serialize;
+
+/// What a process has used since it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Usage {
+    /// User and system time.
+    pub cpu: Duration,
+    /// Memory in use, in bytes.
+    pub resident_bytes: u64,
+    /// The most memory that was in use, in bytes.
+    pub resident_peak_bytes: u64,
+}
+
+/// The usage of a process; `None` when there is no such process, or no `/proc`.
+#[must_use]
+pub fn usage(pid: u32) -> Option<Usage> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let resident_bytes = kilobytes(&status, "VmRSS:")? * 1024;
+    let resident_peak_bytes = kilobytes(&status, "VmHWM:")? * 1024;
+    Some(Usage { cpu: cpu_of(&stat)?, resident_bytes, resident_peak_bytes })
+}
+
+/// Fields 14 and 15 of `/proc/<pid>/stat`, in clock ticks. The second field is the program's name
+/// in parentheses and may itself hold blanks, so the count begins behind the last parenthesis.
+fn cpu_of(stat: &str) -> Option<Duration> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
+    Some(Duration::from_nanos((user + system) * 1_000_000_000 / ticks_per_second))
+}
+
+fn kilobytes(status: &str, label: &str) -> Option<u64> {
+    let line = status.lines().find(|line| line.starts_with(label))?;
+    line[label.len()..].split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Sends SIGKILL.
+///
+/// # Errors
+///
+/// What the system said: there is no such process, or it is not ours.
+pub fn kill(pid: u32) -> Result<(), String> {
+    signal(pid, Signal::KILL)
+}
+
+/// Sends SIGTERM.
+///
+/// # Errors
+///
+/// As [`kill`].
+pub fn terminate(pid: u32) -> Result<(), String> {
+    signal(pid, Signal::TERM)
+}
+
+fn signal(pid: u32, signal: Signal) -> Result<(), String> {
+    let raw = i32::try_from(pid).ok().filter(|raw| 1 < *raw);
+    let pid = raw.and_then(Pid::from_raw).ok_or("that is no process id".to_owned())?;
+    rustix::process::kill_process(pid, signal).map_err(|error| error.to_string())
+}
+
+/// Whether there is such a process that still runs; one that has ended and was not waited for
+/// does not count.
+#[must_use]
+pub fn runs(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().next());
+    state.is_some_and(|state| state != "Z" && state != "X")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_does_not_confuse() {
+        let stat = "7 (a (b) c) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0 1 2 3";
+        let ticks = rustix::param::clock_ticks_per_second();
+        let expect = Duration::from_nanos(200 * 1_000_000_000 / ticks);
+        assert_eq!(cpu_of(stat), Some(expect));
+    }
+
+    #[test]
+    fn this_process_runs_and_uses_memory() {
+        let pid = std::process::id();
+        let usage = usage(pid).expect("this process is there");
+        assert!(runs(pid));
+        assert!(0 < usage.resident_bytes && usage.resident_bytes <= usage.resident_peak_bytes);
+    }
+
+    #[test]
+    fn what_is_no_process_is_not_signalled() {
+        for pid in [0, 1, u32::MAX] {
+            assert!(kill(pid).is_err(), "{pid}");
+        }
+    }
+}
