@@ -409,7 +409,8 @@ impl<M: StateMachine> Future for Proposed<M> {
             return Poll::Ready(Err(reason));
         }
         let mut inner = lock(&self.shared.inner);
-        let slot = inner.proposals.slot(self.sequence).expect("the slot stays while it is waited for");
+        let slot =
+            inner.proposals.slot(self.sequence).expect("the slot stays while it is waited for");
         match slot {
             Slot::Waiting(Some(waker)) => waker.clone_from(context.waker()),
             Slot::Waiting(none) => *none = Some(context.waker().clone()),

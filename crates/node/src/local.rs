@@ -146,12 +146,8 @@ fn run<M: StateMachine>(mut places: Vec<Place<M>>, clock: &Clock) {
             }
             idle = false;
             let from = place.driver.member().id();
-            let mut io = Memory {
-                log: &mut place.log,
-                own: Vec::new(),
-                sent: sender.clone(),
-                from,
-            };
+            let mut io =
+                Memory { log: &mut place.log, own: Vec::new(), sent: sender.clone(), from };
             place.driver.turn(now, &mut io);
             io.own.into_iter().for_each(|event| place.driver.push(event));
         }

@@ -19,11 +19,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jangada_net::{
-    Lane, Peer, PeerMessage, PeerStats, Transport, TransportConfig, TransportEvent,
-    TransportLimits,
+    Lane, Peer, PeerMessage, PeerStats, Transport, TransportConfig, TransportEvent, TransportLimits,
 };
 use jangada_raft::{Configuration, NodeId, Standing};
 use jangada_wal::{FileDisk, Identity, OpenError, Preparation, Prepared, Recovered, Wal, WalError};
@@ -363,23 +363,22 @@ impl<M: StateMachine> Opened<M> {
     pub async fn run(self) -> Result<(), NodeError> {
         let Opened { driver, handle, clock, wal, disk, figures, .. } = self;
         let shared = handle.shared().clone();
-        let (jobs, log_thread) =
-            start_log_thread(wal, disk, shared.clone(), figures.clone())?;
+        let (jobs, log_thread) = start_log_thread(wal, disk, shared.clone(), figures.clone())?;
         let events: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = {
             let shared = shared.clone();
             Rc::new(move |event| told(&shared, event))
         };
-        let transport = Transport::start(self.transport, self.listeners, sink)
-            .map_err(NodeError::System)?;
+        let transport =
+            Transport::start(self.transport, self.listeners, sink).map_err(NodeError::System)?;
         for (peer, incarnation) in self.acquaintances.iter() {
             transport.expect_incarnation(peer, Some(incarnation));
         }
         let io = Network { transport, jobs, events };
         run_loop(driver, &clock, io, &figures).await;
-        log_thread.join().map_err(|_| {
-            NodeError::System(std::io::Error::other("the log thread has panicked"))
-        })
+        log_thread
+            .join()
+            .map_err(|_| NodeError::System(std::io::Error::other("the log thread has panicked")))
     }
 }
 
@@ -521,11 +520,11 @@ fn start_log_thread<M: StateMachine>(
     disk: FileDisk,
     shared: Arc<Shared<M>>,
     figures: Arc<Figures>,
-) -> Result<(mpsc::Sender<Job>, std::thread::JoinHandle<()>), NodeError> {
-    let (preparations, prepared) = start_background_thread(disk)?;
+) -> Result<(mpsc::Sender<Job>, JoinHandle<()>), NodeError> {
+    let (preparations, prepared, background) = start_background_thread(disk)?;
     let (jobs, receiver) = mpsc::channel();
     let thread =
-        LogThread { wal, shared, figures, preparations, prepared, preparing: false };
+        LogThread { wal, shared, figures, preparations, prepared, background, preparing: false };
     let handle = std::thread::Builder::new()
         .name("jangada-log".into())
         .spawn(move || thread.run(&receiver))
@@ -536,10 +535,10 @@ fn start_log_thread<M: StateMachine>(
 /// Starts the thread that makes segments ready. It ends with the log thread.
 fn start_background_thread(
     disk: FileDisk,
-) -> Result<(mpsc::Sender<Preparation>, mpsc::Receiver<Prepared>), NodeError> {
+) -> Result<(mpsc::Sender<Preparation>, mpsc::Receiver<Prepared>, JoinHandle<()>), NodeError> {
     let (preparations, to_run) = mpsc::channel::<Preparation>();
     let (done, prepared) = mpsc::channel();
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("jangada-prepare".into())
         .spawn(move || {
             for preparation in to_run {
@@ -549,7 +548,7 @@ fn start_background_thread(
             }
         })
         .map_err(NodeError::System)?;
-    Ok((preparations, prepared))
+    Ok((preparations, prepared, thread))
 }
 
 struct LogThread<M: StateMachine> {
@@ -558,6 +557,7 @@ struct LogThread<M: StateMachine> {
     figures: Arc<Figures>,
     preparations: mpsc::Sender<Preparation>,
     prepared: mpsc::Receiver<Prepared>,
+    background: JoinHandle<()>,
     preparing: bool,
 }
 
@@ -579,6 +579,10 @@ impl<M: StateMachine> LogThread<M> {
             self.prepare();
             self.figures.log_bytes.store(self.wal.bytes(), Ordering::Relaxed);
         }
+        // The background thread has a handle on the log's folder: its lock is released with both.
+        let LogThread { background, preparations, .. } = self;
+        drop(preparations);
+        background.join().expect("the background thread does not panic");
     }
 
     /// Makes a batch durable, however long the disk stays full.
@@ -605,7 +609,10 @@ impl<M: StateMachine> LogThread<M> {
     fn prepare(&mut self) {
         while let Ok(prepared) = self.prepared.try_recv() {
             self.preparing = false;
-            self.wal.prepared(prepared).unwrap_or_else(|e| broken(&e));
+            if let Err(error) = self.wal.prepared(prepared) {
+                // Without space the log goes on with the segments it has.
+                let WalError::Full = error else { broken(&error) };
+            }
         }
         if !self.preparing
             && let Some(preparation) = self.wal.preparation()
@@ -630,7 +637,7 @@ fn broken<T>(error: &WalError) -> T {
 pub struct Node<M: StateMachine> {
     handle: Handle<M>,
     figures: Arc<Figures>,
-    thread: Option<std::thread::JoinHandle<Result<(), NodeError>>>,
+    thread: Option<JoinHandle<Result<(), NodeError>>>,
 }
 
 impl<M: StateMachine> Node<M> {

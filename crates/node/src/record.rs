@@ -53,8 +53,7 @@ impl std::error::Error for NotesError {}
 /// A 64-bit mix of two words: the halves of their product after whitening. Every bit of the result
 /// depends on every bit of both.
 fn mix(a: u64, b: u64) -> u64 {
-    let product =
-        u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd1b5_4a32_d192_ed03 | 1);
+    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd1b5_4a32_d192_ed03 | 1);
     (product as u64) ^ ((product >> 64) as u64)
 }
 
@@ -98,8 +97,7 @@ impl Record {
 }
 
 fn body_of(bytes: &[u8]) -> Result<&[u8], NotesError> {
-    let (version, body) =
-        bytes.split_first_chunk::<2>().ok_or(NotesError::Length(bytes.len()))?;
+    let (version, body) = bytes.split_first_chunk::<2>().ok_or(NotesError::Length(bytes.len()))?;
     match u16::from_le_bytes(*version) {
         VERSION => Ok(body),
         other => Err(NotesError::Version(other)),
@@ -163,7 +161,8 @@ impl Acquaintances {
         if body.len() % 16 != 0 {
             return Err(NotesError::Length(bytes.len()));
         }
-        let words = (0..body.len() / 16).map(|i| (NodeId(word(body, i * 2)), word(body, i * 2 + 1)));
+        let words =
+            (0..body.len() / 16).map(|i| (NodeId(word(body, i * 2)), word(body, i * 2 + 1)));
         Ok(Acquaintances { met: words.collect() })
     }
 }

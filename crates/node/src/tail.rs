@@ -32,6 +32,12 @@ impl Tail {
         self.frames.back().map_or(self.before, Frame::position)
     }
 
+    /// The entry before the first one held. Everything up to it is durable (invariant 2), so it can
+    /// be read back from the log.
+    pub(crate) fn before(&self) -> Position {
+        self.before
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

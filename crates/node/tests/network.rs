@@ -114,11 +114,9 @@ fn a_log_of_another_cluster_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().expect("a folder");
     let members = addresses(&places());
     let log = directory.path().join("log");
-    let node = Node::start(
-        Config::new(NodeId(1), members[..1].iter().cloned(), &log),
-        Journal::default(),
-    )
-    .expect("a single member");
+    let node =
+        Node::start(Config::new(NodeId(1), members[..1].iter().cloned(), &log), Journal::default())
+            .expect("a single member");
     propose(&node, b"kept");
     node.stop().expect("an orderly end");
 

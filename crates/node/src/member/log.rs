@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use jangada_entry::Frame;
-use jangada_raft::{Configuration, HardState, Index, Message, NodeId, Position, Write, WriteNumber};
+use jangada_raft::{
+    Configuration, HardState, Index, Message, NodeId, Position, Write, WriteNumber,
+};
 
 /// A batch for the log: durable as a whole or not at all.
 #[derive(Clone, Debug)]

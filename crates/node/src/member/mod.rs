@@ -164,9 +164,7 @@ impl std::fmt::Display for ProposeError {
             ProposeError::TooLarge => {
                 "the command is larger than an entry may be; it did not happen"
             }
-            ProposeError::Stopped => {
-                "the member is stopping; the command may or may not happen"
-            }
+            ProposeError::Stopped => "the member is stopping; the command may or may not happen",
         })
     }
 }
@@ -399,12 +397,8 @@ impl<M: StateMachine> Member<M> {
             commit: applied.index,
             limits: options.limits,
         });
-        let timers = Timers::new(
-            options.heartbeat_interval_us,
-            options.election_timeout_us,
-            now,
-            random,
-        );
+        let timers =
+            Timers::new(options.heartbeat_interval_us, options.election_timeout_us, random);
         let mut member = Member {
             id: start.id,
             group: start.group,
@@ -829,7 +823,8 @@ impl<M: StateMachine> Member<M> {
         let read = LogRead {
             reader: LogReader::Peer(peer),
             from: first,
-            last: grant.range.last,
+            // What is held here may not have reached the log yet.
+            last: grant.range.last.min(self.tail.before().index),
             bytes_max: grant.bytes_max,
         };
         let under_way = self.reading.insert(peer, grant);
@@ -1061,7 +1056,9 @@ impl<M: StateMachine> Member<M> {
             return;
         }
         self.reading_to_apply = true;
-        let read = LogRead { reader: LogReader::Apply, from, last: commit, bytes_max };
+        // What is held here may not have reached the log yet.
+        let last = commit.min(self.tail.before().index);
+        let read = LogRead { reader: LogReader::Apply, from, last, bytes_max };
         self.effects.push(Effect::Read(read));
     }
 

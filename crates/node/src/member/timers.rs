@@ -24,36 +24,29 @@ const ELECTION_SOON_US: std::ops::Range<u64> = 1_000..10_000;
 pub(super) struct Timers {
     heartbeat_interval_us: u64,
     election_timeout_us: u64,
+    /// No election timer has been set since the start.
+    first: bool,
     /// One place for each timer in [`ALL`].
     deadlines: [Option<u64>; 5],
     random: fastrand::Rng,
 }
 
-const ALL: [Timer; 5] = [
-    Timer::Heartbeat,
-    Timer::QuorumCheck,
-    Timer::Quiet,
-    Timer::Election,
-    Timer::ElectionSoon,
-];
+const ALL: [Timer; 5] =
+    [Timer::Heartbeat, Timer::QuorumCheck, Timer::Quiet, Timer::Election, Timer::ElectionSoon];
 
 impl Timers {
-    /// The timers of a member that has just started.
+    /// The timers of a member that has just started; none runs until the module asks.
     ///
-    /// It knows of no leader, and a pre-vote disturbs nobody, so the first election comes after one
-    /// to three heartbeat intervals: time enough for a leader to make itself heard, and short enough
-    /// for a new cluster to serve at once.
+    /// The member knows of no leader, and a pre-vote disturbs nobody, so the first election comes
+    /// after one to three heartbeat intervals: time enough for a leader to make itself heard, and
+    /// short enough for a new cluster to serve at once.
     pub(super) fn new(
         heartbeat_interval_us: u64,
         election_timeout_us: u64,
-        now: Now,
         random: fastrand::Rng,
     ) -> Timers {
-        let mut timers =
-            Timers { heartbeat_interval_us, election_timeout_us, deadlines: [None; 5], random };
-        let first = timers.random.u64(heartbeat_interval_us..=3 * heartbeat_interval_us);
-        *timers.place(Timer::Election) = Some(now.monotonic_us + first);
-        timers
+        let deadlines = [None; 5];
+        Timers { heartbeat_interval_us, election_timeout_us, first: true, deadlines, random }
     }
 
     fn place(&mut self, timer: Timer) -> &mut Option<u64> {
@@ -65,6 +58,9 @@ impl Timers {
         let after = match timer {
             Timer::Heartbeat => self.heartbeat_interval_us,
             Timer::QuorumCheck | Timer::Quiet => timeout,
+            Timer::Election if std::mem::take(&mut self.first) => {
+                self.random.u64(self.heartbeat_interval_us..=3 * self.heartbeat_interval_us)
+            }
             Timer::Election => self.random.u64(timeout..2 * timeout),
             Timer::ElectionSoon => self.random.u64(ELECTION_SOON_US),
         };
