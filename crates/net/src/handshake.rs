@@ -213,4 +213,3 @@ impl std::fmt::Display for Lane {
         })
     }
 }
-

@@ -42,7 +42,9 @@ async fn serve(shared: Rc<Shared>, mut stream: TcpStream, address: SocketAddr, n
         Ok(Some(met)) => met,
         Ok(None) | Err(_) => return shared.turned_away(number),
     };
-    shared.welcomed(met, number);
+    if !shared.welcomed(met, number) {
+        return;
+    }
     let refusal = read(&shared, &mut stream, &mut session, met).await;
     shared.ended(met, number, refusal.as_ref().map(|(refusal, _)| refusal));
     if let Some((_, reply)) = refusal {

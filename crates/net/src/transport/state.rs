@@ -131,25 +131,21 @@ impl Shared {
             tasks,
             stats: PeerStats { peer: peer.id, ..PeerStats::default() },
         };
-        if let Some(replaced) = self.state.borrow_mut().peers.insert(peer.id, known) {
-            replaced.abort();
+        let replaced = self.state.borrow_mut().peers.insert(peer.id, known);
+        if let Some(mut replaced) = replaced {
+            replaced.close();
         }
     }
 
     pub(super) fn stop(&self) {
         let sink = self.sink.borrow_mut().take();
-        let (peers, listeners, pending) = {
+        {
             let mut state = self.state.borrow_mut();
             state.dirty.clear();
-            (
-                std::mem::take(&mut state.peers),
-                std::mem::take(&mut state.listeners),
-                std::mem::take(&mut state.pending),
-            )
-        };
-        peers.values().for_each(PeerState::abort);
-        listeners.iter().for_each(AbortHandle::abort);
-        pending.iter().for_each(|connection| connection.task.abort());
+            state.listeners.drain(..).for_each(|task| task.abort());
+            state.pending.drain(..).for_each(|connection| connection.task.abort());
+            state.peers.values_mut().for_each(PeerState::close);
+        }
         // Last, and with nothing borrowed: the sink may hold whatever it likes.
         drop(sink);
     }
@@ -363,20 +359,22 @@ impl Shared {
         state.peers.get(&id).map_or(Known::Stranger, |peer| Known::Member(peer.incarnation))
     }
 
-    /// An incoming connection has its handshake; it takes the place of the peer's former one.
-    pub(super) fn welcomed(&self, met: Met, number: u64) {
+    /// An incoming connection has its handshake; it takes the place of the peer's former one. False
+    /// when the peer is none any more, or was met in another incarnation in the meantime.
+    pub(super) fn welcomed(&self, met: Met, number: u64) -> bool {
         let mut state = self.state.borrow_mut();
-        let Some(connection) = state.take_pending(number) else {
-            return;
+        let connection = state.take_pending(number);
+        let (Some(connection), Some(peer)) = (connection, state.peers.get_mut(&met.member)) else {
+            return false;
         };
-        let Some(peer) = state.peers.get_mut(&met.member) else {
-            return connection.task.abort();
-        };
-        peer.incarnation.get_or_insert(met.incarnation);
+        if *peer.incarnation.get_or_insert(met.incarnation) != met.incarnation {
+            return false;
+        }
         if let Some(former) = peer.incoming[met.lane as usize].replace(connection) {
             former.task.abort();
         }
         peer.poke.notify_waiters();
+        true
     }
 
     /// An incoming connection ends without a handshake.
@@ -447,9 +445,12 @@ impl PeerState {
         }
     }
 
-    fn abort(&self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-        self.incoming.iter().flatten().for_each(|connection| connection.task.abort());
+    /// Closes all connections and opens none again.
+    fn close(&mut self) {
+        self.tasks.drain(..).for_each(|task| task.abort());
+        self.incoming.iter_mut().filter_map(Option::take).for_each(|former| former.task.abort());
+        self.lanes = [None, None];
+        self.up = false;
     }
 
     fn stats(&self) -> PeerStats {
