@@ -267,7 +267,11 @@ impl<A: Application> Seat<A> {
     pub(crate) fn prepare(&mut self) -> Result<(), Upset> {
         let Some(running) = self.running.as_mut() else { return Ok(()) };
         if let Some(preparation) = running.preparation.take() {
-            running.wal.prepared(preparation.run(&running.handle))?;
+            match running.wal.prepared(preparation.run(&running.handle)) {
+                // Without space the log goes on with the segments it has.
+                Ok(()) | Err(WalError::Full) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }
