@@ -1,0 +1,134 @@
+//! The same random requests to a real etcd and to Jangada: the answers must be equal.
+//!
+//! Each etcd on this machine is a reference of its own. Compared are whole answers: keys, values,
+//! revisions, versions, counts, `more`, headers' revisions, error codes and error texts. Cluster
+//! ids, member ids and terms are each cluster's own. The few differences among etcd's own versions
+//! are listed in `differential/table.rs`.
+//!
+//! `JANGADA_SEED` runs another sequence.
+
+mod support;
+
+#[path = "differential/answers.rs"]
+mod answers;
+#[path = "differential/generator.rs"]
+mod generator;
+#[path = "differential/table.rs"]
+mod table;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use answers::{Answer, ask};
+use generator::{Generator, Request};
+use jangada_server::proto::etcdserverpb::RangeRequest;
+use support::client::Client;
+use support::cluster::{Cluster, Plan, Program};
+use support::foreign::{self, Etcd};
+
+/// How many requests each reference and Jangada are asked.
+const REQUESTS: usize = 10_000;
+
+/// The hang guard.
+const LIMIT: Duration = Duration::from_secs(600);
+
+fn seed() -> u64 {
+    let given = std::env::var("JANGADA_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    given.unwrap_or(20_261)
+}
+
+/// Three members of Jangada, asked through one that may follow.
+async fn ours() -> (Cluster, Client) {
+    let cluster = Cluster::three().await;
+    let client = cluster.client(1);
+    (cluster, client)
+}
+
+/// One member of a real etcd. It keeps nothing durable on purpose: only its answers matter here.
+async fn reference(etcd: &Etcd) -> (Cluster, Client) {
+    let cluster = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;
+    let client = cluster.client(0);
+    (cluster, client)
+}
+
+/// Runs the whole sequence against both and says which known differences occurred.
+async fn compare(seed: u64, etcd: &Etcd, theirs: &mut Client, ours: &mut Client) {
+    let mut generator = Generator::new(seed);
+    let mut met: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut refused: BTreeMap<String, usize> = BTreeMap::new();
+    for position in 0..REQUESTS {
+        let request = generator.next();
+        let expected = async {
+            if table::is_deadly(&etcd.version, &request) { None } else { Some(ask(theirs, &request).await) }
+        };
+        let (expected, found) = tokio::join!(expected, ask(ours, &request));
+        let expected = expected.unwrap_or(Answer::NotAsked);
+        if let Answer::Refused(_, text) = &expected {
+            *refused.entry(text.clone()).or_default() += 1;
+        }
+        if let Some(revision) = expected.revision() {
+            generator.revision = generator.revision.max(revision);
+            if let Request::Compact(request) = &request {
+                generator.compacted = generator.compacted.max(request.revision);
+            }
+        }
+        if expected == found {
+            continue;
+        }
+        let known = table::DIFFERENCES
+            .iter()
+            .find(|known| (known.explains)(&etcd.version, &request, &expected, &found));
+        match known {
+            Some(known) => *met.entry(known.name).or_default() += 1,
+            None => panic!(
+                "seed {seed}, request {position}: {}\netcd {} answers: {}\nJangada answers: {}",
+                shorten(&request),
+                etcd.version,
+                shorten(&expected),
+                shorten(&found)
+            ),
+        }
+    }
+    compare_past(&generator, theirs, ours).await;
+    println!("etcd {}: {REQUESTS} requests, refusals: {refused:#?}", etcd.version);
+    for known in &table::DIFFERENCES {
+        println!("{} times {}: {}", met.get(known.name).unwrap_or(&0), known.name, known.reason);
+    }
+    assert!(12 <= refused.len(), "bad requests must be among them: {refused:?}");
+}
+
+/// Everything in the store at every tenth revision that is left.
+async fn compare_past(generator: &Generator, theirs: &mut Client, ours: &mut Client) {
+    for revision in (generator.compacted.max(1)..=generator.revision).step_by(10) {
+        let (key, range_end) = (b"\0".as_slice().into(), b"\0".as_slice().into());
+        let all = RangeRequest { key, range_end, revision, ..RangeRequest::default() };
+        let request = Request::Range(all);
+        let (expected, found) = tokio::join!(ask(theirs, &request), ask(ours, &request));
+        assert!(expected == found, "at revision {revision}: {expected:?}\n{found:?}");
+    }
+}
+
+/// Large values are not worth printing whole.
+fn shorten(value: &impl std::fmt::Debug) -> String {
+    let mut text = format!("{value:#?}");
+    if 6000 < text.len() {
+        text = format!("{} ... ({} bytes)", text.chars().take(6000).collect::<String>(), text.len());
+    }
+    text
+}
+
+#[test]
+fn jangada_answers_as_etcd_does() {
+    let etcds = foreign::etcds();
+    if etcds.is_empty() {
+        return foreign::skip("etcd");
+    }
+    support::run(LIMIT, async {
+        for etcd in &etcds {
+            println!("against etcd {}", etcd.version);
+            let (_reference, mut theirs) = reference(etcd).await;
+            let (_cluster, mut ours) = ours().await;
+            compare(seed(), etcd, &mut theirs, &mut ours).await;
+        }
+    });
+}
