@@ -24,7 +24,7 @@
 //!
 //! 1. `match_index < next_index`.
 //! 2. `match_index` never falls (while the leader leads; followers' logs are durable).
-//! 3. The window holds what was sent after `match_index`, in order, and nothing while probing.
+//! 3. The window holds what was sent after `match_index`, in order; while probing, at most the probe.
 //! 4. `window_bytes` is the sum of the window's bytes.
 
 use std::collections::VecDeque;
@@ -185,15 +185,20 @@ impl Progress {
     /// Takes down that entries up to `last` were sent.
     pub(crate) fn sent(&mut self, last: Index, bytes: u64) {
         self.commit_sent = self.commit_sent.max(self.commit_granted.min(last));
-        let State::Replicate(_) = self.state else {
-            self.state = State::Probe(Pause::Waiting);
-            return;
-        };
-        self.state = State::Replicate(Nudge::Idle);
+        match self.state {
+            // The next index stays: it is what the answer will be about.
+            State::Probe(_) => {
+                self.state = State::Probe(Pause::Waiting);
+                self.empty_window();
+            }
+            State::Replicate(_) => self.state = State::Replicate(Nudge::Idle),
+        }
         if self.next_index <= last {
-            self.next_index = last.next();
             self.window.push_back(Parcel { last, bytes });
             self.window_bytes += bytes;
+        }
+        if let State::Replicate(_) = self.state {
+            self.next_index = self.next_index.max(last.next());
         }
     }
 
@@ -210,8 +215,12 @@ impl Progress {
             self.window.pop_front();
         }
         if let State::Probe(_) = self.state {
-            // Whatever was guessed before, from here on the logs are known to part nowhere.
-            self.next_index = index.next();
+            // Whatever was guessed before, from here on the logs are known to part nowhere. The rest
+            // of a probe that fits is under way; after any other guess the peer needs what follows.
+            if index < self.next_index.previous() {
+                self.empty_window();
+            }
+            self.next_index = self.window.back().map_or(index, |probe| probe.last).next();
             self.state = State::Replicate(Nudge::Idle);
         }
         self.next_index = self.next_index.max(index.next());
@@ -250,7 +259,10 @@ impl Progress {
     /// asked for again.
     pub(crate) fn resume(&mut self, last: Index) {
         match self.state {
-            State::Probe(_) => self.state = State::Probe(Pause::Ready),
+            State::Probe(_) => {
+                self.state = State::Probe(Pause::Ready);
+                self.empty_window();
+            }
             State::Replicate(_) if self.match_index < last => {
                 mark!(owing_peer_nudged);
                 self.state = State::Replicate(Nudge::Due);
@@ -267,12 +279,12 @@ impl Progress {
         let newest = self.window.back().map_or(self.match_index, |parcel| parcel.last);
         self.match_index < self.next_index
             && self.next_index <= last.next()
-            && newest < self.next_index
+            && (newest < self.next_index || matches!(self.state, State::Probe(_)))
             && (self.window.is_empty() || self.match_index < oldest)
             && pairs.all(|(one, next)| one.last < next.last)
             && sum == self.window_bytes
             && self.window.len() <= limits.inflight_messages_max
-            && (self.window.is_empty() || matches!(self.state, State::Replicate(_)))
+            && (self.window.len() <= 1 || matches!(self.state, State::Replicate(_)))
     }
 
     fn has_room(&self, limits: &Limits) -> bool {
@@ -284,6 +296,10 @@ impl Progress {
         assert!(self.match_index < next_index, "progress invariant 1");
         self.next_index = next_index;
         self.state = State::Probe(pause);
+        self.empty_window();
+    }
+
+    fn empty_window(&mut self) {
         self.window.clear();
         self.window_bytes = 0;
     }

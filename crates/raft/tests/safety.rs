@@ -52,6 +52,10 @@ struct Faults {
     crash: u64,
     slow_disk: u64,
     elections: u64,
+    /// How often the links that work are drawn anew.
+    partition: u64,
+    /// The links that lose everything at the moment.
+    cut: BTreeSet<(NodeId, NodeId)>,
 }
 
 impl Faults {
@@ -63,7 +67,9 @@ impl Faults {
             reordering: some(60),
             crash: some(6),
             slow_disk: some(90),
-            elections: some(25),
+            elections: 1 + some(30),
+            partition: some(4),
+            cut: BTreeSet::new(),
         }
     }
 }
@@ -123,7 +129,7 @@ impl Facts {
 /// One schedule. Returns how much came of it, so that a test can tell that something did.
 fn run(seed: u64, members: u64, steps: u64) -> Facts {
     let mut random = Random::new(seed);
-    let faults = Faults::draw(&mut random);
+    let mut faults = Faults::draw(&mut random);
     let mut cluster = Cluster::new(members);
     if random.percent(50) {
         // Tight bounds, so that windows fill.
@@ -138,7 +144,7 @@ fn run(seed: u64, members: u64, steps: u64) -> Facts {
     let mut facts = Facts::default();
     for step in 0..steps {
         let id = NodeId(1 + random.below(members));
-        act(&mut cluster, &mut random, &faults, id);
+        act(&mut cluster, &mut random, &mut faults, id);
         facts.observe(&mut cluster, id);
         if step % 16 == 0 {
             invariants::check_cluster(&cluster.running());
@@ -148,7 +154,7 @@ fn run(seed: u64, members: u64, steps: u64) -> Facts {
     facts
 }
 
-fn act(cluster: &mut Cluster, random: &mut Random, faults: &Faults, id: NodeId) {
+fn act(cluster: &mut Cluster, random: &mut Random, faults: &mut Faults, id: NodeId) {
     let other = NodeId(1 + random.below(cluster.members.len() as u64));
     if !cluster.is_running(id) {
         if random.percent(10) {
@@ -159,6 +165,16 @@ fn act(cluster: &mut Cluster, random: &mut Random, faults: &Faults, id: NodeId) 
     if random.percent(faults.crash) && random.percent(20) {
         let survive = random.below(4) as usize;
         return cluster.crash(id, survive);
+    }
+    if random.percent(faults.partition) && random.percent(25) {
+        faults.cut = draw_cut(random, cluster.members.len() as u64);
+    }
+    // A short tour: a member's patience ends while the others' has ended too.
+    if random.percent(faults.elections) && random.percent(10) {
+        cluster.members.keys().copied().collect::<Vec<_>>().into_iter().for_each(|other| {
+            cluster.step(other, Input::Timer(Timer::Quiet));
+        });
+        cluster.step(id, Input::Timer(Timer::Election));
     }
     match random.below(100) {
         0..55 => receive(cluster, random, faults, id),
@@ -190,6 +206,21 @@ fn act(cluster: &mut Cluster, random: &mut Random, faults: &Faults, id: NodeId) 
     }
 }
 
+/// Mostly none; else one member cut off, each link by a coin, or one direction only.
+fn draw_cut(random: &mut Random, members: u64) -> BTreeSet<(NodeId, NodeId)> {
+    let shape = random.below(4);
+    let alone = NodeId(1 + random.below(members));
+    let links = (1..=members).flat_map(|from| (1..=members).map(move |to| (NodeId(from), NodeId(to))));
+    links
+        .filter(|(from, to)| match shape {
+            0 => false,
+            1 => *from == alone || *to == alone,
+            2 => *from == alone,
+            _ => random.percent(40),
+        })
+        .collect()
+}
+
 fn receive(cluster: &mut Cluster, random: &mut Random, faults: &Faults, to: NodeId) {
     let from = NodeId(1 + random.below(cluster.members.len() as u64));
     let Some(link) = cluster.network.get_mut(&(from, to)).filter(|link| !link.is_empty()) else {
@@ -197,7 +228,7 @@ fn receive(cluster: &mut Cluster, random: &mut Random, faults: &Faults, to: Node
     };
     let place = if random.percent(faults.reordering) { random.below(link.len() as u64) } else { 0 };
     let message = link.remove(place as usize).expect("the place lies in the link");
-    if random.percent(faults.loss) {
+    if random.percent(faults.loss) || faults.cut.contains(&(from, to)) {
         return;
     }
     if random.percent(faults.duplication) {
