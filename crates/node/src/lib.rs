@@ -19,7 +19,7 @@ pub use member::{
     Effect, Event, LogBatch, LogCut, LogRead, LogReader, LogWritten, Member, MemberStart, Now,
     Options, ProposeError, ReadBatch, StartError, Status,
 };
-pub use node::{Config, Figures, MemberAddress, Node, NodeError, Opened, open};
+pub use node::{Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open};
 pub use record::{Acquaintances, NotesError, Record};
 
 pub use jangada_entry::Frame;

@@ -47,8 +47,11 @@ pub struct MemberAddress {
     pub addresses: Vec<String>,
 }
 
+/// Hears how long each batch of the log took to be durable, and how many bytes of entries it held. It
+/// is called on the log's thread and should only note the figures.
+pub type SyncObserver = Box<dyn Fn(Duration, u64) + Send>;
+
 /// What a member needs to run.
-#[derive(Debug)]
 pub struct Config {
     /// Names the cluster. Members of different clusters refuse one another.
     pub cluster: u64,
@@ -60,6 +63,11 @@ pub struct Config {
     pub members: Vec<MemberAddress>,
     /// Where the log is kept. Created when absent.
     pub log_directory: PathBuf,
+    /// The log's folder, if the caller has opened it before, to hold its lock while the state machine
+    /// is opened.
+    pub log_disk: Option<FileDisk>,
+    /// Hears of each sync of the log.
+    pub sync_observer: Option<SyncObserver>,
     /// Where peers are accepted; bound at start to this member's own addresses when empty.
     pub listeners: Vec<TcpListener>,
     /// The member's bounds and intervals.
@@ -87,6 +95,8 @@ impl Config {
                 .map(|(id, address)| MemberAddress { id, addresses: vec![address] })
                 .collect(),
             log_directory: log_directory.into(),
+            log_disk: None,
+            sync_observer: None,
             listeners: Vec::new(),
             options: Options::default(),
             log_options: jangada_wal::Options::default(),
@@ -183,32 +193,13 @@ pub struct Figures {
     /// Set while the log waits for space on its disk.
     pub log_full: AtomicBool,
     peers: Mutex<Vec<PeerStats>>,
-    syncs: Mutex<Vec<(Duration, u64)>>,
 }
 
-/// The most syncs remembered between two looks at [`Figures::take_syncs`]; beyond it the oldest are
-/// forgotten. A disk does a few thousand a second and a scrape comes each few seconds.
-const SYNCS_MAX: usize = 1 << 16;
-
 impl Figures {
-    /// Each peer's counters, as of the last heartbeat or so.
+    /// Each peer's counters, as of the last second or so.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStats> {
         self.peers.lock().expect("figures are only copied under the lock").clone()
-    }
-
-    /// Takes how long each batch since the last call took to be durable, and its bytes.
-    #[must_use]
-    pub fn take_syncs(&self) -> Vec<(Duration, u64)> {
-        std::mem::take(&mut self.syncs.lock().expect("figures are only copied under the lock"))
-    }
-
-    fn synced(&self, took: Duration, bytes: u64) {
-        let mut syncs = self.syncs.lock().expect("figures are only copied under the lock");
-        if syncs.len() == SYNCS_MAX {
-            syncs.clear();
-        }
-        syncs.push((took, bytes));
     }
 }
 
@@ -222,6 +213,7 @@ pub struct Opened<M: StateMachine> {
     transport: TransportConfig,
     listeners: Vec<TcpListener>,
     acquaintances: Acquaintances,
+    sync_observer: SyncObserver,
     figures: Arc<Figures>,
     recovered: String,
 }
@@ -235,8 +227,11 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
         return Err(NodeError::NotAMember(config.id));
     }
     let directory = &config.log_directory;
-    let disk = FileDisk::open(directory)
-        .map_err(|error| NodeError::Log { directory: directory.clone(), error })?;
+    let disk = match config.log_disk.take() {
+        Some(disk) => disk,
+        None => FileDisk::open(directory)
+            .map_err(|error| NodeError::Log { directory: directory.clone(), error })?,
+    };
     let (wal, recovered) = open_log(&config, disk.clone(), &machine)?;
     let time_ms = match recovered.range.last {
         last if last == recovered.range.prev.index => 0,
@@ -283,6 +278,7 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
         transport,
         listeners,
         acquaintances,
+        sync_observer: config.sync_observer.unwrap_or_else(|| Box::new(|_, _| ())),
         figures,
         recovered: recovered.report.to_string(),
     })
@@ -363,7 +359,8 @@ impl<M: StateMachine> Opened<M> {
     pub async fn run(self) -> Result<(), NodeError> {
         let Opened { driver, handle, clock, wal, disk, figures, .. } = self;
         let shared = handle.shared().clone();
-        let (jobs, log_thread) = start_log_thread(wal, disk, shared.clone(), figures.clone())?;
+        let (jobs, log_thread) =
+            start_log_thread(wal, disk, shared.clone(), self.sync_observer, figures.clone())?;
         let events: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = {
             let shared = shared.clone();
@@ -519,12 +516,22 @@ fn start_log_thread<M: StateMachine>(
     wal: Wal<FileDisk>,
     disk: FileDisk,
     shared: Arc<Shared<M>>,
+    sync_observer: SyncObserver,
     figures: Arc<Figures>,
 ) -> Result<(mpsc::Sender<Job>, JoinHandle<()>), NodeError> {
     let (preparations, prepared, background) = start_background_thread(disk)?;
     let (jobs, receiver) = mpsc::channel();
-    let thread =
-        LogThread { wal, shared, figures, preparations, prepared, background, preparing: false };
+    let preparing = false;
+    let thread = LogThread {
+        wal,
+        shared,
+        sync_observer,
+        figures,
+        preparations,
+        prepared,
+        background,
+        preparing,
+    };
     let handle = std::thread::Builder::new()
         .name("jangada-log".into())
         .spawn(move || thread.run(&receiver))
@@ -554,6 +561,7 @@ fn start_background_thread(
 struct LogThread<M: StateMachine> {
     wal: Wal<FileDisk>,
     shared: Arc<Shared<M>>,
+    sync_observer: SyncObserver,
     figures: Arc<Figures>,
     preparations: mpsc::Sender<Preparation>,
     prepared: mpsc::Receiver<Prepared>,
@@ -600,7 +608,7 @@ impl<M: StateMachine> LogThread<M> {
             tracing::info!("the disk of the log has space again");
         }
         let bytes = batch.entries.iter().map(|entry| entry.bytes().len() as u64).sum();
-        self.figures.synced(started.elapsed(), bytes);
+        (self.sync_observer)(started.elapsed(), bytes);
         let (number, last) = (batch.number, batch.last);
         self.shared.push(Event::LogWritten(LogWritten { number, last }));
     }

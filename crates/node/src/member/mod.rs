@@ -27,7 +27,7 @@ use jangada_entry::{Draft, Frame, Kind, Origin};
 use jangada_net::{ForwardRefusal, PeerMessage, Proposal};
 use jangada_raft::{
     Configuration, Grant, HardState, Index, Input, Limits, Message, NodeId, Output, Position, Raft,
-    Range, Refused, RoleKind, Standing, Start, Write,
+    Range, Refused, RoleKind, Standing, Start, Term, Write,
 };
 
 pub use log::{LogBatch, LogCut, LogRead, LogReader, LogWritten};
@@ -291,6 +291,8 @@ pub struct Status {
     pub machine_durable: Index,
     /// How far every member's log is known to reach.
     pub everyone_holds: Index,
+    /// How many leaders have come since the member started.
+    pub leader_changes: u64,
 }
 
 /// A command on its way into the leader's log.
@@ -333,6 +335,9 @@ pub struct Member<M: StateMachine> {
     log_begins: Position,
     everyone_holds: Index,
     retention_at_us: u64,
+    /// The last leader there was, and the term it led.
+    leader_last: Option<(Term, NodeId)>,
+    leader_changes: u64,
 
     acquaintances: Acquaintances,
     /// Peers whose first meeting is being written, with what they have said since.
@@ -416,6 +421,8 @@ impl<M: StateMachine> Member<M> {
             log_begins,
             everyone_holds: log_begins.index,
             retention_at_us: now.monotonic_us + RETENTION_INTERVAL_US,
+            leader_last: None,
+            leader_changes: 0,
             acquaintances,
             unmet: BTreeMap::new(),
             strangers: BTreeSet::new(),
@@ -495,6 +502,7 @@ impl<M: StateMachine> Member<M> {
             log_begins: self.log_begins,
             machine_durable: self.machine.durable_index(),
             everyone_holds: self.everyone_holds,
+            leader_changes: self.leader_changes,
         }
     }
 
@@ -697,6 +705,11 @@ impl<M: StateMachine> Member<M> {
             self.send(peer, PeerMessage::ReadIndexResponse { number, index: None });
         }
         self.doubt();
+        let leader = standing.leader.map(|leader| (standing.term, leader));
+        if leader.is_some() && leader != self.leader_last {
+            self.leader_last = leader;
+            self.leader_changes += 1;
+        }
         self.effects.push(Effect::Changed(standing));
     }
 
