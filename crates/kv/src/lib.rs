@@ -23,6 +23,7 @@ mod compare;
 mod digest;
 mod effects;
 mod engine;
+mod file;
 mod hash;
 mod history;
 mod interval;
@@ -45,6 +46,7 @@ pub use command::{
     encode_put, put_bytes_max,
 };
 pub use engine::EngineError;
+pub use file::open_file;
 pub use hash::HashKv;
 pub use machine::{ApplyError, Entry, Machine, Options};
 pub use redb::StorageBackend;

@@ -13,11 +13,13 @@ pub mod edge;
 pub mod errors;
 pub mod grpc;
 mod http_api;
+mod member;
 pub mod metrics;
 pub mod proto;
 pub mod settings;
 
 pub use backend::Backend;
 pub use edge::Edge;
+pub use member::{RunError, run};
 pub use metrics::Metrics;
 pub use settings::Settings;

@@ -1,0 +1,317 @@
+//! A member's life: from a checked configuration to a served cluster, and an orderly end.
+//!
+//! Responsible for the order in which things are opened and closed. What is opened first is closed
+//! last: the sockets (a port that is taken is the most common mistake, and nothing has been touched
+//! yet), the log's lock, the store, the log, the transport, the API.
+//!
+//! Three threads do the work: this one, with the member's loop, its peers and its clients; the log's;
+//! the engine's. Every hand-off between threads costs more than most of what is done on either side.
+
+mod machine;
+mod served;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jangada::net::TransportLimits;
+use jangada::raft::NodeId;
+use jangada::wal::{FileDisk, OpenError};
+use jangada::{Handle, MemberAddress, NodeError, Options};
+use jangada_kv::{Command, EngineError, EngineThread};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::backend::Backend;
+use crate::config::{Config, ConfigError, Url};
+use crate::settings::Versions;
+use crate::{Edge, Metrics, Settings, connection};
+use machine::KvMachine;
+use served::{Inner, Served};
+
+/// Why a member did not run, or ended by itself.
+#[derive(Debug)]
+pub enum RunError {
+    /// The configuration cannot be put into effect.
+    Config(ConfigError),
+    /// The log's folder cannot be opened.
+    Log(OpenError),
+    /// The store cannot be opened.
+    Engine(EngineError),
+    /// The member cannot run.
+    Node(NodeError),
+    /// The system refuses a runtime, a socket or a signal.
+    System(std::io::Error),
+}
+
+impl std::fmt::Display for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RunError::Config(error) => error.fmt(f),
+            RunError::Log(error) => error.fmt(f),
+            RunError::Engine(error) => error.fmt(f),
+            RunError::Node(error) => error.fmt(f),
+            RunError::System(error) => write!(f, "the system does not let the member run: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+impl From<ConfigError> for RunError {
+    fn from(error: ConfigError) -> RunError {
+        RunError::Config(error)
+    }
+}
+
+impl From<OpenError> for RunError {
+    fn from(error: OpenError) -> RunError {
+        RunError::Log(error)
+    }
+}
+
+impl From<EngineError> for RunError {
+    fn from(error: EngineError) -> RunError {
+        RunError::Engine(error)
+    }
+}
+
+impl From<NodeError> for RunError {
+    fn from(error: NodeError) -> RunError {
+        RunError::Node(error)
+    }
+}
+
+impl From<std::io::Error> for RunError {
+    fn from(error: std::io::Error) -> RunError {
+        RunError::System(error)
+    }
+}
+
+/// A broken invariant or a broken disk: the process stops, loudly, before it can do harm.
+fn broken<T>(error: &dyn std::fmt::Display) -> T {
+    tracing::error!("{error}");
+    eprintln!("jangada: {error}");
+    std::process::abort()
+}
+
+/// Runs a member until it is told to stop by SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it could not run; nothing is lost.
+pub fn run(config: Config) -> Result<(), RunError> {
+    std::panic::set_hook(Box::new(|panic| broken(panic)));
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let listeners = config.listen()?;
+    config.create_directories()?;
+    let disk = FileDisk::open(&config.wal_dir)?;
+    let engine_options = jangada_kv::Options::default();
+    let (machine, engine) = machine::open(&config.data_dir, engine_options)?;
+    let store = machine.shared();
+    let metrics = Arc::new(Metrics::default());
+    let peer_listeners = listeners.peer.into_iter().map(|listener| listener.socket).collect();
+    let node = node_config(&config, disk, peer_listeners, &metrics);
+    let opened = jangada::open(node, machine)?;
+    tracing::info!(found = opened.recovered(), "opened the log");
+    let backend = Served::new(Inner {
+        handle: opened.handle(),
+        figures: opened.figures(),
+        store,
+        cluster_id: config.cluster_id.0,
+        member_id: config.member_id.0,
+        members: config.members.iter().map(|m| (m.id.0, texts(&m.peer_urls))).collect(),
+        request_timeout: request_timeout(&config),
+        quota_bytes: config.limits.quota_backend_bytes.unwrap_or(0),
+        engine_lag_bytes_max: engine_options.engine_lag_bytes_max,
+        counts: served::Counts::default(),
+    });
+    let edge = Edge::new(backend.clone(), settings(&config), metrics);
+    let clients = listeners.client.into_iter().chain(listeners.metrics);
+    let clients: Vec<(Url, TcpListener)> = clients.map(|l| (l.url, l.socket)).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, serve(config, opened, engine, backend, edge, clients))
+}
+
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(Url::to_string).collect()
+}
+
+fn request_timeout(config: &Config) -> Duration {
+    Duration::from_secs(5) + 2 * config.election_timeout
+}
+
+fn node_config(
+    config: &Config,
+    disk: FileDisk,
+    listeners: Vec<TcpListener>,
+    metrics: &Metrics,
+) -> jangada::Config {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).expect("bounded by etcd");
+    let address = |url: &Url| url.authority();
+    let fsync = metrics.wal_fsync.clone();
+    jangada::Config {
+        cluster: config.cluster_id.0,
+        group: 0,
+        id: NodeId(config.member_id.0),
+        members: config
+            .members
+            .iter()
+            .map(|member| MemberAddress {
+                id: NodeId(member.id.0),
+                addresses: member.peer_urls.iter().map(address).collect(),
+            })
+            .collect(),
+        log_directory: config.wal_dir.clone(),
+        log_disk: Some(disk),
+        sync_observer: Some(Box::new(move |took, _| fsync.observe(took))),
+        listeners,
+        options: Options {
+            heartbeat_interval_us: micros(config.heartbeat_interval),
+            election_timeout_us: micros(config.election_timeout),
+            leader_wait_us: micros(request_timeout(config)),
+            ..Options::default()
+        },
+        log_options: jangada::wal::Options::default(),
+        transport_limits: TransportLimits::default(),
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let limits = &config.limits;
+    let defaults = Settings::default();
+    Settings {
+        version: Versions::compatible_with(&config.reported_version),
+        max_request_bytes: limits.request_bytes_max,
+        max_txn_ops: limits.transaction_operations_max,
+        max_concurrent_streams: limits.concurrent_streams_max,
+        keepalive_interval: limits.keepalive_interval.unwrap_or(NEVER),
+        keepalive_timeout: limits.keepalive_timeout,
+        ..defaults
+    }
+}
+
+/// Longer than any connection lives, and no overflow when added to the time.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// Serves until told to stop.
+async fn serve(
+    config: Config,
+    opened: jangada::Opened<KvMachine>,
+    engine: EngineThread,
+    backend: Served,
+    edge: Edge<Served>,
+    clients: Vec<(Url, TcpListener)>,
+) -> Result<(), RunError> {
+    let handle = opened.handle();
+    let figures = opened.figures();
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let mut accepting = Vec::new();
+    for (url, listener) in clients {
+        let address = listener.local_addr()?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tracing::info!("listening for client requests on {}", url.authority());
+        tracing::info!(address = %address, "serving client traffic insecurely");
+        let stopped = stopped(stopping.clone());
+        accepting.push(tokio::task::spawn_local(connection::serve(
+            edge.clone(),
+            listener,
+            stopped,
+        )));
+    }
+    tracing::info!(
+        local_member_id = %format!("{:x}", config.member_id.0),
+        cluster_id = %format!("{:x}", config.cluster_id.0),
+        "started the member"
+    );
+    let member = tokio::task::spawn_local(opened.run());
+    let publishing = tokio::task::spawn_local(publish(backend, config));
+    let watching = tokio::task::spawn_local(watch_log(figures));
+    let told = told_to_stop(&handle).await?;
+    tracing::info!(signal = told, "stopping");
+    publishing.abort();
+    watching.abort();
+    stop.send_replace(true);
+    for accepting in accepting {
+        accepting.await.map_err(std::io::Error::other)?;
+    }
+    handle.stop();
+    member.await.map_err(std::io::Error::other)??;
+    engine.stop()?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn stopped(mut stopping: tokio::sync::watch::Receiver<bool>) {
+    // An error means that the sender is gone, and then it is time to stop, too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Waits for a signal, or for the member's end.
+async fn told_to_stop(handle: &Handle<KvMachine>) -> Result<&'static str, RunError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ended = async {
+        while !handle.is_stopped() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    Ok(tokio::select! {
+        _ = terminate.recv() => "terminated",
+        _ = interrupt.recv() => "interrupt",
+        () = ended => "the member has ended",
+    })
+}
+
+/// How long to wait before the member's name is published again after a failure.
+const PUBLISH_RETRY: Duration = Duration::from_millis(500);
+
+/// Publishes this member's name and client URLs in the store, as etcd's members do when they start.
+async fn publish(backend: Served, config: Config) {
+    let own = jangada_kv::Member {
+        id: config.member_id.0,
+        name: config.name.clone(),
+        client_urls: texts(&config.advertise_client_urls),
+    };
+    loop {
+        let known = backend.read_barrier().await.is_ok()
+            && backend.store().read().members().iter().any(|member| *member == own);
+        if known || backend.propose(Command::Member(own.clone())).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(PUBLISH_RETRY).await;
+    }
+    tracing::info!(
+        name = config.name,
+        client_urls = %own.client_urls.join(","),
+        "published local member to cluster through raft"
+    );
+    tracing::info!("ready to serve client requests");
+}
+
+/// How often the size of the log is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Beyond this a retained log is worth a warning: a member is away, and the log is kept for it.
+const LOG_WARNING_BYTES: u64 = 1 << 30;
+
+/// Warns when the log grows because it cannot be cut, each time it has doubled.
+async fn watch_log(figures: Arc<jangada::Figures>) {
+    let mut warn_at = LOG_WARNING_BYTES;
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        let bytes = figures.log_bytes.load(Ordering::Relaxed);
+        if warn_at <= bytes {
+            tracing::warn!(
+                bytes,
+                "the log is kept because a member is away or the engine is behind; bring the \
+                 member back, and watch the free space"
+            );
+            warn_at = bytes.saturating_mul(2);
+        } else if bytes < LOG_WARNING_BYTES {
+            warn_at = LOG_WARNING_BYTES;
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The member behind the API: [`Backend`] over the node.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use jangada::entry::Draft;
+use jangada::{Figures, Handle, ProposeError, ReadError};
+use jangada_kv::{COMMAND_VERSION, Command, Reply, Shared};
+
+use super::machine::KvMachine;
+use crate::backend::{Backend, Member, RequestError, Sizes, Status};
+use crate::metrics::{Exposition, Kind};
+
+/// The member, as the API's handlers hold it.
+#[derive(Clone)]
+pub(super) struct Served {
+    inner: Arc<Inner>,
+}
+
+/// What the handlers share.
+pub(super) struct Inner {
+    pub(super) handle: Handle<KvMachine>,
+    pub(super) figures: Arc<Figures>,
+    pub(super) store: Shared,
+    pub(super) cluster_id: u64,
+    pub(super) member_id: u64,
+    /// The members' ids and peer URLs, in the order of the ids.
+    pub(super) members: Vec<(u64, Vec<String>)>,
+    /// How long a request may take: 5 s and two election timeouts, as etcd's.
+    pub(super) request_timeout: Duration,
+    pub(super) quota_bytes: u64,
+    pub(super) engine_lag_bytes_max: u64,
+    pub(super) counts: Counts,
+}
+
+/// What is counted here.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pending: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Counts a proposal as pending until it is dropped.
+struct Pending<'a>(&'a AtomicU64);
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Served {
+    pub(super) fn new(inner: Inner) -> Served {
+        Served { inner: Arc::new(inner) }
+    }
+
+    async fn proposed(&self, buffer: BytesMut) -> Result<Reply, RequestError> {
+        let Inner { handle, counts, store, .. } = &*self.inner;
+        if self.inner.engine_lag_bytes_max < store.engine_lag_bytes() {
+            return Err(RequestError::Busy);
+        }
+        counts.pending.fetch_add(1, Ordering::Relaxed);
+        let _pending = Pending(&counts.pending);
+        let proposed = handle.propose_buffer(buffer, COMMAND_VERSION);
+        let answer = match tokio::time::timeout(self.inner.request_timeout, proposed).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(ProposeError::NoLeader)) => Err(RequestError::NoLeader),
+            Ok(Err(ProposeError::Busy)) => Err(RequestError::Busy),
+            Ok(Err(ProposeError::InDoubt)) => Err(RequestError::TimeoutLeaderLost),
+            Ok(Err(ProposeError::TooLarge)) => Err(RequestError::TooLarge),
+            Ok(Err(ProposeError::Stopped)) => Err(RequestError::Stopped),
+            Err(_) => Err(RequestError::Timeout),
+        };
+        if answer.is_err() {
+            counts.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+}
+
+impl Backend for Served {
+    async fn propose(&self, command: Command) -> Result<Reply, RequestError> {
+        let mut buffer = Draft::buffer(0);
+        command.encode_into(&mut buffer);
+        self.proposed(buffer).await
+    }
+
+    fn propose_encoded(
+        &self,
+        buffer: BytesMut,
+    ) -> impl Future<Output = Result<Reply, RequestError>> + Send {
+        self.proposed(buffer)
+    }
+
+    async fn read_barrier(&self) -> Result<(), RequestError> {
+        let barrier = self.inner.handle.read_barrier();
+        match tokio::time::timeout(self.inner.request_timeout, barrier).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(ReadError::NoLeader)) | Err(_) => Err(RequestError::Timeout),
+            Ok(Err(ReadError::Stopped)) => Err(RequestError::Stopped),
+        }
+    }
+
+    fn store(&self) -> &Shared {
+        &self.inner.store
+    }
+
+    fn status(&self) -> Status {
+        let status = self.inner.handle.status();
+        Status {
+            cluster_id: self.inner.cluster_id,
+            member_id: self.inner.member_id,
+            term: status.standing.term.0,
+            leader: status.standing.leader.map(|leader| leader.0),
+            commit_index: status.commit.0,
+            applied_index: status.record.applied.index.0,
+            is_learner: false,
+            leader_changes: status.leader_changes,
+            proposals_pending: self.inner.counts.pending.load(Ordering::Relaxed),
+            proposals_failed: self.inner.counts.failed.load(Ordering::Relaxed),
+        }
+    }
+
+    fn sizes(&self) -> Sizes {
+        let view = self.inner.store.read();
+        Sizes { allocated: view.size(), in_use: view.size_in_use(), quota: self.inner.quota_bytes }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let published = self.inner.store.read().members();
+        let member = |(id, peer_urls): &(u64, Vec<String>)| {
+            let known = published.iter().find(|member| member.id == *id);
+            Member {
+                id: *id,
+                name: known.map(|member| member.name.clone()).unwrap_or_default(),
+                peer_urls: peer_urls.clone(),
+                client_urls: known.map(|member| member.client_urls.clone()).unwrap_or_default(),
+                is_learner: false,
+            }
+        };
+        self.inner.members.iter().map(member).collect()
+    }
+
+    fn expose(&self, exposition: &mut Exposition) {
+        let Inner { figures, handle, store, .. } = &*self.inner;
+        let log_bytes = figures.log_bytes.load(Ordering::Relaxed);
+        exposition
+            .family(
+                "jangada_log_retained_bytes",
+                Kind::Gauge,
+                "Bytes of the log that are kept for a restart or for a member that is behind.",
+            )
+            .sample(&[], log_bytes);
+        exposition
+            .family(
+                "jangada_engine_lag_bytes",
+                Kind::Gauge,
+                "Bytes of applied changes that the engine does not hold durably yet.",
+            )
+            .sample(&[], store.engine_lag_bytes());
+        exposition
+            .family(
+                "jangada_log_disk_full",
+                Kind::Gauge,
+                "1 while the log waits for space on its disk.",
+            )
+            .sample(&[], u8::from(figures.log_full.load(Ordering::Relaxed)));
+        let status = handle.status();
+        exposition
+            .family(
+                "jangada_everyone_holds_index",
+                Kind::Gauge,
+                "The index up to which every member is known to hold the log.",
+            )
+            .sample(&[], status.everyone_holds.0);
+        self.expose_peers(exposition);
+    }
+}
+
+impl Served {
+    fn expose_peers(&self, exposition: &mut Exposition) {
+        let local = format!("{:x}", self.inner.member_id);
+        let peers: Vec<_> = self.inner.figures.peers();
+        let peers: Vec<_> = peers.iter().map(|stats| (format!("{}", stats.peer), stats)).collect();
+        type Figure = fn(&jangada::net::PeerStats) -> u64;
+        let by_pair: [(&str, &str, Kind, Figure); 3] = [
+            ("etcd_network_known_peers", "The current number of known peers.", Kind::Gauge, |_| 1),
+            (
+                "etcd_network_active_peers",
+                "The current number of active peer connections.",
+                Kind::Gauge,
+                |stats| u64::from(stats.up),
+            ),
+            (
+                "etcd_network_disconnected_peers_total",
+                "The total number of disconnected peers.",
+                Kind::Counter,
+                |stats| stats.lanes_lost,
+            ),
+        ];
+        for (name, help, kind, figure) in by_pair {
+            let mut family = exposition.family(name, kind, help);
+            for (remote, stats) in &peers {
+                family.sample(&[("Local", &local), ("Remote", remote)], figure(stats));
+            }
+        }
+        let by_peer: [(&str, &str, &str, Figure); 4] = [
+            (
+                "etcd_network_peer_sent_bytes_total",
+                "The total number of bytes sent to peers.",
+                "To",
+                |stats| stats.sent_bytes,
+            ),
+            (
+                "etcd_network_peer_received_bytes_total",
+                "The total number of bytes received from peers.",
+                "From",
+                |stats| stats.received_bytes,
+            ),
+            (
+                "etcd_network_peer_sent_failures_total",
+                "The total number of send failures from peers.",
+                "To",
+                |stats| stats.send_failures,
+            ),
+            (
+                "etcd_network_peer_received_failures_total",
+                "The total number of receive failures from peers.",
+                "From",
+                |stats| stats.receive_failures,
+            ),
+        ];
+        for (name, help, label, figure) in by_peer {
+            let mut family = exposition.family(name, Kind::Counter, help);
+            for (peer, stats) in &peers {
+                family.sample(&[(label, peer)], figure(stats));
+            }
+        }
+    }
+}
