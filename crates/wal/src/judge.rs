@@ -54,9 +54,24 @@ pub(crate) struct Frames {
 
 /// One frame as it is found.
 pub(crate) enum Found {
-    Good,
+    Good(Header),
     Bad,
+    /// Sound, and of a kind that this version does not know.
     Unknown(u8),
+}
+
+impl Found {
+    /// The header of a sound frame of a known kind.
+    pub(crate) fn good(&self) -> Option<Header> {
+        match self {
+            Found::Good(header) => Some(*header),
+            Found::Bad | Found::Unknown(_) => None,
+        }
+    }
+
+    pub(crate) fn is_bad(&self) -> bool {
+        matches!(self, Found::Bad)
+    }
 }
 
 impl Expected {
@@ -152,13 +167,21 @@ fn scan<F: File>(
     (trailer, false)
 }
 
-/// Whether a batch that says it belongs to segment `number` stands anywhere in the file: then the
-/// segment was begun, whatever has become of its header.
-pub(crate) fn holds_batch_of<F: File>(window: &mut Window<'_, F>, number: u64) -> bool {
+/// Whether a segment whose header is lost was ever begun, so that the loss is rot.
+///
+/// A power cut in the middle of a roll may leave the first batch without the header: then a sector
+/// of the header is still zeros, and nothing in the file states that the first batch was durable.
+/// A batch that names the segment is otherwise a trace of a header that was there.
+pub(crate) fn was_begun<F: File>(window: &mut Window<'_, F>, number: u64) -> bool {
+    let header_bytes = window.sector(0).and_then(SegmentHeader::peek).unwrap_or(SECTOR);
+    let header_torn =
+        (0..header_bytes.div_ceil(SECTOR)).any(|sector| window.is_blank((sector * SECTOR) as u64));
     let mut at = 0;
     while at < window.length() {
-        let record = record_at(window, at);
-        if record.is_some_and(|record| record.place == Place { segment: number, offset: at }) {
+        if let Some(record) = record_at(window, at)
+            && record.place == (Place { segment: number, offset: at })
+            && (!header_torn || record.durable.segment == number)
+        {
             return true;
         }
         at += SECTOR as u64;
@@ -179,13 +202,13 @@ fn check_frames<F: File>(
         let length = u64::from(summary.length);
         let bytes = window.bytes(at, length).unwrap_or_default();
         match check_frame(bytes, summary, index, group) {
-            Found::Good if summary.is_configuration() => {
+            Found::Good(_) if summary.is_configuration() => {
                 match decode_configuration(&bytes[HEADER_BYTES..]) {
                     Ok(configuration) => frames.configurations.push((index, configuration)),
                     Err(_) => frames.unknown = frames.unknown.or(Some((index, summary.kind))),
                 }
             }
-            Found::Good => {}
+            Found::Good(_) => {}
             Found::Unknown(kind) => frames.unknown = frames.unknown.or(Some((index, kind))),
             Found::Bad => {
                 frames.bad.push(Position { index, term: summary.term });
@@ -228,6 +251,6 @@ pub(crate) fn check_frame(bytes: &[u8], summary: &Summary, index: Index, group: 
         && header.kind as u8 == summary.kind
         && bytes.len() == header.length as usize
         && crc32c::crc32c(&bytes[HEADER_BYTES..]) == header.payload_crc;
-    if sound { Found::Good } else { Found::Bad }
+    if sound { Found::Good(header) } else { Found::Bad }
 }
 

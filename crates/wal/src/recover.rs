@@ -9,7 +9,7 @@ use jangada_raft::{Configuration, HardState, Index, Position, Range};
 use crate::batch::BatchHeader;
 use crate::disk::Disk;
 use crate::error::OpenError;
-use crate::judge::{Expected, Judged, holds_batch_of, judge, segment_header};
+use crate::judge::{Expected, Judged, judge, segment_header, was_begun};
 use crate::layout::{Place, segment_name, segment_number, spare_number};
 use crate::options::Identity;
 use crate::segment::{HeaderFault, SegmentHeader};
@@ -88,8 +88,6 @@ pub(crate) struct SegmentPlace {
     pub(crate) number: u64,
     /// What it starts behind.
     pub(crate) start: Position,
-    /// In force as of `start`.
-    pub(crate) configuration: Configuration,
     /// Where its batches end.
     pub(crate) end: u64,
 }
@@ -250,7 +248,7 @@ impl Reader {
         let file = disk.open(&name)?;
         let mut window = Window::new(&file)?;
         let begun = match newest.header.clone() {
-            None => holds_batch_of(&mut window, number),
+            None => was_begun(&mut window, number),
             Some(header) => {
                 let step = self.step(&mut window, &header, None, header.opening_bytes())?;
                 let ended = matches!(step.decision, Decision::End | Decision::Torn);
@@ -347,7 +345,6 @@ impl Reader {
             self.segments.push(SegmentPlace {
                 number,
                 start: header.start,
-                configuration: header.configuration,
                 end,
             });
         }

@@ -9,7 +9,7 @@ use jangada_raft::{Configuration, HardState, Index, Position};
 use crate::batch::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BatchHeader, Summary};
 use crate::disk::{Disk, File};
 use crate::error::{OpenError, WalError};
-use crate::layout::{Place, SECTOR, sectors, segment_name, spare_name, u64_at};
+use crate::layout::{Place, SECTOR, sectors, segment_name, spare_name, spare_number, u64_at};
 use crate::options::{Entropy, Identity, Options};
 use crate::prepare::{Make, Origin, Preparation, Prepared, Spare};
 use crate::recover::{Recovered, Report, SegmentPlace, Survey, segment_numbers, survey};
@@ -112,7 +112,7 @@ impl<D: Disk> Wal<D> {
         }
         let hard_state = HardState::default();
         let state = LogState::new(Position::default(), configuration, hard_state, Bytes::new());
-        let leftovers: Vec<String> = disk.list()?.into_iter().filter(is_spare).collect();
+        let leftovers: Vec<String> = disk.list()?.into_iter().filter(|name| is_spare(name)).collect();
         let beginning = Beginning {
             number: 1,
             start: Position::default(),
@@ -228,13 +228,13 @@ impl<D: Disk> Wal<D> {
             entries: entries.iter().map(Summary::of).collect(),
         };
         let needed = header.opening_bytes() + batch.batch_bytes();
-        let mut wal_leftovers = leftovers;
+        let mut leftovers = leftovers;
         // A file that is there already takes no new space on a disk that may be full.
-        let recycled = wal_leftovers.iter().position(is_spare);
+        let recycled = leftovers.iter().position(|name| is_spare(name));
         let mut spare_number = spare_number;
         let make = match recycled {
             Some(at) => Make {
-                name: wal_leftovers.swap_remove(at),
+                name: leftovers.swap_remove(at),
                 bytes: segment_bytes.max(needed),
                 origin: Origin::Recycled,
             },
@@ -247,6 +247,8 @@ impl<D: Disk> Wal<D> {
                 }
             }
         };
+        // A released segment whose new name is not durable yet must not lose its contents.
+        disk.sync_directory()?;
         let (spare, file) = make.run(&disk)?;
         header.capacity = spare.bytes;
         write_batch(&file, 0, &header.opening(), &mut batch, entries)?;
@@ -278,11 +280,10 @@ impl<D: Disk> Wal<D> {
         wal.segments.push(SegmentPlace {
             number: beginning.number,
             start: beginning.start,
-            configuration: header.configuration,
             end,
         });
         wal.state.append(&batch, batch.place.offset, configurations_of(entries));
-        for leftover in wal_leftovers.into_iter().filter(|leftover| *leftover != name) {
+        for leftover in leftovers.into_iter().filter(|leftover| *leftover != name) {
             wal.release(leftover)?;
         }
         wal.disk.sync_directory()?;
@@ -686,7 +687,6 @@ impl<D: Disk> Wal<D> {
         self.segments.push(SegmentPlace {
             number: beginning.number,
             start: beginning.start,
-            configuration: segment.configuration,
             end: 0,
         });
         self.file = file;
@@ -762,13 +762,9 @@ struct Span {
     one_at_least: bool,
 }
 
-#[allow(clippy::ptr_arg)]
-fn is_spare(name: &String) -> bool {
-    spare_number(name).is_some()
-}
-
-fn spare_number(name: &str) -> Option<u64> {
-    crate::layout::spare_number(name)
+/// Whether a file is no part of the log.
+fn is_spare(name: impl AsRef<str>) -> bool {
+    spare_number(name.as_ref()).is_some()
 }
 
 /// The header of a segment that begins behind `beginning.start`, with what is in force in `state`.

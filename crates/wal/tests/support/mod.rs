@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod fault;
+
 use jangada_entry::{Draft, Frame, Kind, Origin, encode_configuration};
 use jangada_raft::{Configuration, HardState, Index, NodeId, Position, Term};
 use jangada_wal::{Identity, Options};
