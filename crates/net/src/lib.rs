@@ -6,7 +6,7 @@
 //!
 //! The parts, from pure to impure:
 //!
-//! - [`message`]: what members say, and on which lane.
+//! - [`PeerMessage`]: what members say, and on which lane.
 //! - [`wire`]: the codec of those messages. Entries travel as the log's own bytes.
 //! - [`handshake`]: who talks to whom, in which version; and the refusals, told in sentences.
 //! - [`session`]: one connection as a stepped part, without a socket. Simulations begin here.

@@ -69,7 +69,8 @@ pub struct TransportConfig {
 }
 
 /// The transport of one member. Clones are handles to the same one; it stops when the last of them
-/// is dropped, or by [`Transport::stop`].
+/// is dropped, or by [`Transport::stop`]. A sink that holds a handle keeps the transport alive
+/// until it is stopped.
 #[derive(Clone)]
 pub struct Transport {
     handle: Rc<Handle>,
@@ -143,6 +144,7 @@ impl Transport {
 
     /// Says which incarnation of `peer` was met first, from the member's own log; another one is
     /// refused. `None` forgets it. Without this call the first one met since the start counts.
+    /// Connections that are open stay so.
     pub fn expect_incarnation(&self, peer: NodeId, incarnation: Option<u64>) {
         self.handle.shared.expect_incarnation(peer, incarnation);
     }

@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use jangada_net::Lane;
 use jangada_net::handshake::{
-    Hello, Identity, Known, MAGIC, RECORD_BYTES_MAX, RecordError, RefusalCode, Reply,
+    Hello, Identity, Known, MAGIC, Met, RECORD_BYTES_MAX, RecordError, Refusal, RefusalCode, Reply,
     SENTENCE_BYTES_MAX, common_version, judge, judge_welcome,
 };
 use jangada_net::session::{Incoming, Judged, Outgoing};
@@ -49,10 +49,8 @@ fn outcome(
     if let (Err(ours), Err(theirs)) = (&judged, &believed) {
         assert_eq!(ours, theirs, "both logs have the same sentence");
     }
-    let code = |judged: Result<jangada_net::handshake::Met, _>| {
-        judged
-            .map(|met| met.version)
-            .map_err(|refusal: jangada_net::handshake::Refusal| refusal.code)
+    let code = |judged: Result<Met, _>| {
+        judged.map(|met| met.version).map_err(|refusal: Refusal| refusal.code)
     };
     (code(judged), code(believed))
 }
@@ -205,6 +203,26 @@ fn what_is_no_record_is_named() {
     let crc = crc32c::crc32c(&record);
     record.put_u32_le(crc);
     assert_eq!(Reply::decode(&mut BytesMut::from(&record[..])), Err(RecordError::Sentence));
+}
+
+/// The bytes as `docs/wire-format.md` gives them: a change here cuts off every other version.
+#[test]
+fn the_bytes_are_the_documented_ones() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hello = identity(1).hello(NodeId(2), Some(1002), Lane::Entries);
+    assert_eq!(
+        hex(&hello.encode()),
+        "6a616e676164610a4c00030005000101c1000000000000000100000000000000\
+         0200000000000000e903000000000000d107000000000000ea03000000000000\
+         00000000000000003c5d5fe8"
+    );
+    let sentence = "no".to_owned();
+    let refusal = Refusal { code: RefusalCode::Malformed, sentence };
+    assert_eq!(
+        hex(&identity(2).refuse(&refusal).encode()),
+        "6a616e676164610a3e000800000003000500c100000000000000020000000000\
+         0000ea03000000000000d2070000000000000200000000006e6f8df7545a"
+    );
 }
 
 proptest! {

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use common::{GROUP, append, heartbeat};
 use jangada_net::handshake::{Identity, Known, NEWEST_VERSION, OLDEST_VERSION};
 use jangada_net::session::{Incoming, Judged, Outgoing};
-use jangada_net::{DownReason, Lane, SendError, TransportEvent};
+use jangada_net::{DownReason, Lane, Peer, SendError, TransportEvent};
 use jangada_raft::NodeId;
 use member::{CLUSTER, Member, config, downs, listener, pair, peer, run};
 use proxy::Proxy;
@@ -81,6 +81,45 @@ fn three_members_all_reach_each_other() {
         for member in &members {
             assert!(member.transport.stats().iter().all(|peer| peer.up && peer.lanes_open == 2));
         }
+    });
+}
+
+#[test]
+fn addresses_are_resolved_and_tried_in_order() {
+    run(async {
+        let (one, one_address) = listener();
+        let (two, two_address) = listener();
+        let (unused, nowhere) = listener();
+        drop(unused);
+        let name = format!("localhost:{}", two_address.port());
+        let two_of_one = Peer { id: NodeId(2), addresses: vec![nowhere.to_string(), name] };
+        let one = Member::start(config(1, vec![two_of_one]), one);
+        let two = Member::start(config(2, vec![peer(1, one_address)]), two);
+        one.until_open(2, 1).await;
+        one.send(2, &heartbeat(1)).expect("the lane is open");
+        assert_eq!(two.until_received(1, Lane::Control, 1).await, [heartbeat(1)]);
+    });
+}
+
+#[test]
+fn a_dialer_that_gave_up_does_not_displace_its_other_connection() {
+    run(async {
+        let (one, one_address) = listener();
+        let (_unused, nowhere) = listener();
+        let one = Member::start(config(1, vec![peer(2, nowhere)]), one);
+        let (mut stream, mut session) = dial(one_address, Lane::Control).await;
+        // Nothing is awaited in between, so the hello and the end behind it arrive together.
+        let hello = identity(2).hello(NodeId(1), None, Lane::Control).encode();
+        let mut gone = std::net::TcpStream::connect(one_address).expect("the member listens");
+        std::io::Write::write_all(&mut gone, &hello).expect("the connection is open");
+        gone.shutdown(std::net::Shutdown::Write).expect("the connection is open");
+        gone.set_nonblocking(true).expect("the socket is open");
+        let mut gone = TcpStream::from_std(gone).expect("the runtime takes sockets");
+        assert_eq!(gone.read(&mut [0; 8]).await.unwrap_or(0), 0, "it is not welcomed");
+        session.push(&heartbeat(5)).expect("the handshake is done");
+        write(&mut stream, &mut session).await;
+        assert_eq!(one.until_received(2, Lane::Control, 1).await, [heartbeat(5)]);
+        assert_eq!(one.transport.stats()[0].incoming_open, 1);
     });
 }
 

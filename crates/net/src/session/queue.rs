@@ -14,6 +14,9 @@ use crate::wire::{self, EncodeError};
 /// below it, the copy costs less than a reference count and a slice for the kernel to walk.
 const COPY_BYTES_MAX: usize = 1 << 10;
 
+/// The least memory that is taken for heads at a time: some fifty of them.
+const HEADS_BYTES: usize = 4 << 10;
+
 /// Where copied bytes become a slice of their own, so that a long queue is no single, ever larger,
 /// ever moving buffer.
 const TAIL_BYTES_MAX: usize = 64 << 10;
@@ -35,7 +38,7 @@ impl SendQueue {
     /// empty is taken whatever its size, so that no message is too large for every queue.
     #[must_use]
     pub fn new(bytes_max: usize) -> SendQueue {
-        let tail = BytesMut::new();
+        let tail = BytesMut::with_capacity(HEADS_BYTES);
         SendQueue { slices: VecDeque::new(), tail, tail_start: 0, bytes: 0, bytes_max }
     }
 

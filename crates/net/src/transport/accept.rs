@@ -78,6 +78,11 @@ async fn shake_hands(
     };
     match judged {
         Judged::Welcome { met, reply } => {
+            // A dialer that gave up while its hello lay in the listener's queue must not take the
+            // place of its own later connection.
+            if socket::is_closed_by_peer(stream) {
+                return None;
+            }
             stream.write_all(&reply).await.ok()?;
             Some(met)
         }

@@ -1,6 +1,7 @@
 //! A socket between members: its options, and writing to it without waiting.
 
 use std::io::{ErrorKind, IoSlice};
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -24,6 +25,13 @@ pub(super) fn configure(stream: &TcpStream, keepalive: Duration) -> std::io::Res
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(Some(keepalive))?;
     Ok(())
+}
+
+/// Whether the other side has closed the connection, and everything it sent has been read.
+///
+/// Asks the system itself: the runtime knows only what it has been told so far.
+pub(super) fn is_closed_by_peer(stream: &TcpStream) -> bool {
+    matches!(SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]), Ok(0))
 }
 
 /// How many slices one write takes: at more than a KiB for each that was not copied together, far
