@@ -85,9 +85,10 @@ impl Batch {
         (RowKey::new(name.revision, name.tombstone), &self.rows[start..end])
     }
 
-    /// The revision of the last row.
-    pub(crate) fn last_revision(&self) -> Option<Revision> {
-        self.entries.last().map(|entry| entry.name.revision)
+    /// Where the batch ends among revisions. One without rows ends where the store stood.
+    pub(crate) fn end(&self) -> Revision {
+        let end = Revision { main: self.revision, sub: u32::MAX };
+        self.entries.last().map_or(end, |entry| entry.name.revision)
     }
 
     /// What the version of this name contains, if it is in this batch.

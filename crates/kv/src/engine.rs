@@ -11,6 +11,8 @@ use crate::row::{Revision, RowError, RowKey};
 /// What the engine notes beside rows, as of the last commit.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Meta {
+    /// The number of commits: tells whether a commit that failed has happened after all.
+    pub(crate) commits: u64,
     /// The last log index whose effects are in.
     pub(crate) applied: u64,
     /// The node's record as of that index.
@@ -77,6 +79,8 @@ pub enum EngineError {
     NoSpace(String),
     /// Reading or writing failed.
     Io(String),
+    /// The engine was given up after an earlier failure, and is not open again yet.
+    Unavailable,
     /// The engine's own structure is damaged.
     Corrupted(String),
     /// A row does not pass its check.
@@ -109,6 +113,9 @@ impl std::fmt::Display for EngineError {
             EngineError::Io(error) => {
                 write!(f, "the store's file cannot be read or written ({error}); check the disk")
             }
+            EngineError::Unavailable => {
+                write!(f, "the store's file failed before and is not open; see the first failure")
+            }
             EngineError::Corrupted(error) => write!(
                 f,
                 "the store's file is damaged ({error}); replace this member's data by a copy from \
@@ -140,3 +147,20 @@ impl std::fmt::Display for EngineError {
 }
 
 impl std::error::Error for EngineError {}
+
+/// Stands for an engine that failed, until it is open again.
+pub(crate) struct Unavailable;
+
+impl Engine for Unavailable {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
+        Err(EngineError::Unavailable)
+    }
+
+    fn begin(&self) -> Result<Box<dyn Transaction>, EngineError> {
+        Err(EngineError::Unavailable)
+    }
+
+    fn size(&self) -> u64 {
+        0
+    }
+}

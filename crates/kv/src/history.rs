@@ -46,14 +46,8 @@ impl History {
                 Lookup::Here(content.expect("history invariant 1").clone())
             }
             History::Engine { queue, .. } => {
-                let at = queue.partition_point(|batch| {
-                    // A batch without rows sorts with its neighbours by the store's revision.
-                    batch
-                        .last_revision()
-                        .unwrap_or(Revision { main: batch.revision, sub: u32::MAX })
-                        < revision
-                });
-                let found = queue.iter().skip(at).find_map(|batch| batch.content(revision));
+                let at = queue.partition_point(|batch| batch.end() < revision);
+                let found = queue.get(at).and_then(|batch| batch.content(revision));
                 found.map_or(Lookup::Engine, Lookup::Here)
             }
         }

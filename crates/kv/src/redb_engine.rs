@@ -35,6 +35,7 @@ const MEMBERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("members")
 const ALARM: TableDefinition<'_, (u8, u64), ()> = TableDefinition::new("alarm");
 
 const META_FORMAT: &str = "format";
+const META_COMMITS: &str = "commits";
 const META_APPLIED: &str = "applied_index";
 const META_RECORD: &str = "record";
 const META_REVISION: &str = "revision";
@@ -143,6 +144,7 @@ impl Snapshot for RedbSnapshot {
         let record = table.get(META_RECORD).map_err(storage_error)?;
         let record = record.ok_or_else(|| EngineError::Meta("no record is noted".to_owned()))?;
         let mut meta = Meta {
+            commits: required(META_COMMITS)?,
             applied,
             record: Bytes::copy_from_slice(record.value()),
             revision: required(META_REVISION)? as i64,
@@ -223,6 +225,7 @@ impl Transaction for RedbTransaction {
 
     fn set_meta(&mut self, meta: &Meta) -> Result<(), EngineError> {
         let mut table = self.0.open_table(META).map_err(table_error)?;
+        insert(&mut table, META_COMMITS, &meta.commits.to_le_bytes())?;
         insert(&mut table, META_APPLIED, &meta.applied.to_le_bytes())?;
         insert(&mut table, META_RECORD, &meta.record)?;
         insert(&mut table, META_REVISION, &meta.revision.to_le_bytes())?;
@@ -282,6 +285,7 @@ fn storage_error(error: StorageError) -> EngineError {
     match error {
         StorageError::Io(error) => io_error(&error),
         StorageError::Corrupted(what) => EngineError::Corrupted(what),
+        StorageError::PreviousIo | StorageError::DatabaseClosed => EngineError::Unavailable,
         other => EngineError::Io(other.to_string()),
     }
 }

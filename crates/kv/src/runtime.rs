@@ -117,7 +117,8 @@ impl Run {
     /// A turn that waits for space when there is none.
     fn turn(&mut self, now_ms: u64) -> Result<Turn, EngineError> {
         match self.writer.turn(now_ms) {
-            Err(EngineError::NoSpace(_)) => {
+            Err(EngineError::NoSpace(_) | EngineError::Unavailable) => {
+                self.writer.close();
                 self.signal.sleep(Some(NO_SPACE_RETRY));
                 self.try_reopen().map(|()| Turn::More)
             }

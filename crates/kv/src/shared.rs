@@ -131,8 +131,12 @@ impl Shared {
         &self.inner.gauges
     }
 
-    /// A read that fails for the engine's sake is answered as corruption, and the fault kept.
+    /// A read that fails for the engine's sake is answered as corruption, and the fault kept. While
+    /// the engine waits for space, only versions that it alone holds are out of reach.
     fn fail(&self, error: EngineError) -> KvError {
+        if matches!(error, EngineError::NoSpace(_) | EngineError::Unavailable) {
+            return KvError::NoSpace;
+        }
         let mut fault = self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner);
         fault.get_or_insert(error);
         KvError::Corrupt

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use redb::StorageBackend;
 
 use crate::effects::{Batch, Note};
-use crate::engine::{Engine, EngineError, Meta, Transaction};
+use crate::engine::{Engine, EngineError, Meta, Transaction, Unavailable};
 use crate::history::History;
 use crate::machine::Options;
 use crate::redb_engine::RedbEngine;
@@ -70,17 +70,29 @@ pub struct EngineWriter {
 
 /// The transaction that is open, and what is in it.
 struct Open {
-    transaction: Box<dyn Transaction>,
+    /// `None` once it has failed.
+    transaction: Option<Box<dyn Transaction>>,
     /// The batches in it; they stand at the head of the queue. The last one may be in by part.
     batches: Vec<Arc<Batch>>,
-    /// The next row of the last batch.
-    row: usize,
+    /// What of the last batch is to be brought in next.
+    part: Part,
     /// The bytes of those batches.
     bytes: usize,
     /// The rows removed by it, in case it must be repeated.
     removed: Vec<RowKey>,
     /// What those rows counted.
     removed_bytes: u64,
+}
+
+/// A part of a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Rows from this one on.
+    Rows(usize),
+    /// What it does beside rows.
+    Notes,
+    /// Nothing: it is in.
+    Done,
 }
 
 /// A compaction whose rows are being removed.
@@ -185,49 +197,64 @@ impl EngineWriter {
         }
     }
 
-    /// Goes on with the file opened again, after it had no space. What was not committed is
-    /// brought in anew from memory.
+    /// Closes the engine after it failed, so that its file can be opened again: until then reads of
+    /// what it alone holds are refused.
+    pub fn close(&mut self) {
+        self.set_engine(Arc::new(Unavailable));
+        if let Some(open) = &mut self.transaction {
+            open.transaction = None;
+        }
+    }
+
+    /// Goes on with the file opened again, after it had no space and was
+    /// [closed](EngineWriter::close). What was not committed is brought in anew from memory.
     ///
     /// # Errors
     /// The file cannot be opened, or is not the one that this writer wrote.
     pub fn reopen(&mut self, backend: Box<dyn StorageBackend>) -> Result<(), EngineError> {
         let engine: Arc<dyn Engine> = Arc::new(RedbEngine::open(backend)?);
-        let meta = engine.snapshot()?.meta()?.unwrap_or_default();
-        if meta.applied != self.durable.applied && meta.applied != self.next.applied {
+        let found = engine.snapshot()?.meta()?.unwrap_or_default();
+        let happened = self.transaction.is_some() && found.commits == self.durable.commits + 1;
+        if !happened && found.commits != self.durable.commits {
             return Err(EngineError::Meta(format!(
-                "applied index {} where {} is expected",
-                meta.applied, self.durable.applied
+                "they count {} commits where {} are expected",
+                found.commits, self.durable.commits
             )));
         }
-        let committed = meta.applied != self.durable.applied;
-        if let Some(open) = self.transaction.take() {
-            if committed {
-                self.committed(open.batches, open.removed_bytes);
-            } else {
-                self.retry_removal(open.removed);
-            }
+        match self.transaction.take() {
+            Some(open) if happened => self.committed(open.batches, open.removed_bytes),
+            Some(open) => self.repeat(open.removed),
+            None => {}
         }
-        self.next = self.durable.clone();
-        self.engine = Arc::clone(&engine);
-        if let History::Engine { engine: of_readers, .. } = self.shared.write().history_mut() {
-            *of_readers = engine;
-        }
+        self.set_engine(engine);
         Ok(())
     }
 
-    /// Rows that a failed transaction would have removed are still there.
-    fn retry_removal(&mut self, removed: Vec<RowKey>) {
-        let revision = self.next.compact_scheduled;
-        if let (Some(revision), false) = (revision, removed.is_empty()) {
+    /// A transaction is lost. Its batches are still in the queue; the rows that it removed stand in
+    /// the engine again, and memory no longer knows them.
+    fn repeat(&mut self, removed: Vec<RowKey>) {
+        let scheduled = self.next.compact_scheduled;
+        let finished = self.next.compact_finished != self.durable.compact_finished;
+        self.next = self.durable.clone();
+        if let Some(revision) = scheduled
+            && (finished || !removed.is_empty())
+        {
             let sweep = self.sweep.get_or_insert_with(|| Sweep {
                 revision,
                 walk: Walk::Done,
                 pending: VecDeque::new(),
             });
-            for row_key in removed.into_iter().rev() {
-                sweep.pending.push_front(row_key);
-            }
+            removed.into_iter().rev().for_each(|row_key| sweep.pending.push_front(row_key));
         }
+    }
+
+    fn set_engine(&mut self, engine: Arc<dyn Engine>) {
+        let mut store = self.shared.write();
+        if let History::Engine { engine: of_readers, .. } = store.history_mut() {
+            *of_readers = Arc::clone(&engine);
+        }
+        drop(store);
+        self.engine = engine;
     }
 
     /// What the log allows to take next (invariant 1).
@@ -247,9 +274,9 @@ impl EngineWriter {
     fn open(&mut self) -> Result<&mut Open, EngineError> {
         if self.transaction.is_none() {
             self.transaction = Some(Open {
-                transaction: self.engine.begin()?,
+                transaction: Some(self.engine.begin()?),
                 batches: Vec::new(),
-                row: 0,
+                part: Part::Done,
                 bytes: 0,
                 removed: Vec::new(),
                 removed_bytes: 0,
@@ -261,13 +288,14 @@ impl EngineWriter {
     fn take(&mut self, batch: Arc<Batch>) -> Result<(), EngineError> {
         assert!(self.next.applied <= batch.applied, "writer invariant 2");
         let open = self.open()?;
-        open.row = 0;
+        assert!(open.part == Part::Done, "writer invariant 2");
+        open.part = Part::Rows(0);
         open.bytes += batch.bytes();
         open.batches.push(batch);
         Ok(())
     }
 
-    /// Appends a slice of the batch taken last; answers whether there was anything to do.
+    /// Brings in a part of the batch taken last; answers whether there was anything to do.
     fn append_slice(&mut self) -> Result<bool, EngineError> {
         let Some(open) = &mut self.transaction else {
             return Ok(false);
@@ -275,28 +303,30 @@ impl EngineWriter {
         let Some(batch) = open.batches.last().map(Arc::clone) else {
             return Ok(false);
         };
-        if self.next.applied == batch.applied && open.row == batch.len() {
-            return Ok(false);
-        }
-        let end = batch.len().min(open.row + SLICE_ROWS);
-        if open.row < end {
-            open.transaction.append(&mut (open.row..end).map(|at| batch.row(at)))?;
-            open.row = end;
-        }
-        if end == batch.len() {
-            self.note(&batch)?;
+        match open.part {
+            Part::Rows(start) => {
+                let end = batch.len().min(start + SLICE_ROWS);
+                if start < end {
+                    open.live()?.append(&mut (start..end).map(|at| batch.row(at)))?;
+                }
+                open.part = if end == batch.len() { Part::Notes } else { Part::Rows(end) };
+            }
+            Part::Notes => {
+                self.note(&batch)?;
+                self.open()?.part = Part::Done;
+            }
+            Part::Done => return Ok(false),
         }
         Ok(true)
     }
 
-    /// The batch is in; takes over what it does beside rows.
+    /// The rows of the batch are in; takes over what it does beside them.
     fn note(&mut self, batch: &Batch) -> Result<(), EngineError> {
-        let open = self.transaction.as_mut().expect("writer: a batch is noted in a transaction");
         for note in &batch.notes {
             match note {
-                Note::Member(member) => open.transaction.set_member(member)?,
-                Note::Raised(alarm) => open.transaction.set_alarm(*alarm, true)?,
-                Note::Cleared(alarm) => open.transaction.set_alarm(*alarm, false)?,
+                Note::Member(member) => self.open()?.live()?.set_member(member)?,
+                Note::Raised(alarm) => self.open()?.live()?.set_alarm(*alarm, true)?,
+                Note::Cleared(alarm) => self.open()?.live()?.set_alarm(*alarm, false)?,
                 Note::Compacted(revision) => {
                     self.next.compact_scheduled = Some(*revision);
                     match &mut self.sweep {
@@ -333,8 +363,11 @@ impl EngineWriter {
             return Ok(false);
         }
         if sweep.pending.is_empty() && matches!(sweep.walk, Walk::Done) {
-            self.next.compact_finished = Some(sweep.revision);
+            let revision = sweep.revision;
+            self.sweep = Some(sweep);
             self.open()?;
+            self.sweep = None;
+            self.next.compact_finished = Some(revision);
             return Ok(true);
         }
         let done = if sweep.pending.is_empty() {
@@ -365,22 +398,21 @@ impl EngineWriter {
         let mut slice: Vec<RowKey> = sweep.pending.iter().take(count).copied().collect();
         slice.sort_unstable_by_key(|row_key| *row_key.order());
         let open = self.open()?;
-        open.removed_bytes += open.transaction.remove(&slice)?;
+        open.removed_bytes += open.live()?.remove(&slice)?;
         open.removed.append(&mut slice);
         sweep.pending.drain(..count);
         Ok(())
     }
 
     fn commit(&mut self) -> Result<(), EngineError> {
+        self.next.commits = self.durable.commits + 1;
         let open = self.transaction.as_mut().expect("writer: there is a transaction to commit");
-        open.transaction.set_meta(&self.next)?;
+        assert!(open.part == Part::Done, "writer invariant 2");
+        open.live()?.set_meta(&self.next)?;
+        let transaction = open.transaction.take().ok_or(EngineError::Unavailable)?;
+        transaction.commit()?;
         let open = self.transaction.take().expect("writer: there is a transaction to commit");
-        let Open { transaction, batches, removed, removed_bytes, .. } = open;
-        if let Err(error) = transaction.commit() {
-            self.retry_removal(removed);
-            return Err(error);
-        }
-        self.committed(batches, removed_bytes);
+        self.committed(open.batches, open.removed_bytes);
         Ok(())
     }
 
@@ -396,8 +428,15 @@ impl EngineWriter {
 }
 
 impl Open {
+    fn live(&mut self) -> Result<&mut dyn Transaction, EngineError> {
+        match &mut self.transaction {
+            Some(transaction) => Ok(transaction.as_mut()),
+            None => Err(EngineError::Unavailable),
+        }
+    }
+
     /// What the transaction weighs when it is held against the pace of commits.
     fn weight(&self) -> usize {
-        self.bytes + self.removed.len() * size_of::<RowKey>()
+        self.bytes + usize::try_from(self.removed_bytes).unwrap_or(usize::MAX - self.bytes)
     }
 }
