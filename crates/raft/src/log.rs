@@ -176,3 +176,7 @@ impl Log {
         self.runs.get(later).map_or(self.last, |run| run.first.previous())
     }
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -18,7 +18,8 @@
 //! Nothing may stall for ever on a message that was lost without notice. A probe that is not
 //! answered is repeated when the peer next answers a heartbeat; and a replicating peer that owes
 //! something when it answers a heartbeat is *nudged* with an empty append behind everything that was
-//! sent to it, which it can only refuse if part of that was lost.
+//! sent to it, which it can only refuse if part of that was lost. Both happen at most once for each
+//! firing of the heartbeat timer: read rounds are heartbeats too, and may come by the thousand.
 //!
 //! Invariants:
 //!
@@ -48,6 +49,8 @@ pub(crate) struct Progress {
     round: ReadRound,
     /// Whether the peer was heard since the last quorum check.
     heard: Heard,
+    /// Whether the next answered heartbeat may repeat what seems lost.
+    retry: Retry,
 }
 
 /// How the peer is sent entries.
@@ -84,6 +87,13 @@ enum Heard {
     No,
 }
 
+/// Whether the heartbeat timer has fired since something was last repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Retry {
+    Allowed,
+    Used,
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Parcel {
     last: Index,
@@ -115,6 +125,7 @@ impl Progress {
             commit_sent: Index(0),
             round: ReadRound(0),
             heard: Heard::No,
+            retry: Retry::Used,
         }
     }
 
@@ -122,6 +133,7 @@ impl Progress {
         self.match_index
     }
 
+    #[cfg(test)]
     pub(crate) fn next_index(&self) -> Index {
         self.next_index
     }
@@ -255,8 +267,21 @@ impl Progress {
         }
     }
 
-    /// The peer answered a heartbeat or shook hands, so it can be reached: what it owes since is
-    /// asked for again.
+    /// The heartbeat timer has fired.
+    pub(crate) fn allow_retry(&mut self) {
+        self.retry = Retry::Allowed;
+    }
+
+    /// The peer answered a heartbeat, so it can be reached: what it owes since is asked for again,
+    /// once for each firing of the timer.
+    pub(crate) fn answer(&mut self, last: Index) {
+        if self.retry == Retry::Allowed {
+            self.retry = Retry::Used;
+            self.resume(last);
+        }
+    }
+
+    /// The peer can be reached again.
     pub(crate) fn resume(&mut self, last: Index) {
         match self.state {
             State::Probe(_) => {
@@ -304,3 +329,7 @@ impl Progress {
         self.window_bytes = 0;
     }
 }
+
+#[cfg(test)]
+#[path = "progress_tests.rs"]
+mod tests;

@@ -86,3 +86,7 @@ fn majority_value(voters: &[NodeId], value: &impl Fn(NodeId) -> u64) -> u64 {
     let reached = |bound: u64| majority_agrees(voters, &|id| bound <= value(id));
     voters.iter().map(|id| value(*id)).filter(|bound| reached(*bound)).max().unwrap_or(0)
 }
+
+#[cfg(test)]
+#[path = "quorum_tests.rs"]
+mod tests;

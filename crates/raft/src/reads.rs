@@ -134,6 +134,7 @@ impl Raft {
         if may_open && leader.reads.is_due_with_heartbeat() {
             leader.reads.open(self.commit_index);
         }
+        leader.peers.values_mut().for_each(|peer| peer.allow_retry());
         self.send_heartbeats(out);
         self.advance_reads(out);
         self.restart(Timer::Heartbeat, out);

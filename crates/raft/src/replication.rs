@@ -155,7 +155,7 @@ impl Raft {
         let last = self.log.last_index();
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
-        progress.resume(last);
+        progress.answer(last);
         progress.confirm(round);
         self.advance_reads(out);
     }

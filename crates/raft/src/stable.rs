@@ -137,3 +137,7 @@ pub(crate) struct Splice {
     /// The last entry before the change.
     pub(crate) last_before: Index,
 }
+
+#[cfg(test)]
+#[path = "stable_tests.rs"]
+mod tests;

@@ -232,3 +232,7 @@ fn term_of(message: &Message) -> Term {
         Message::HeartbeatResponse(response) => response.term,
     }
 }
+
+#[cfg(test)]
+#[path = "step_tests.rs"]
+mod tests;
