@@ -145,13 +145,9 @@ fn a_cut_forgets_what_lies_before_it_and_nothing_else() {
 fn the_later_term_is_newer_and_then_the_longer_log() {
     let log = log_of(&[1, 1, 2]);
     let at = |index, term| Position { index: Index(index), term: Term(term) };
-    for (other, newer) in [
-        (at(3, 2), true),
-        (at(4, 2), true),
-        (at(1, 3), true),
-        (at(2, 2), false),
-        (at(9, 1), false),
-    ] {
+    for (other, newer) in
+        [(at(3, 2), true), (at(4, 2), true), (at(1, 3), true), (at(2, 2), false), (at(9, 1), false)]
+    {
         assert_eq!(log.is_no_newer_than(other), newer, "{other:?}");
     }
 }

@@ -73,7 +73,11 @@ fn every_match_index_is_the_highest_that_a_quorum_reached() {
                     is_quorum(yes.fold(0, |set, bit| set | (1 << bit)), voters, outgoing)
                 };
                 let expected = (0..4).filter(|bound| reached(*bound)).max().unwrap_or(0);
-                assert_eq!(configuration.quorum_value(value), expected, "{voters} {outgoing} {row}");
+                assert_eq!(
+                    configuration.quorum_value(value),
+                    expected,
+                    "{voters} {outgoing} {row}"
+                );
             }
         }
     }

@@ -223,7 +223,8 @@ impl Script {
             }
             ["flush", id] => vec![node(id)],
             ["state"] => {
-                let states: Vec<String> = cluster.running().iter().map(|raft| state(raft)).collect();
+                let states: Vec<String> =
+                    cluster.running().iter().map(|raft| state(raft)).collect();
                 self.print(&states.join("\n"));
                 vec![]
             }
@@ -412,7 +413,8 @@ fn effect(output: &Output) -> String {
     match output {
         Output::Write(write) => {
             let vote = write.hard_state.vote.map_or(String::new(), |vote| format!(" vote {vote}"));
-            let range = write.range.as_ref().map_or(String::new(), |range| format!(" {}", names(range)));
+            let range =
+                write.range.as_ref().map_or(String::new(), |range| format!(" {}", names(range)));
             format!("writes #{}: term {}{vote}{range}", write.number.0, write.hard_state.term)
         }
         Output::SendAfter { after, to, message } => {

@@ -271,7 +271,12 @@ impl Cluster {
                     assert_eq!(range.last_position(), last, "a write says where the log ends");
                     assert!(range.last_position().term <= hard_state.term, "the term comes first");
                 }
-                member.pending.push_back(Pending { number, hard_state, range: write.range.clone(), last });
+                member.pending.push_back(Pending {
+                    number,
+                    hard_state,
+                    range: write.range.clone(),
+                    last,
+                });
             }
             Output::SendAfter { after, to, message } => {
                 assert!(member.durable < *after, "what may go at once is not held back");
