@@ -33,8 +33,9 @@ const FORGET_KEYS: usize = 1024;
 /// How the engine is paced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// A commit is due once this many bytes of effects wait. 16 MiB: a commit costs a few
-    /// milliseconds of syncing, which this spreads over some fifty thousand small rows.
+    /// A commit is due once this many bytes of effects wait. 8 MiB: a commit costs a few
+    /// milliseconds of syncing, which this spreads over some twenty thousand small rows; what waits
+    /// takes memory twice, here and in the engine's pages.
     pub commit_bytes: usize,
     /// A commit is due once an effect has waited this long. 2 s: bounds what a restart replays and
     /// how far the log's cut lies behind.
@@ -46,7 +47,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { commit_bytes: 16 << 20, commit_after_ms: 2_000, engine_lag_bytes_max: 256 << 20 }
+        Options { commit_bytes: 8 << 20, commit_after_ms: 2_000, engine_lag_bytes_max: 256 << 20 }
     }
 }
 

@@ -48,7 +48,7 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut file = self.file.lock().expect("no test panics with the lock");
+        let file = self.file.lock().expect("no test panics with the lock");
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let bytes = file.bytes.get(start..start + out.len());
         out.copy_from_slice(bytes.ok_or_else(|| io::Error::other("read past the end"))?);
