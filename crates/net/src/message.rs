@@ -32,6 +32,9 @@ pub enum PeerMessage {
     Forward(Vec<Proposal>),
     /// The leader did not take these proposals; they will not happen.
     ForwardRefused {
+        /// The process that the proposals name as their origin. A refusal may outlive the process
+        /// that it is for, and the next one uses the same numbers for other proposals.
+        process: u64,
         /// The proposals' sequence numbers.
         sequences: Vec<u64>,
         /// Why.

@@ -120,8 +120,9 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
         4 => raft().prop_map(PeerMessage::Raft),
         3 => entries(),
         3 => prop::collection::vec(proposal(), 0..10).prop_map(PeerMessage::Forward),
-        1 => (sequences, reason)
-            .prop_map(|(sequences, reason)| PeerMessage::ForwardRefused { sequences, reason }),
+        1 => (any::<u64>(), sequences, reason).prop_map(|(process, sequences, reason)| {
+            PeerMessage::ForwardRefused { process, sequences, reason }
+        }),
         1 => any::<u64>().prop_map(|number| PeerMessage::ReadIndexRequest { number }),
         1 => (any::<u64>(), prop::option::of(0..1_u64 << 62)).prop_map(|(number, index)| {
             PeerMessage::ReadIndexResponse { number, index: index.map(Index) }
@@ -340,6 +341,7 @@ fn entries_of_another_group_are_refused() {
 #[test]
 fn what_exceeds_a_limit_is_not_sent() {
     let many = PeerMessage::ForwardRefused {
+        process: 1,
         sequences: vec![1; wire::PROPOSALS_MAX + 1],
         reason: ForwardRefusal::Busy,
     };

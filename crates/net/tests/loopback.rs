@@ -148,6 +148,27 @@ fn a_killed_peer_is_told_down_and_up_when_it_returns() {
     });
 }
 
+/// The pauses here are longer than any test: only the peer's own handshake can end one.
+#[test]
+fn a_peer_that_returns_is_dialled_at_once() {
+    run(async {
+        let (one, one_address) = listener();
+        let (two, two_address) = listener();
+        let mut patient = config(1, vec![peer(2, two_address)]);
+        patient.limits.backoff_min = Duration::from_secs(3600);
+        patient.limits.backoff_max = Duration::from_secs(3600);
+        let one = Member::start(patient, one);
+        drop(two);
+        while one.transport.stats()[0].dial_failures < 2 {
+            tokio::task::yield_now().await;
+        }
+        let again = std::net::TcpListener::bind(two_address).expect("the address is free again");
+        let two = Member::start(config(2, vec![peer(1, one_address)]), again);
+        one.until_open(2, 1).await;
+        two.until_open(1, 1).await;
+    });
+}
+
 #[test]
 fn a_cut_connection_comes_back_without_the_peer_being_told_down() {
     run(async {

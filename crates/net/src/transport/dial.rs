@@ -34,15 +34,16 @@ struct Connected {
     session: Outgoing,
 }
 
-/// Keeps one lane to one peer open, for ever.
+/// Keeps one lane to one peer open, for as long as the peer is one.
 pub(super) async fn keep_lane(shared: Rc<Shared>, peer: NodeId, lane: Lane) {
     let mut backoff = Backoff::new(shared.limits.backoff_min, shared.limits.backoff_max);
     loop {
+        let Some(poke) = shared.poke_of(peer) else {
+            return;
+        };
         let pause = backoff.pause(fastrand::f64());
         let attempt = async {
-            if !pause.is_zero()
-                && let Some(poke) = shared.poke_of(peer)
-            {
+            if !pause.is_zero() {
                 // Either way the next attempt follows: after the pause, or when the peer has given
                 // a sign of life.
                 let _ = timeout(pause, poke.notified()).await;
@@ -147,6 +148,9 @@ async fn keep_open(shared: &Shared, connected: Connected) {
         }
         Err(refusal) => {
             shared.refused(Some(met.member), By::Us, &refusal, || refusal.sentence.clone());
+            if met.lane == Lane::Control {
+                shared.down(met.member, DownReason::Refused);
+            }
         }
     }
 }

@@ -235,11 +235,12 @@ fn forward_refused(fields: &mut Fields<'_>) -> Result<PeerMessage, DecodeError> 
     };
     fields.zero(3)?;
     let count = fields.count()?;
+    let process = fields.u64()?;
     let mut sequences = Vec::with_capacity(count.min(fields.0.len() / 8));
     for _ in 0..count {
         sequences.push(fields.u64()?);
     }
-    Ok(PeerMessage::ForwardRefused { sequences, reason })
+    Ok(PeerMessage::ForwardRefused { process, sequences, reason })
 }
 
 fn read_index_response(fields: &mut Fields<'_>) -> Result<PeerMessage, DecodeError> {

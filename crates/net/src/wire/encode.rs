@@ -68,7 +68,7 @@ pub fn measure(message: &PeerMessage) -> Result<Size, EncodeError> {
         }
         PeerMessage::ForwardRefused { sequences, .. } => {
             check_count(sequences.len())?;
-            8 + 8 * sequences.len()
+            16 + 8 * sequences.len()
         }
         PeerMessage::ReadIndexRequest { .. } | PeerMessage::Retention { .. } => 8,
         PeerMessage::ReadIndexResponse { .. } => 24,
@@ -101,10 +101,11 @@ pub fn encode_head(group: u64, message: &PeerMessage, size: Size, out: &mut Byte
         PeerMessage::Raft(message) => put_raft(message, out),
         PeerMessage::Append { request, .. } => put_append(request, out),
         PeerMessage::Forward(proposals) => put_proposals(proposals, out),
-        PeerMessage::ForwardRefused { sequences, reason } => {
+        PeerMessage::ForwardRefused { process, sequences, reason } => {
             out.put_u8(*reason as u8);
             out.put_bytes(0, 3);
             out.put_u32_le(u32::try_from(sequences.len()).expect("bounded by measure"));
+            out.put_u64_le(*process);
             sequences.iter().for_each(|sequence| out.put_u64_le(*sequence));
         }
         PeerMessage::ReadIndexRequest { number } => out.put_u64_le(*number),
