@@ -1,0 +1,551 @@
+//! What can be written on the command line, save the server's flags, which are etcd's and have a
+//! table of their own.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jangada_server::config::{Kind, Value};
+
+/// Flags that may stand before a command; any other flag there is the server's.
+pub(crate) const CLIENT_FLAGS: &[&str] = &["endpoints", "output", "o", "timeout", "help", "h"];
+
+const AFTER_HELP: &str = "\
+Exit status: 0 done, 1 failed, 2 wrong command line.
+
+Examples:
+  jangada dev                        three durable members on this machine
+  jangada put greeting hello
+  jangada get greeting
+  jangada status
+  jangada server --name a --data-dir data   one server; 'jangada server --help' lists the flags
+
+With the server's flags and no command, or called by the name etcd, this is the server.";
+
+/// Replicated, durable key-value store that speaks the etcd v3 API.
+#[derive(Parser, Debug)]
+#[command(name = "jangada", after_help = AFTER_HELP, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) client: Client,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command that asks a cluster.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Client {
+    /// Members to ask, as host:port divided by commas; tried in turn [also: JANGADA_ENDPOINTS,
+    /// ETCDCTL_ENDPOINTS; default: 127.0.0.1:2379]
+    #[arg(long, global = true, value_delimiter = ',')]
+    pub(crate) endpoints: Vec<String>,
+    /// How to print results [default: what suits the command best]
+    #[arg(long, short, global = true, value_enum)]
+    pub(crate) output: Option<Format>,
+    /// How long the command may take, all members together
+    #[arg(long, global = true, default_value = "5s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+impl Client {
+    /// The members to ask: the flag, a variable, or the default.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        if !self.endpoints.is_empty() {
+            return self.endpoints.clone();
+        }
+        ["JANGADA_ENDPOINTS", "ETCDCTL_ENDPOINTS"]
+            .iter()
+            .filter_map(|variable| std::env::var(variable).ok())
+            .find(|list| !list.trim().is_empty())
+            .unwrap_or_else(|| "127.0.0.1:2379".to_owned())
+            .split(',')
+            .map(|endpoint| endpoint.trim().to_owned())
+            .filter(|endpoint| !endpoint.is_empty())
+            .collect()
+    }
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Format {
+    /// Bare results, for people and shell scripts.
+    Simple,
+    /// A table.
+    Table,
+    /// JSON with etcdctl's keys; keys and values in base64.
+    Json,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run one member; takes etcd's flags, see 'jangada server --help'.
+    #[command(disable_help_flag = true)]
+    Server {
+        /// etcd's flags.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<OsString>,
+    },
+    /// Run a durable cluster on this machine, for trying things out.
+    #[command(after_help = "\
+Examples:
+  jangada dev
+  jangada dev --members 5 --dir /tmp/five
+  jangada dev --fresh                forget what an earlier run wrote
+
+Members listen on 127.0.0.1: the first on 2379 (clients) and 2380 (members), the second on
+22379 and 22380, the third on 32379 and 32380, and so on. Ctrl-C stops them all; what they
+wrote is there when the command runs again.")]
+    Dev(Dev),
+    /// Write a key.
+    #[command(after_help = "\
+Examples:
+  jangada put greeting hello
+  jangada put config < config.json   without a value, the standard input is the value
+  jangada put -- -key -value")]
+    Put(Put),
+    /// Read keys.
+    #[command(after_help = "\
+Examples:
+  jangada get greeting
+  jangada get services/ --prefix --keys-only
+  jangada get a z --limit 10 --order descend --sort-by modify
+  jangada get greeting --rev 7 --print-value-only
+  jangada get --from-key ''          every key
+  jangada get greeting --consistency s   what the member asked has, possibly stale")]
+    Get(Get),
+    /// Remove keys; prints how many there were.
+    #[command(
+        visible_alias = "delete",
+        after_help = "\
+Examples:
+  jangada del greeting
+  jangada del services/ --prefix --prev-kv"
+    )]
+    Del(Del),
+    /// Compare, then do one of two lists of things, all at one revision; read from the standard
+    /// input.
+    #[command(after_help = "\
+The input has three parts divided by empty lines: compares, what to do when all hold, what to
+do when not.
+
+Example:
+  jangada txn <<'END'
+  version(\"greeting\") = \"0\"
+  value(\"other\") != \"x\"
+
+  put greeting hello
+
+  get greeting
+  END
+
+A compare is value, version, create, mod or lease of a key in quotes, then =, !=, < or >, then
+an operand in quotes. What to do is put, get or del with their options.")]
+    Txn(Txn),
+    /// Forget the history below a revision.
+    #[command(
+        visible_alias = "compaction",
+        after_help = "\
+Example:
+  jangada compact 1000"
+    )]
+    Compact(Compact),
+    /// Show where each member stands: role, term, index, size, and who leads.
+    #[command(after_help = "\
+Examples:
+  jangada status --endpoints 127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379
+  jangada status --cluster           every member that the first one knows
+
+Exit status 1 when a member does not answer.")]
+    Status(Status),
+    /// Show the members of the cluster.
+    Member(Member),
+    /// Read a member's log offline, also when it is damaged.
+    Log(Log),
+    /// Measure a cluster: this one's or a real etcd's.
+    Bench(Bench),
+}
+
+/// Options of `dev`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Dev {
+    /// Where everything is kept
+    #[arg(long, default_value = "jangada-dev")]
+    pub(crate) dir: PathBuf,
+    /// How many members
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=6))]
+    pub(crate) members: u16,
+    /// Remove what an earlier run wrote; only ever a folder that this command made
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// The first member's port for clients; each next member adds 10000, the second 20000
+    #[arg(long, default_value_t = 2379)]
+    pub(crate) base_port: u16,
+}
+
+/// Options of `put`.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Put {
+    /// The key
+    pub(crate) key: OsString,
+    /// The value; without one, the standard input
+    pub(crate) value: Option<OsString>,
+    /// The lease to attach, in hexadecimal
+    #[arg(long, value_parser = hexadecimal)]
+    pub(crate) lease: Option<i64>,
+    /// Print what the key had before
+    #[arg(long)]
+    pub(crate) prev_kv: bool,
+    /// Keep the key's value, change its lease alone
+    #[arg(long)]
+    pub(crate) ignore_value: bool,
+    /// Keep the key's lease
+    #[arg(long)]
+    pub(crate) ignore_lease: bool,
+}
+
+/// Options of `get`.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Get {
+    /// The key, or the first one of a range
+    pub(crate) key: OsString,
+    /// One past the last key of the range
+    pub(crate) range_end: Option<OsString>,
+    /// All keys that begin with the key
+    #[arg(long)]
+    pub(crate) prefix: bool,
+    /// All keys from the key on
+    #[arg(long)]
+    pub(crate) from_key: bool,
+    /// The most keys; 0 for all
+    #[arg(long, default_value_t = 0)]
+    pub(crate) limit: i64,
+    /// The revision to read at; 0 for the newest
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rev: i64,
+    /// The order of the keys
+    #[arg(long, value_enum, ignore_case = true)]
+    pub(crate) order: Option<Order>,
+    /// What to order by
+    #[arg(long, value_enum, ignore_case = true)]
+    pub(crate) sort_by: Option<SortBy>,
+    /// Keys without values
+    #[arg(long)]
+    pub(crate) keys_only: bool,
+    /// How many keys there are
+    #[arg(long)]
+    pub(crate) count_only: bool,
+    /// Values without keys
+    #[arg(long)]
+    pub(crate) print_value_only: bool,
+    /// l for linearizable, s for what the member asked has
+    #[arg(long, value_enum, default_value = "l")]
+    pub(crate) consistency: Consistency,
+    /// Only keys changed at this revision or later
+    #[arg(long, default_value_t = 0)]
+    pub(crate) min_mod_rev: i64,
+    /// Only keys changed at this revision or earlier
+    #[arg(long, default_value_t = 0)]
+    pub(crate) max_mod_rev: i64,
+    /// Only keys created at this revision or later
+    #[arg(long, default_value_t = 0)]
+    pub(crate) min_create_rev: i64,
+    /// Only keys created at this revision or earlier
+    #[arg(long, default_value_t = 0)]
+    pub(crate) max_create_rev: i64,
+}
+
+/// The order of keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Order {
+    /// Smallest first.
+    Ascend,
+    /// Largest first.
+    Descend,
+}
+
+/// What keys are ordered by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum SortBy {
+    /// The create revision.
+    Create,
+    /// The key.
+    Key,
+    /// The revision of the last change.
+    Modify,
+    /// The value.
+    Value,
+    /// The version.
+    Version,
+}
+
+/// Whom a read believes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Consistency {
+    /// Linearizable.
+    L,
+    /// Serializable.
+    S,
+}
+
+/// Options of `del`.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Del {
+    /// The key, or the first one of a range
+    pub(crate) key: OsString,
+    /// One past the last key of the range
+    pub(crate) range_end: Option<OsString>,
+    /// All keys that begin with the key
+    #[arg(long)]
+    pub(crate) prefix: bool,
+    /// All keys from the key on
+    #[arg(long)]
+    pub(crate) from_key: bool,
+    /// Print what was removed
+    #[arg(long)]
+    pub(crate) prev_kv: bool,
+}
+
+/// Options of `txn`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Txn {
+    /// Accepted as etcdctl has it; the input is always read without prompts
+    #[arg(long, short, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) interactive: Option<bool>,
+}
+
+/// Options of `compact`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Compact {
+    /// The revision; it stays readable, all before it is forgotten
+    pub(crate) revision: i64,
+    /// Wait until the space is free
+    #[arg(long)]
+    pub(crate) physical: bool,
+}
+
+/// Options of `status`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Status {
+    /// Ask every member that the first one knows
+    #[arg(long)]
+    pub(crate) cluster: bool,
+}
+
+/// The commands of `member`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Member {
+    #[command(subcommand)]
+    pub(crate) command: MemberCommand,
+}
+
+/// What can be done with members.
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum MemberCommand {
+    /// List the members.
+    List,
+}
+
+/// The commands of `log`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Log {
+    #[command(subcommand)]
+    pub(crate) command: LogCommand,
+}
+
+/// What can be done with a log.
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum LogCommand {
+    /// Print what the log holds, batch by batch.
+    #[command(after_help = "\
+Example:
+  jangada log dump default.etcd/wal")]
+    Dump {
+        /// The log's directory
+        dir: PathBuf,
+    },
+    /// Check the log and say what recovery would make of it; exit status 1 when it is damaged.
+    #[command(after_help = "\
+Example:
+  jangada log check default.etcd/wal")]
+    Check {
+        /// The log's directory
+        dir: PathBuf,
+    },
+}
+
+/// The commands of `bench`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+/// What can be measured.
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum BenchCommand {
+    /// Write random keys.
+    #[command(after_help = "\
+Examples:
+  jangada bench put --clients 1000 --connections 100 --duration 10s
+  jangada bench put --dir jangada-dev        endpoints and processes of 'jangada dev'
+  jangada bench put --total 100000 --pids 101,102,103 --output json")]
+    Put(Load),
+    /// Read random keys; write some first, or every read finds nothing.
+    #[command(after_help = "\
+Examples:
+  jangada bench get --clients 64
+  jangada bench get --consistency s --duration 5s")]
+    Get {
+        #[command(flatten)]
+        load: Load,
+        /// l for linearizable, s for what the member asked has
+        #[arg(long, value_enum, default_value = "l")]
+        consistency: Consistency,
+    },
+    /// Kill the leader, measure the time without an acknowledged write, and check that none is
+    /// lost.
+    #[command(after_help = "\
+Examples:
+  jangada bench failover --dir jangada-dev   the leader of 'jangada dev'
+  jangada bench failover --pid 4711 --endpoints a:2379,b:2379,c:2379
+
+Exit status 1 when an acknowledged write is lost.")]
+    Failover(Failover),
+}
+
+/// Options of `bench put` and `bench get`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Load {
+    /// Clients, each with one request under way at a time
+    #[arg(long, default_value_t = 64)]
+    pub(crate) clients: usize,
+    /// Connections that the clients share [default: 16, or as many as clients]
+    #[arg(long)]
+    pub(crate) connections: Option<usize>,
+    /// Stop after so many requests
+    #[arg(long, conflicts_with = "duration")]
+    pub(crate) total: Option<u64>,
+    /// Stop after so much time [default: 10s]
+    #[arg(long, value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// How many different keys
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) key_space: u64,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 256)]
+    pub(crate) val_size: usize,
+    /// Ask the leader alone
+    #[arg(long)]
+    pub(crate) target_leader: bool,
+    /// The servers' processes, to tell what they use
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) pids: Vec<u32>,
+    /// The folder of a 'jangada dev': its endpoints and processes
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Where to measure the disk's floor; choose the disk that the servers write to
+    #[arg(long, default_value = ".")]
+    pub(crate) floor_dir: PathBuf,
+    /// Leave the floors out
+    #[arg(long)]
+    pub(crate) no_floor: bool,
+    /// Decides keys and values
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+/// Options of `bench failover`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Failover {
+    /// The leader's process
+    #[arg(long, required_unless_present = "dir", conflicts_with = "dir")]
+    pub(crate) pid: Option<u32>,
+    /// The folder of a 'jangada dev': its endpoints, and the process of its leader
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// How many write at once
+    #[arg(long, default_value_t = 8)]
+    pub(crate) writers: usize,
+    /// How long one write may take before its outcome counts as unknown
+    #[arg(long, default_value = "100ms", value_parser = duration)]
+    pub(crate) deadline: Duration,
+    /// How long to write before the kill
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub(crate) before: Duration,
+    /// How long to write after the cluster is back
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub(crate) after: Duration,
+    /// How long the cluster may take to be back
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(crate) patience: Duration,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 256)]
+    pub(crate) val_size: usize,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match Value::parse(Kind::Duration, text) {
+        Ok(Value::Duration(duration)) if !duration.is_zero() => Ok(duration),
+        _ => Err("write a duration such as 300ms, 5s or 1m".to_owned()),
+    }
+}
+
+fn hexadecimal(text: &str) -> Result<i64, String> {
+    i64::from_str_radix(text.trim_start_matches("0x"), 16)
+        .map_err(|_| "write a lease's id in hexadecimal, as it was granted".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(std::iter::once("jangada").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_the_client_stand_before_and_after_the_command() {
+        for line in ["--endpoints a:1,b:2 get k -o json", "get k --endpoints a:1,b:2 -o json"] {
+            let arguments = parse(line).expect("a good line");
+            assert_eq!(arguments.client.endpoints(), ["a:1", "b:2"]);
+            assert_eq!(arguments.client.output, Some(Format::Json));
+            assert_eq!(arguments.client.timeout, Duration::from_secs(5));
+        }
+    }
+
+    #[test]
+    fn etcdctls_spellings_are_read() {
+        for line in [
+            "get k --order=ASCEND --sort-by=MODIFY",
+            "get k --consistency=s",
+            "txn --interactive=false",
+            "compaction 5",
+            "delete k --prefix",
+            "put k v --lease=1a",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_of_usage() {
+        for line in [
+            "get",
+            "put",
+            "compact x",
+            "bench failover",
+            "bench put --total 1 --duration 1s",
+            "nonsense",
+        ] {
+            assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Asks a cluster: members in turn, within one deadline.
+//!
+//! Invariants: 1. a read goes on to the next member when one fails; 2. a write that may have been
+//! sent is never sent again, since it may have happened.
+
+use std::time::{Duration, Instant};
+
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::arguments;
+use crate::failure::Failure;
+
+/// How long one connection may take to open; etcdctl's dial timeout.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Errors after which nothing was proposed, though their code leaves it open.
+const REFUSALS: &[&str] = &["etcdserver: no leader", "etcdserver: too many requests"];
+
+/// A command's way to the cluster.
+pub(crate) struct Client {
+    endpoints: Vec<String>,
+    deadline: Instant,
+    timeout: Duration,
+}
+
+/// Whether an attempt may be made again elsewhere.
+enum Attempt {
+    /// The connection could not be opened: nothing was sent.
+    NotSent(String),
+    /// No answer, or one that leaves the outcome open.
+    Open(String),
+    /// The cluster's own word.
+    Refused(Status),
+}
+
+impl Client {
+    /// A client whose time begins now.
+    pub(crate) fn new(options: &arguments::Client) -> Client {
+        Client {
+            endpoints: options.endpoints(),
+            deadline: Instant::now() + options.timeout,
+            timeout: options.timeout,
+        }
+    }
+
+    /// The members to ask.
+    pub(crate) fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// Runs a command on a runtime with one thread.
+    pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime of one thread needs nothing that can be missing")
+            .block_on(future)
+    }
+
+    /// Asks the members in turn until one answers.
+    pub(crate) async fn read<T>(
+        &self,
+        call: impl AsyncFn(Channel) -> Result<T, Status>,
+    ) -> Result<T, Failure> {
+        let mut problems = Vec::new();
+        for (number, endpoint) in self.endpoints.iter().enumerate() {
+            let share = self.share(self.endpoints.len() - number);
+            match self.attempt(endpoint, share, &call).await {
+                Ok(answer) => return Ok(answer),
+                Err(Attempt::Refused(status)) => return Err(refused(&status)),
+                Err(Attempt::NotSent(problem) | Attempt::Open(problem)) => {
+                    problems.push(format!("{endpoint}: {problem}"));
+                }
+            }
+        }
+        Err(self.nobody(&problems))
+    }
+
+    /// Sends a write once: to the first member that can be reached.
+    pub(crate) async fn write<T>(
+        &self,
+        call: impl AsyncFn(Channel) -> Result<T, Status>,
+    ) -> Result<T, Failure> {
+        let mut problems = Vec::new();
+        for endpoint in &self.endpoints {
+            match self.attempt(endpoint, self.share(1), &call).await {
+                Ok(answer) => return Ok(answer),
+                Err(Attempt::Refused(status)) => return Err(refused(&status)),
+                Err(Attempt::Open(problem)) => {
+                    return Err(Failure::Failed(format!(
+                        "{endpoint}: {problem}; the write may or may not have happened, so it was \
+                         not sent again: read before you repeat it"
+                    )));
+                }
+                Err(Attempt::NotSent(problem)) => problems.push(format!("{endpoint}: {problem}")),
+            }
+        }
+        Err(self.nobody(&problems))
+    }
+
+    /// Asks one member alone.
+    pub(crate) async fn ask<T>(
+        &self,
+        endpoint: &str,
+        call: impl AsyncFn(Channel) -> Result<T, Status>,
+    ) -> Result<T, String> {
+        self.attempt(endpoint, self.share(1), &call).await.map_err(|attempt| match attempt {
+            Attempt::NotSent(problem) | Attempt::Open(problem) => problem,
+            Attempt::Refused(status) => status.message().to_owned(),
+        })
+    }
+
+    /// The time left, divided among the members still to ask, so that one which hangs leaves time
+    /// for the others.
+    fn share(&self, members: usize) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        left / u32::try_from(members.max(1)).unwrap_or(u32::MAX)
+    }
+
+    async fn attempt<T>(
+        &self,
+        endpoint: &str,
+        time: Duration,
+        call: &impl AsyncFn(Channel) -> Result<T, Status>,
+    ) -> Result<T, Attempt> {
+        let begin = Instant::now();
+        let channel =
+            connect(endpoint, time.min(CONNECT_TIMEOUT)).await.map_err(Attempt::NotSent)?;
+        let left = time.saturating_sub(begin.elapsed());
+        match tokio::time::timeout(left, call(channel)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(status)) => Err(judge(status)),
+            Err(_) => Err(Attempt::Open(format!("no answer within {:.1} s", time.as_secs_f64()))),
+        }
+    }
+
+    fn nobody(&self, problems: &[String]) -> Failure {
+        if problems.is_empty() {
+            return Failure::Usage("there is no endpoint; name one with --endpoints".to_owned());
+        }
+        Failure::Failed(format!(
+            "no member answered within {:.1} s ({}); check that the cluster runs and what \
+             --endpoints names",
+            self.timeout.as_secs_f64(),
+            problems.join("; ")
+        ))
+    }
+}
+
+fn judge(status: Status) -> Attempt {
+    if REFUSALS.contains(&status.message()) {
+        return Attempt::Refused(status);
+    }
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+            Attempt::Open(status.message().to_owned())
+        }
+        _ => Attempt::Refused(status),
+    }
+}
+
+fn refused(status: &Status) -> Failure {
+    match status.code() {
+        Code::Unimplemented => Failure::Failed(format!(
+            "the member does not know this request ({}); it may be of another version",
+            status.message()
+        )),
+        _ => Failure::Failed(status.message().to_owned()),
+    }
+}
+
+/// Opens a connection now, so that a failure to connect is known to have sent nothing.
+async fn connect(endpoint: &str, time: Duration) -> Result<Channel, String> {
+    if endpoint.starts_with("https://") {
+        return Err("TLS is not built yet; write http://, or host:port".to_owned());
+    }
+    let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint);
+    let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+        .map_err(|_| "that is no endpoint; write host:port".to_owned())?
+        .connect_timeout(time)
+        .tcp_nodelay(true);
+    match tokio::time::timeout(time, endpoint.connect()).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(error)) => Err(root_cause(&error)),
+        Err(_) => Err(format!("no connection within {:.1} s", time.as_secs_f64())),
+    }
+}
+
+/// The last of an error's causes, which says most.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leaves_a_write_open_is_told_from_a_refusal() {
+        let open = |status| matches!(judge(status), Attempt::Open(_));
+        assert!(open(Status::unavailable("etcdserver: request timed out")));
+        assert!(open(Status::unavailable("transport error")));
+        assert!(open(Status::unknown("h2 protocol error")));
+        assert!(!open(Status::unavailable("etcdserver: no leader")));
+        assert!(!open(Status::invalid_argument("etcdserver: key is not provided")));
+        assert!(!open(Status::resource_exhausted("etcdserver: too many requests")));
+    }
+}
