@@ -209,9 +209,12 @@ impl Raft {
     }
 }
 
+/// A role, and whether a message is forbidden to reach it.
+type Forbidden = (RoleKind, fn(&Message) -> bool);
+
 /// The pairs of role and message, terms being equal, that no correct cluster can produce. Each would
 /// mean that a term has two leaders (Election Safety, figure 3).
-const FORBIDDEN: [(RoleKind, fn(&Message) -> bool); 2] = [
+const FORBIDDEN: [Forbidden; 2] = [
     (RoleKind::Leader, |message| matches!(message, Message::AppendRequest(_))),
     (RoleKind::Leader, |message| matches!(message, Message::Heartbeat(_))),
 ];

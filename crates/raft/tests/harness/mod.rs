@@ -3,6 +3,7 @@
 //! Responsible for playing the driver of the consensus module: it keeps what was written, holds back
 //! what waits for a write, honours grants, and carries messages. Nothing happens by itself: the test
 //! says which message is delivered, which write is completed and which timer fires.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::{BTreeMap, VecDeque};
 
