@@ -155,10 +155,12 @@ fn scan<F: File>(
         let record = if ours { record_at(window, at) } else { None };
         if let Some(record) = record.filter(|record| record.place.segment == expected.place.segment)
         {
-            if record.place.offset == at && expected.place < record.durable {
+            // A copy of a batch inside a payload stands in neither of its places.
+            let is_trailer = at == record.place.offset + record.trailer_at();
+            if expected.place < record.durable && (is_trailer || at == record.place.offset) {
                 return (trailer, true);
             }
-            if at == record.place.offset + record.trailer_at() && expected.fits(&record) {
+            if is_trailer && expected.fits(&record) {
                 trailer = Some((record, at));
             }
         }

@@ -10,7 +10,7 @@ use crate::batch::BatchHeader;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::judge::{Expected, Judged, judge, segment_header, was_begun};
-use crate::layout::{Place, segment_name, segment_number, spare_number};
+use crate::layout::{Place, SECTOR, segment_name, segment_number, spare_number};
 use crate::options::Identity;
 use crate::segment::{HeaderFault, SegmentHeader};
 use crate::state::LogState;
@@ -113,6 +113,9 @@ pub(crate) struct Survey {
     pub(crate) spare_number: u64,
     pub(crate) report: Report,
 }
+
+/// The least length of a segment's file: two headers, a batch's header and its trailer.
+const SEGMENT_BYTES_LEAST: u64 = 4 * SECTOR as u64;
 
 /// Names that only an etcd data directory has.
 const FOREIGN: [&str; 3] = ["member", "snap", "wal"];
@@ -248,7 +251,8 @@ impl Reader {
         let file = disk.open(&name)?;
         let mut window = Window::new(&file)?;
         let begun = match newest.header.clone() {
-            None => was_begun(&mut window, number),
+            // A segment's file has its length before it has its name.
+            None => window.length() < SEGMENT_BYTES_LEAST || was_begun(&mut window, number),
             Some(header) => {
                 let step = self.step(&mut window, &header, None, header.opening_bytes())?;
                 let ended = matches!(step.decision, Decision::End | Decision::Torn);
