@@ -52,7 +52,7 @@ impl std::error::Error for NotesError {}
 
 /// A 64-bit mix of two words: the halves of their product after whitening. Every bit of the result
 /// depends on every bit of both.
-fn mix(a: u64, b: u64) -> u64 {
+pub(crate) fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd1b5_4a32_d192_ed03 | 1);
     (product as u64) ^ ((product >> 64) as u64)
 }

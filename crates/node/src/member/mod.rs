@@ -415,7 +415,7 @@ impl<M: StateMachine> Member<M> {
             tail: Tail::new(last),
             writer: Writer::new(start.hard_state),
             timers,
-            reads: Reads::default(),
+            reads: Reads::new(start.process),
             record,
             time_ms: start.time_ms.max(record.time_ms),
             log_begins,
@@ -631,7 +631,9 @@ impl<M: StateMachine> Member<M> {
                 self.incoming.clear();
             }
             PeerMessage::Forward(proposals) => self.forwarded(from, proposals),
-            PeerMessage::ForwardRefused { sequences, reason } => {
+            // For an earlier process of this member, which numbered other proposals alike.
+            PeerMessage::ForwardRefused { process, .. } if process != self.process => {}
+            PeerMessage::ForwardRefused { sequences, reason, .. } => {
                 let reason = match reason {
                     ForwardRefusal::NotLeader => ProposeError::NoLeader,
                     ForwardRefusal::Busy => ProposeError::Busy,
@@ -938,13 +940,13 @@ impl<M: StateMachine> Member<M> {
             Refused::Busy => (ProposeError::Busy, ForwardRefusal::Busy),
             Refused::NotLeader(_) => (ProposeError::NoLeader, ForwardRefusal::NotLeader),
         };
-        let mut by_peer: BTreeMap<NodeId, Vec<u64>> = BTreeMap::new();
+        let mut refused_to: BTreeMap<(NodeId, u64), Vec<u64>> = BTreeMap::new();
         let mut forward = Vec::new();
         for Submission { draft, from } in submissions.drain(..) {
-            let sequence = draft.origin().sequence;
+            let Origin { incarnation: process, sequence } = draft.origin();
             match (from, refused) {
                 // Forwarded once already: a second hop could put it into two logs' futures.
-                (Some(peer), _) => by_peer.entry(peer).or_default().push(sequence),
+                (Some(peer), _) => refused_to.entry((peer, process)).or_default().push(sequence),
                 (None, Refused::NotLeader(Some(_))) => {
                     self.note_under_way(&draft);
                     forward.push(proposal_of(draft));
@@ -959,8 +961,9 @@ impl<M: StateMachine> Member<M> {
         {
             self.send(leader, PeerMessage::Forward(forward));
         }
-        for (peer, sequences) in by_peer {
-            self.send(peer, PeerMessage::ForwardRefused { sequences, reason: refusal });
+        for ((peer, process), sequences) in refused_to {
+            let reason = refusal;
+            self.send(peer, PeerMessage::ForwardRefused { process, sequences, reason });
         }
     }
 

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 
 use jangada_raft::{Index, NodeId, ReadRound};
 
+use crate::record::mix;
+
 /// Names a batch of reads; given by whoever hands the batch to the member.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ReadBatch(pub u64);
@@ -50,6 +52,13 @@ pub(super) struct Reads {
 }
 
 impl Reads {
+    /// Nobody waits. `process` names this life of the process, never used before: questions are
+    /// numbered from a place of its own, or a late answer to an earlier life's question could be
+    /// taken for one to this life's, and confirm a round that was over before the read began.
+    pub(super) fn new(process: u64) -> Reads {
+        Reads { asked_last: mix(process, 0), ..Reads::default() }
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.arrived.is_empty()
             && self.rounds.is_empty()
@@ -68,7 +77,7 @@ impl Reads {
     /// Puts all that has arrived into one question to the leader and numbers it.
     pub(super) fn ask(&mut self, now_us: u64) -> u64 {
         assert!(self.asked.is_none(), "one question at a time");
-        self.asked_last += 1;
+        self.asked_last = self.asked_last.wrapping_add(1);
         let batches = std::mem::take(&mut self.arrived);
         self.asked = Some(Asked { number: self.asked_last, sent_us: now_us, batches });
         self.asked_last
