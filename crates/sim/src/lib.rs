@@ -10,7 +10,7 @@
 //!
 //! [`run::run`] runs one seed: a while with faults, then calm until all work is finished. A state
 //! machine is put into the world as an [`application::Application`], its clients as
-//! [`run::Clients`]; [`tally`] is the smallest of both.
+//! [`run::Clients`]; [`tally`] is the smallest of both, and [`store`] the one that ships.
 
 pub mod run;
 pub mod world;
@@ -26,6 +26,8 @@ pub mod disk;
 pub mod engine_file;
 pub mod tally;
 pub mod tally_clients;
+pub mod store;
+pub mod store_clients;
 pub mod history;
 pub mod linearizability;
 

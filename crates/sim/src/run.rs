@@ -23,6 +23,11 @@ pub trait Clients<A: Application> {
     /// An answer that must not be.
     fn turn(&mut self, world: &mut World<A>) -> Result<(), Violation>;
 
+    /// Whether the clients have had enough before the time is up.
+    fn have_enough(&self) -> bool {
+        false
+    }
+
     /// Faults have stopped; nothing new is to be asked.
     fn finish(&mut self);
 
@@ -128,7 +133,7 @@ fn drive<A: Application>(
     clients: &mut impl Clients<A>,
 ) -> Result<(), Violation> {
     clients.begin(world);
-    while world.advance(duration_us)? {
+    while !clients.have_enough() && world.advance(duration_us)? {
         clients.turn(world)?;
     }
     world.calm();

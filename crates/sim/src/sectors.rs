@@ -6,7 +6,8 @@
 //! 1. A sector of 512 bytes is the unit of damage: after a loss of power each sector that was
 //!    written since the last sync is, independently of all others, old, new, or unreadable.
 //! 2. A sector that was not written since the last sync is untouched.
-//! 3. The length since the last sync is old, new, or anything between.
+//! 3. The length is one that the file had since the last sync; where a write made it grow, also
+//!    anything between (a file system grows a file as it writes its blocks, and cuts it in one step).
 //! 4. A killed process loses nothing: what it wrote stays in the page cache.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,8 +27,19 @@ type Sector = [u8; SECTOR_BYTES];
 pub(crate) struct Contents {
     bytes: Vec<u8>,
     durable_length: usize,
+    /// Each change of the length since the last sync.
+    lengths: Vec<LengthChange>,
     undo: BTreeMap<usize, Option<Box<Sector>>>,
     unreadable: BTreeSet<usize>,
+}
+
+/// A change of a file's length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum LengthChange {
+    /// A write made it grow to this.
+    Grown(usize),
+    /// It was set to this.
+    Set(usize),
 }
 
 /// Why bytes cannot be read or written.
@@ -54,7 +66,7 @@ impl Contents {
 
     /// Whether anything would be at stake in a loss of power.
     pub(crate) fn is_durable(&self) -> bool {
-        self.undo.is_empty() && self.durable_length == self.bytes.len()
+        self.undo.is_empty() && self.lengths.is_empty()
     }
 
     pub(crate) fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), Damage> {
@@ -82,6 +94,11 @@ impl Contents {
         }
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
+            if let Some(LengthChange::Grown(length)) = self.lengths.last_mut() {
+                *length = end;
+            } else {
+                self.lengths.push(LengthChange::Grown(end));
+            }
         }
         for sector in sectors_of(offset, bytes.len()) {
             self.remember(sector);
@@ -98,11 +115,15 @@ impl Contents {
             }
             self.unreadable.split_off(&length.div_ceil(SECTOR_BYTES));
         }
+        if length != self.bytes.len() {
+            self.lengths.push(LengthChange::Set(length));
+        }
         self.bytes.resize(length, 0);
     }
 
     pub(crate) fn sync(&mut self) {
         self.undo.clear();
+        self.lengths.clear();
         self.durable_length = self.bytes.len();
     }
 
@@ -159,15 +180,18 @@ impl Contents {
         }
     }
 
-    fn length_after_power_loss(&self, choices: &mut Choices) -> usize {
-        let (old, new) = (self.durable_length, self.bytes.len());
-        if old == new {
-            return new;
-        }
-        match choices.below(3) {
-            0 => old,
-            1 => new,
-            _ => choices.between(old.min(new) as u64, old.max(new) as u64) as usize,
+    fn length_after_power_loss(&mut self, choices: &mut Choices) -> usize {
+        let changes = std::mem::take(&mut self.lengths);
+        let happened = choices.between(0, changes.len() as u64) as usize;
+        let length = |change: &LengthChange| match change {
+            LengthChange::Grown(length) | LengthChange::Set(length) => *length,
+        };
+        let before = changes[..happened].last().map_or(self.durable_length, length);
+        match changes.get(happened) {
+            Some(LengthChange::Grown(after)) if choices.below(2) == 0 => {
+                choices.between(before as u64, *after as u64) as usize
+            }
+            _ => before,
         }
     }
 
@@ -250,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_cut_that_was_not_synced_may_come_back_with_its_bytes() {
-        let mut back = false;
+        let (mut back, mut lengths) = (false, BTreeSet::new());
         for seed in 0..100 {
             let mut contents = synced(&[5; 1024]);
             contents.set_length(100);
@@ -259,9 +283,11 @@ mod tests {
             contents.lose_power(&mut Choices::of_seed(seed), 0);
             let bytes = read(&contents);
             assert_eq!(bytes[..100], [5; 100]);
+            lengths.insert(bytes.len());
             back |= bytes == [5; 1024];
         }
         assert!(back);
+        assert_eq!(lengths, BTreeSet::from([100, 600, 1024]), "what is set is set in one step");
     }
 
     #[test]

@@ -1,0 +1,151 @@
+//! The store that ships, in the simulated world: the key-value state machine with its engine on the
+//! member's simulated disk.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use jangada::{Outcome, StateMachine};
+use jangada_entry::Frame;
+use jangada_kv::{
+    Command, EngineError, EngineWriter, Entry, Machine, Options, Reply, Shared, Turn,
+};
+use jangada_raft::{Index, NodeId};
+use jangada_wal::Disk;
+
+use crate::application::Application;
+use crate::disk::DiskHandle;
+use crate::engine_file::EngineFile;
+
+/// The engine's file on the member's disk.
+const ENGINE_FILE: &str = "engine";
+
+/// The engine commits sooner than it ships to do, so that runs of seconds see many commits.
+const COMMIT: Options =
+    Options { commit_bytes: 64 << 10, commit_after_ms: 250, engine_lag_bytes_max: 64 << 20 };
+
+/// How long a full disk is waited for before the engine's file is opened again, in microseconds.
+const FULL_RETRY_US: u64 = 200_000;
+
+/// Replicates the store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreApplication;
+
+/// The store as a state machine of the node.
+pub struct Store {
+    machine: Machine,
+    shared: Shared,
+}
+
+/// Brings the store's changes into its engine.
+pub struct StoreWorker {
+    writer: EngineWriter,
+    shared: Shared,
+    disk: DiskHandle,
+    /// The file had no space and is to be opened again.
+    closed: bool,
+}
+
+impl Store {
+    /// The readers' side.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// A command's bytes.
+#[must_use]
+pub fn encode(command: &Command) -> Bytes {
+    let mut buffer = BytesMut::new();
+    command.encode_into(&mut buffer);
+    buffer.freeze()
+}
+
+impl StateMachine for Store {
+    type Reply = Reply;
+
+    fn recovered(&self) -> Option<Bytes> {
+        self.machine.recovered()
+    }
+
+    fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<Reply>>) {
+        let entries = commands.iter().map(|frame| {
+            let header = frame.header();
+            Entry {
+                index: header.position.index.0,
+                time_ms: header.time_ms,
+                version: header.version,
+                payload: frame.payload(),
+            }
+        });
+        let applied = self.machine.apply(entries).expect("every command was encoded here");
+        outcomes.extend(applied.into_iter().map(|o| Outcome { reply: o.reply, digest: o.digest }));
+    }
+
+    fn end_batch(&mut self, applied: Index, record: Bytes) {
+        self.machine.end_batch(applied.0, record);
+    }
+
+    fn log_durable(&mut self, index: Index) {
+        self.machine.log_durable(index.0);
+    }
+
+    fn durable_index(&self) -> Index {
+        Index(self.machine.durable_index())
+    }
+}
+
+fn io_error(error: EngineError) -> io::Error {
+    match error {
+        EngineError::NoSpace(text) => io::Error::new(io::ErrorKind::StorageFull, text),
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+fn open_file(disk: &DiskHandle) -> io::Result<Box<EngineFile>> {
+    let file = EngineFile::open(disk, ENGINE_FILE)?;
+    disk.sync_directory()?;
+    Ok(Box::new(file))
+}
+
+impl Application for StoreApplication {
+    type Machine = Store;
+    type Worker = StoreWorker;
+
+    fn open(&self, disk: &DiskHandle, _: NodeId) -> io::Result<(Store, StoreWorker)> {
+        let mut machine = Machine::open(Some(open_file(disk)?), COMMIT).map_err(io_error)?;
+        let writer = machine.take_writer().expect("a machine with an engine has a writer");
+        let shared = machine.shared();
+        let worker =
+            StoreWorker { writer, shared: shared.clone(), disk: disk.clone(), closed: false };
+        Ok((Store { machine, shared }, worker))
+    }
+
+    fn work(&self, worker: &mut StoreWorker, now_us: u64) -> io::Result<Option<u64>> {
+        if let Some(fault) = worker.shared.fault() {
+            return Err(io_error(fault));
+        }
+        if worker.closed {
+            let reopened = open_file(&worker.disk)
+                .and_then(|file| worker.writer.reopen(file).map_err(io_error));
+            match reopened {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    return Ok(Some(FULL_RETRY_US));
+                }
+                result => result?,
+            }
+            worker.closed = false;
+        }
+        match worker.writer.turn(now_us / 1000) {
+            Ok(Turn::More) => Ok(Some(0)),
+            Ok(Turn::Wait(after_ms)) => Ok(Some(after_ms * 1000)),
+            Ok(Turn::Idle) => Ok(None),
+            Err(EngineError::NoSpace(_)) => {
+                worker.writer.close();
+                worker.closed = true;
+                Ok(Some(FULL_RETRY_US))
+            }
+            Err(error) => Err(io_error(error)),
+        }
+    }
+}

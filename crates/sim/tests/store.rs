@@ -1,0 +1,83 @@
+//! The store that ships, on members that ship, from many seeds; every history is judged.
+
+use jangada_sim::faults::{FAULTS, Fault};
+use jangada_sim::store::StoreApplication;
+use jangada_sim::store_clients::{StoreClients, StoreLoad};
+use jangada_sim::{Choices, Failure, FaultCounts, FaultRates, Report, WorldOptions, run};
+
+/// What a seed may suffer. A bit that flips at rest stops a member for good, by design, until it can
+/// recover from its peers.
+fn allowed() -> Vec<Fault> {
+    FAULTS.into_iter().filter(|fault| *fault != Fault::BitFlipped).collect()
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
+fn simulate(
+    choices: Choices,
+    rates: FaultRates,
+    seconds: u64,
+    load: StoreLoad,
+) -> (Result<Report, Box<Failure>>, StoreClients) {
+    let lines_max = variable("JANGADA_SIM_LINES").unwrap_or(0) as usize;
+    let options = WorldOptions { rates, lines_max, ..WorldOptions::default() };
+    let mut clients = StoreClients::new(load);
+    let result = run(StoreApplication, options, choices, seconds * 1_000_000, &mut clients);
+    (result, clients)
+}
+
+#[test]
+fn whatever_goes_wrong_every_history_is_linearizable() {
+    let first = variable("JANGADA_SIM_SEED").unwrap_or(0);
+    let seeds = variable("JANGADA_SIM_SEEDS").unwrap_or(40);
+    let mut faults = FaultCounts::default();
+    let (mut puts, mut reads, mut compactions) = (0, 0, 0);
+    for seed in first..first + seeds {
+        let mut choices = Choices::of_seed(seed);
+        let rates = FaultRates::swarm(&mut choices, &allowed());
+        let (result, clients) = simulate(choices, rates, 10, StoreLoad::default());
+        let report = result.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+        faults.add(&report.faults);
+        puts += clients.puts();
+        reads += clients.reads();
+        compactions += clients.compactions();
+    }
+    println!("{seeds} seeds, {puts} puts, {reads} reads, {compactions} compactions; {faults}");
+    if seeds < 40 {
+        return;
+    }
+    assert!(0 < puts && 0 < reads && 0 < compactions);
+    for fault in allowed() {
+        assert!(0 < faults.of(fault), "{} never happened: {faults}", fault.name());
+    }
+}
+
+#[test]
+fn ten_thousand_puts_among_faults_do_the_same_twice() {
+    let once = || {
+        let rates = FaultRates::none()
+            .with(Fault::MessageLost, 2_000)
+            .with(Fault::ProcessKilled, 10_000)
+            .with(Fault::PowerLost, 10_000)
+            .with(Fault::CrashInOperation, 10_000);
+        let load = StoreLoad {
+            clients: 16,
+            think_us_max: 1_000,
+            puts_of_hundred: 90,
+            puts_max: 10_000,
+            ..StoreLoad::default()
+        };
+        let (result, clients) = simulate(Choices::of_seed(2), rates, 600, load);
+        let report = result.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(10_000 <= clients.puts());
+        let wanted =
+            [Fault::MessageLost, Fault::ProcessKilled, Fault::PowerLost, Fault::CrashInOperation];
+        for fault in wanted {
+            assert!(0 < report.faults.of(fault), "{} never happened", fault.name());
+        }
+        report
+    };
+    assert_eq!(once(), once());
+}
