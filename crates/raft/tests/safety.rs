@@ -188,10 +188,8 @@ fn act(cluster: &mut Cluster, random: &mut Random, faults: &mut Faults, id: Node
         78..82 => cluster.step(id, Input::Read),
         82..87 => cluster.step(id, Input::Timer(Timer::Heartbeat)),
         87..89 => cluster.step(id, Input::Timer(Timer::Quiet)),
-        89 => {
-            if random.percent(30 + 2 * faults.elections) {
-                cluster.step(id, Input::Timer(Timer::Election));
-            }
+        89 if random.percent(30 + 2 * faults.elections) => {
+            cluster.step(id, Input::Timer(Timer::Election));
         }
         90..92 => cluster.step(id, Input::Timer(Timer::ElectionSoon)),
         92 if random.percent(faults.elections) => {
