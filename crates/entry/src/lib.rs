@@ -165,10 +165,7 @@ impl Header {
             kind: Kind::of(bytes[12])?,
             version: u16::from_le_bytes([bytes[14], bytes[15]]),
             group: u64_at(bytes, 16),
-            position: Position {
-                index: Index(u64_at(bytes, 24)),
-                term: Term(u64_at(bytes, 32)),
-            },
+            position: Position { index: Index(u64_at(bytes, 24)), term: Term(u64_at(bytes, 32)) },
             time_ms: u64_at(bytes, 40),
             origin: Origin { incarnation: u64_at(bytes, 48), sequence: u64_at(bytes, 56) },
         })
@@ -296,10 +293,7 @@ impl Frame {
     /// The entry's name.
     #[must_use]
     pub fn position(&self) -> Position {
-        Position {
-            index: Index(u64_at(&self.bytes, 24)),
-            term: Term(u64_at(&self.bytes, 32)),
-        }
+        Position { index: Index(u64_at(&self.bytes, 24)), term: Term(u64_at(&self.bytes, 32)) }
     }
 
     /// What the entry is for.

@@ -173,10 +173,7 @@ pub struct Totals {
 /// # Errors
 /// If there is no log, the folder is another program's, or the disk fails (a sector that cannot be
 /// read is damage, not an error).
-pub fn inspect<D: Disk>(
-    disk: &D,
-    visit: &mut dyn FnMut(Finding),
-) -> Result<Totals, OpenError> {
+pub fn inspect<D: Disk>(disk: &D, visit: &mut dyn FnMut(Finding)) -> Result<Totals, OpenError> {
     let names = disk.list()?;
     let numbers: Vec<u64> = segment_numbers(&names)?.into_iter().collect();
     if numbers.is_empty() {

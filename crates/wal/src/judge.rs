@@ -121,8 +121,8 @@ pub(crate) fn judge<F: File>(
         let trailer = record_at(window, offset + header.trailer_at());
         let trailer_good = trailer.as_ref() == Some(&header);
         let frames = check_frames(window, &header, expected.group);
-        let stated = !frames.bad.is_empty()
-            && (window.length() < capacity || scan(window, expected).1);
+        let stated =
+            !frames.bad.is_empty() && (window.length() < capacity || scan(window, expected).1);
         let blank = frames.blank;
         let list = Some((header, offset));
         return Judged { header_good: true, trailer_good, list, frames, blank, stated };
@@ -151,7 +151,8 @@ fn scan<F: File>(
     let mut at = expected.place.offset + SECTOR as u64;
     while at < window.length() {
         // The salt first: payloads must not be able to make the search slow.
-        let ours = window.sector(at).is_some_and(|sector| BatchHeader::salt(sector) == expected.salt);
+        let ours =
+            window.sector(at).is_some_and(|sector| BatchHeader::salt(sector) == expected.salt);
         let record = if ours { record_at(window, at) } else { None };
         if let Some(record) = record.filter(|record| record.place.segment == expected.place.segment)
         {
@@ -191,11 +192,7 @@ pub(crate) fn was_begun<F: File>(window: &mut Window<'_, F>, number: u64) -> boo
     false
 }
 
-fn check_frames<F: File>(
-    window: &mut Window<'_, F>,
-    header: &BatchHeader,
-    group: u64,
-) -> Frames {
+fn check_frames<F: File>(window: &mut Window<'_, F>, header: &BatchHeader, group: u64) -> Frames {
     let mut frames = Frames::default();
     let mut at = header.place.offset + header.frames_at();
     let mut index = header.after.index;
@@ -255,4 +252,3 @@ pub(crate) fn check_frame(bytes: &[u8], summary: &Summary, index: Index, group: 
         && crc32c::crc32c(&bytes[HEADER_BYTES..]) == header.payload_crc;
     if sound { Found::Good(header) } else { Found::Bad }
 }
-

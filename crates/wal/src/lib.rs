@@ -16,22 +16,22 @@
 //! 5. Nothing durable is written over, ever, until [`Wal::cut`] has released the whole segment.
 //! 6. After a failed sync or write nothing more is done: the log is poisoned.
 
-mod wal;
-mod options;
-mod error;
-mod table;
-mod recover;
-mod window;
-mod judge;
-mod state;
 mod batch;
-mod segment;
-mod layout;
-mod prepare;
-pub mod inspect;
 mod disk;
+mod error;
 mod file;
+pub mod inspect;
+mod judge;
+mod layout;
 mod memory;
+mod options;
+mod prepare;
+mod recover;
+mod segment;
+mod state;
+mod table;
+mod wal;
+mod window;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 pub use disk::{Disk, File};

@@ -126,8 +126,7 @@ const FOREIGN: [&str; 3] = ["member", "snap", "wal"];
 /// If the folder is another program's, or the disk fails.
 pub(crate) fn segment_numbers(names: &[String]) -> Result<BTreeSet<u64>, OpenError> {
     let numbers: BTreeSet<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
-    let is_foreign =
-        |name: &&String| FOREIGN.contains(&name.as_str()) || name.ends_with(".wal");
+    let is_foreign = |name: &&String| FOREIGN.contains(&name.as_str()) || name.ends_with(".wal");
     match names.iter().find(is_foreign) {
         Some(name) if numbers.is_empty() => Err(OpenError::Foreign { name: name.clone() }),
         _ => Ok(numbers),
@@ -325,11 +324,7 @@ impl Reader {
         self.openings[next?..].iter().find_map(|opening| opening.header.as_ref())
     }
 
-    fn walk<D: Disk>(
-        &mut self,
-        disk: &D,
-        leftovers: &mut Vec<String>,
-    ) -> Result<(), OpenError> {
+    fn walk<D: Disk>(&mut self, disk: &D, leftovers: &mut Vec<String>) -> Result<(), OpenError> {
         let newest = self.openings.last().expect("there is a segment");
         if newest.header.is_none() {
             return Err(self.rot(Place { segment: newest.number, offset: 0 }));
@@ -346,11 +341,7 @@ impl Reader {
             let file = disk.open(&segment_name(number))?;
             let mut window = Window::new(&file)?;
             let end = self.walk_segment(&mut window, &header, next)?;
-            self.segments.push(SegmentPlace {
-                number,
-                start: header.start,
-                end,
-            });
+            self.segments.push(SegmentPlace { number, start: header.start, end });
         }
         if self.applied < self.state.base.index {
             let base = self.state.base.index;

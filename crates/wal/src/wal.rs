@@ -112,7 +112,8 @@ impl<D: Disk> Wal<D> {
         }
         let hard_state = HardState::default();
         let state = LogState::new(Position::default(), configuration, hard_state, Bytes::new());
-        let leftovers: Vec<String> = disk.list()?.into_iter().filter(|name| is_spare(name)).collect();
+        let leftovers: Vec<String> =
+            disk.list()?.into_iter().filter(|name| is_spare(name)).collect();
         let beginning = Beginning {
             number: 1,
             start: Position::default(),
@@ -230,7 +231,7 @@ impl<D: Disk> Wal<D> {
         let needed = header.opening_bytes() + batch.batch_bytes();
         let mut leftovers = leftovers;
         // A file that is there already takes no new space on a disk that may be full.
-        let recycled = leftovers.iter().position(|name| is_spare(name));
+        let recycled = leftovers.iter().position(is_spare);
         let mut spare_number = spare_number;
         let make = match recycled {
             Some(at) => Make {
@@ -277,11 +278,7 @@ impl<D: Disk> Wal<D> {
             preparing: false,
             spare_number,
         };
-        wal.segments.push(SegmentPlace {
-            number: beginning.number,
-            start: beginning.start,
-            end,
-        });
+        wal.segments.push(SegmentPlace { number: beginning.number, start: beginning.start, end });
         wal.state.append(&batch, batch.place.offset, configurations_of(entries));
         for leftover in leftovers.into_iter().filter(|leftover| *leftover != name) {
             wal.release(leftover)?;

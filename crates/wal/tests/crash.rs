@@ -277,8 +277,7 @@ fn check(
     };
     let mut before = models[0].clone();
     before.applied = models[1].applied;
-    let [is_before, is_after] =
-        [before.is(&wal, &recovered), models[1].is(&wal, &recovered)];
+    let [is_before, is_after] = [before.is(&wal, &recovered), models[1].is(&wal, &recovered)];
     tally.before += u64::from(is_before.is_ok());
     tally.after += u64::from(is_after.is_ok());
     tally.torn += u64::from(recovered.report.torn.is_some());
@@ -311,7 +310,8 @@ fn check_again(
         let returned = step + 1 == states.len();
         let count = state.dirty().len();
         let all = u32::MAX;
-        for (fate, names) in [(Fate::Lost, 0), (Fate::Kept, 0), (Fate::Lost, all), (Fate::Kept, all)]
+        for (fate, names) in
+            [(Fate::Lost, 0), (Fate::Kept, 0), (Fate::Lost, all), (Fate::Kept, all)]
         {
             let left = state.after_power_cut(&vec![fate; count], names);
             let disk = FaultDisk::new(left);

@@ -16,7 +16,12 @@ fn create() -> (MemoryDisk, Wal<MemoryDisk>) {
     (disk, wal)
 }
 
-fn append(wal: &mut Wal<MemoryDisk>, hard_state: HardState, after: u64, frames: &[jangada_entry::Frame]) {
+fn append(
+    wal: &mut Wal<MemoryDisk>,
+    hard_state: HardState,
+    after: u64,
+    frames: &[jangada_entry::Frame],
+) {
     let batch = Batch { hard_state, note: None, after: Index(after), entries: frames };
     wal.append(&batch).expect("a memory disk takes everything");
 }

@@ -92,8 +92,7 @@ impl Truth {
         let (wal, recovered) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                let expected =
-                    matches!(error, OpenError::Rot { .. } | OpenError::Missing { .. });
+                let expected = matches!(error, OpenError::Rot { .. } | OpenError::Missing { .. });
                 assert!(expected, "{what}: {error}");
                 assert_eq!(disk.recorded().len(), 1, "{what}: a refusal changes nothing");
                 return Outcome::Refused;

@@ -1,0 +1,167 @@
+//! Bytes of foreign or earlier origin: no panic, and nothing old passes for new.
+
+mod support;
+
+use jangada_raft::Index;
+use jangada_wal::inspect::inspect;
+use jangada_wal::{Batch, Disk, File, MemoryDisk, OpenError, Wal};
+use proptest::prelude::*;
+use support::{commands, configuration, identity, options, term};
+
+/// A log of several segments, the power going off with the last batch unwritten.
+fn log(seed: u64) -> (MemoryDisk, u64) {
+    let disk = MemoryDisk::new();
+    let (mut wal, _) = Wal::create(disk.clone(), options(seed), identity(), configuration())
+        .expect("an empty folder takes a log");
+    let mut last = 0;
+    for _ in 0..8 {
+        let entries = commands(last + 1, last + 2, 1, 300);
+        let batch =
+            Batch { hard_state: term(1), note: None, after: Index(last), entries: &entries };
+        wal.append(&batch).expect("memory takes everything");
+        last += 2;
+    }
+    (disk, last)
+}
+
+fn contents(disk: &MemoryDisk, name: &str) -> Vec<u8> {
+    let file = disk.open(name).expect("the file is there");
+    let mut bytes = vec![0; usize::try_from(file.length().expect("works")).expect("it is small")];
+    file.read_at(0, &mut bytes).expect("works");
+    bytes
+}
+
+fn segments(disk: &MemoryDisk) -> Vec<String> {
+    let names = disk.list().expect("works");
+    names.into_iter().filter(|name| name.starts_with("segment-")).collect()
+}
+
+/// Behind the log's end stand the bytes of another segment, of an earlier state of the same one, or
+/// of another log: whatever a disk that lost the zeros of a recycled file may show there.
+#[test]
+fn what_stands_behind_the_end_never_passes() {
+    let (disk, last) = log(1);
+    let (other, _) = log(2);
+    let names = segments(&disk);
+    let newest = names.last().expect("there are segments");
+    let mut end = 0;
+    inspect(&disk, &mut |finding| {
+        if let jangada_wal::inspect::Finding::End { place, .. } = finding {
+            end = place.offset;
+        }
+    })
+    .expect("a sound log can be looked at");
+    let old = names.iter().map(|name| contents(&disk, name));
+    let foreign = segments(&other).into_iter().map(|name| contents(&other, &name));
+    let mut tried = 0;
+    for bytes in old.chain(foreign) {
+        for from in (0..bytes.len()).step_by(512) {
+            let copy = disk.snapshot();
+            let length = contents(&copy, newest).len() - end as usize;
+            let piece = &bytes[from..bytes.len().min(from + length)];
+            copy.open(newest).expect("works").write_at(end, &[piece]).expect("works");
+            let (wal, recovered) = Wal::open(copy, options(9), Index(0))
+                .unwrap_or_else(|error| panic!("{from}: {error}"));
+            assert_eq!(recovered.range.last, Index(last), "{from}");
+            let read = wal.read(Index(1), Index(last), u64::MAX).expect("sound");
+            assert_eq!(read, commands(1, last, 1, 300), "{from}");
+            tried += 1;
+        }
+    }
+    assert!(50 < tried, "{tried}");
+}
+
+/// A segment's file that holds another segment, sound as that is, is not that segment.
+#[test]
+fn a_segment_under_another_name_is_refused() {
+    let (disk, _) = log(1);
+    let names = segments(&disk);
+    disk.remove(&names[1]).expect("works");
+    let copy = disk.create(&names[1]).expect("works");
+    copy.write_at(0, &[&contents(&disk, &names[0])]).expect("works");
+    let opened = Wal::open(disk, options(9), Index(0));
+    assert!(matches!(opened, Err(OpenError::Rot { .. })));
+}
+
+/// A payload that holds a whole segment of the very log it is written to.
+#[test]
+fn a_copy_of_the_log_inside_a_payload_never_passes() {
+    let (disk, last) = log(1);
+    let newest = contents(&disk, segments(&disk).last().expect("there are segments"));
+    let (mut wal, _) = Wal::open(disk.clone(), options(3), Index(0)).expect("a sound log opens");
+    for shift in [0, 136, 296] {
+        let mut payload = jangada_entry::Draft::buffer(newest.len());
+        payload.resize(payload.len() + shift, 1);
+        payload.extend_from_slice(&newest);
+        let index = wal.last_position().index;
+        let draft = jangada_entry::Draft::new(
+            payload,
+            jangada_entry::Kind::Command,
+            1,
+            support::GROUP,
+            jangada_entry::Origin::default(),
+        );
+        let entry = draft.stamp(support::position(index.0 + 1, 1), 1);
+        let entries = [entry];
+        let batch = Batch { hard_state: term(1), note: None, after: index, entries: &entries };
+        wal.append(&batch).expect("memory takes everything");
+    }
+    drop(wal);
+    let (wal, recovered) = Wal::open(disk, options(4), Index(0)).expect("a sound log opens");
+    assert_eq!(recovered.range.last, Index(last + 3));
+    assert_eq!(
+        wal.read(Index(1), Index(last), u64::MAX).expect("sound"),
+        commands(1, last, 1, 300)
+    );
+}
+
+/// What a damage does to a file.
+#[derive(Clone, Debug)]
+enum Change {
+    Byte(usize, u8),
+    Sector(usize, u8),
+    Replace(Vec<u8>),
+}
+
+fn changes() -> impl Strategy<Value = Vec<(usize, Change)>> {
+    let change = prop_oneof![
+        6 => (0..6000_usize, any::<u8>()).prop_map(|(at, value)| Change::Byte(at, value)),
+        3 => (0..12_usize, any::<u8>()).prop_map(|(at, value)| Change::Sector(at, value)),
+        1 => prop::collection::vec(any::<u8>(), 0..3000).prop_map(Change::Replace),
+    ];
+    prop::collection::vec((any::<usize>(), change), 1..8)
+}
+
+proptest! {
+    /// Opening and inspecting never panic; what opens is a stretch of the true log, and opens again.
+    #[test]
+    fn a_log_with_random_damage_opens_truly_or_not_at_all(
+        damage in changes(),
+        applied in 0..17_u64,
+    ) {
+        let (disk, last) = log(1);
+        let names = disk.list().expect("works");
+        for (file, change) in damage {
+            let name = &names[file % names.len()];
+            let file = disk.open(name).expect("the file is there");
+            match change {
+                Change::Byte(at, value) => file.write_at(at as u64, &[&[value]]),
+                Change::Sector(at, value) => file.write_at(at as u64 * 512, &[&[value; 512]]),
+                Change::Replace(bytes) => file.write_at(0, &[&bytes]),
+            }
+            .expect("memory takes everything");
+        }
+        inspect(&disk, &mut |finding| drop(finding.to_string())).expect("there is a log");
+        if let Ok((wal, recovered)) = Wal::open(disk.clone(), options(5), Index(applied)) {
+            let (first, end) = (recovered.range.first(), recovered.range.last);
+            prop_assert!(recovered.range.prev.index.0 <= applied && end.0 <= last);
+            if first <= end {
+                let read = wal.read(first, end, u64::MAX).expect("what was accepted is sound");
+                prop_assert_eq!(read, commands(first.0, end.0, 1, 300));
+            }
+            drop(wal);
+            let (_, again) = Wal::open(disk, options(6), Index(applied)).expect("it opened once");
+            prop_assert_eq!(again.range, recovered.range);
+        }
+    }
+}
