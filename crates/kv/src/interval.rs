@@ -13,6 +13,9 @@ pub(crate) enum Interval<'a> {
     Empty,
 }
 
+/// From where to where a walk goes.
+pub(crate) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 impl<'a> Interval<'a> {
     /// An empty end names the key alone, a single zero byte means that there is no end.
     pub(crate) fn new(key: &'a [u8], range_end: &'a [u8]) -> Interval<'a> {
@@ -25,7 +28,7 @@ impl<'a> Interval<'a> {
     }
 
     /// The bounds of a walk over an ordered map; `None` if there is nothing to walk over.
-    pub(crate) fn bounds(self) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+    pub(crate) fn bounds(self) -> Option<Bounds<'a>> {
         match self {
             Interval::One(key) => Some((Bound::Included(key), Bound::Included(key))),
             Interval::Span(key, None) => Some((Bound::Included(key), Bound::Unbounded)),

@@ -1,11 +1,9 @@
 //! The state machine against the naive model: every answer, at every revision, in memory and with
 //! an engine, across compactions and restarts.
 
-mod common;
-
+use crate::disk::Disk;
+use crate::model::Model;
 use bytes::{Bytes, BytesMut};
-use common::disk::Disk;
-use common::model::Model;
 use jangada_kv::{
     Answer, COMMAND_VERSION, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
     Entry, Machine, Options, Outcome, PutRequest, RangeRequest, RequestOp, SortOrder, SortTarget,

@@ -1,0 +1,10 @@
+//! The state machine through its public border: against a naive model, rule by rule, and with its
+//! engine.
+
+mod against_model;
+mod rules;
+
+mod engine;
+
+mod disk;
+mod model;
