@@ -402,7 +402,8 @@ pub enum AppendOutcome {
     Match(Index),
     /// The follower does not hold the entry at `probe` with the term the leader named.
     Conflict {
-        /// The `prev` index of the refused request: tells a late refusal from a fresh one.
+        /// The `prev` index of the refused request: tells a late refusal from a fresh one. Place 1,
+        /// with the hint before it, when a request of an older term is refused.
         probe: Index,
         /// The follower's best guess at the last entry both may hold: at most `probe - 1`, of a term
         /// not above the one the leader named.
@@ -426,7 +427,8 @@ pub struct Heartbeat {
 pub struct HeartbeatResponse {
     /// The follower's term.
     pub term: Term,
-    /// The round of the heartbeat.
+    /// The round of the heartbeat; 0 when a heartbeat of an older term is refused, whose rounds are
+    /// not those of the present one.
     pub round: ReadRound,
 }
 

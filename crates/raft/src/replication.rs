@@ -84,10 +84,14 @@ impl Raft {
         let commit = *commit_index;
         for (peer, progress) in &mut leader.peers {
             let Some(offer) = progress.offer(log.last_index(), commit, limits) else { continue };
-            // What was cut off the log cannot be sent. A peer that needs it refuses what follows, and
-            // is asked again once a heartbeat.
-            let prev = offer.prev.max(log.start().index);
-            let range = log.range(prev, offer.last.max(prev), GRANT_RUNS_MAX);
+            // What was cut off the log cannot be sent. A peer that needs it refuses what follows, and is
+            // asked again once a heartbeat, by an append without entries.
+            let start = log.start().index;
+            let (prev, last) = match offer.prev < start {
+                true => (start, start),
+                false => (offer.prev, offer.last),
+            };
+            let range = log.range(prev, last, GRANT_RUNS_MAX);
             assert!(range.last <= log.last_index(), "a leader sends what it has");
             progress.granted(commit);
             let bytes_max = offer.bytes_max;

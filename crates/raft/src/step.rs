@@ -177,14 +177,16 @@ impl Raft {
     /// (§5.1). Answers of an older term are ignored: what they were about is over.
     ///
     /// Nothing in such an answer may be mistaken for one to a request of the present term, whose
-    /// leader the receiver may have become meanwhile: it names round 0 and probe 0.
+    /// leader the receiver may have become meanwhile. It names round 0, which no read waits for, and
+    /// the first place of the log: should that happen to be the present probe, the next one starts
+    /// at the log's beginning, which is never wrong.
     fn refuse_older_term(&mut self, to: NodeId, message: &Message, out: &mut Vec<Output>) {
         let term = self.term();
         let message = match message {
             Message::VoteRequest(_) => Message::VoteResponse(VoteResponse { term, granted: false }),
             Message::AppendRequest(_) => {
                 let hint = Position::default();
-                let outcome = AppendOutcome::Conflict { probe: Index(0), hint };
+                let outcome = AppendOutcome::Conflict { probe: Index(1), hint };
                 Message::AppendResponse(AppendResponse { term, outcome })
             }
             Message::Heartbeat(_) => {

@@ -26,6 +26,7 @@
 //! | `late 1 3 7/2` | a late completion of write 3, after which the log ended in 7/2 |
 //! | `crash 1`, `crash 1 2` | stops a member; of its writes under way, the first 2 survive |
 //! | `restart 1` | starts it from its disk |
+//! | `cut 1 5` | cuts the log, of which 5 becomes the last entry known by name only |
 //! | `propose 1 3 100` | proposes 3 entries of 100 bytes in all (1 of 10) |
 //! | `read 1` | asks for a read |
 //! | `down 2 1`, `up 2 1`, `unreachable 2 1` | what member 2 is told of member 1 |
@@ -203,6 +204,10 @@ impl Script {
             }
             ["restart", id] => {
                 cluster.restart(node(id));
+                vec![]
+            }
+            ["cut", id, index] => {
+                cluster.cut(node(id), Index(number(index)));
                 vec![]
             }
             ["propose", id] => self.input(id, Input::Propose { entries: 1, bytes: 10 }),

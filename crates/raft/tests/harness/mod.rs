@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jangada_raft::{
-    Configuration, Grant, HardState, Index, Input, Limits, Message, NodeId, Output, Position, Raft,
-    Range, Start, Term, WriteNumber,
+    AppendOutcome, Configuration, Grant, HardState, Index, Input, Limits, Message, NodeId, Output,
+    Position, Raft, Range, Start, Term, WriteNumber,
 };
 
 /// The size of every entry, in bytes.
@@ -228,7 +228,21 @@ impl Cluster {
         self.start(id, disk);
     }
 
+    /// Cuts a member's log, all of whose writes are done, before `index`.
+    pub(crate) fn cut(&mut self, id: NodeId, index: Index) {
+        let member = self.members.get_mut(&id).expect("a known member");
+        assert!(member.pending.is_empty(), "only what is on the disk is cut");
+        let raft = member.raft.as_mut().expect("the member runs");
+        let term = raft.term_at(index).expect("the log reaches to the cut");
+        let up_to = Position { index, term };
+        raft.compact(up_to);
+        member.disk.terms.drain(..(index.0 - member.disk.start.index.0) as usize);
+        member.disk.start = up_to;
+        member.disk.applied = member.disk.applied.max(index);
+    }
+
     pub(crate) fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
+        assert!(is_well_formed(&message), "{message:?} keeps the contract");
         self.events.push(Event::Sent(from, to, message.clone()));
         self.network.entry((from, to)).or_default().push_back(message);
     }
@@ -292,5 +306,19 @@ impl Cluster {
         let last = Index(grant.range.prev.index.0 + entries);
         self.send(id, grant.peer, Message::AppendRequest(grant.request(last)));
         self.step(id, Input::Sent { peer: grant.peer, last, bytes: entries * ENTRY_BYTES });
+    }
+}
+
+/// What the contract says of a message, and a decoder demands.
+fn is_well_formed(message: &Message) -> bool {
+    match message {
+        Message::AppendRequest(request) => {
+            request.range.is_well_formed() && request.range.last_position().term <= request.term
+        }
+        Message::AppendResponse(response) => match &response.outcome {
+            AppendOutcome::Match(_) => true,
+            AppendOutcome::Conflict { probe, hint } => hint.index < *probe,
+        },
+        _ => true,
     }
 }
