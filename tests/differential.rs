@@ -59,7 +59,11 @@ async fn compare(seed: u64, etcd: &Etcd, theirs: &mut Client, ours: &mut Client)
     for position in 0..REQUESTS {
         let request = generator.next();
         let expected = async {
-            if table::is_deadly(&etcd.version, &request) { None } else { Some(ask(theirs, &request).await) }
+            if table::is_deadly(&etcd.version, &request) {
+                None
+            } else {
+                Some(ask(theirs, &request).await)
+            }
         };
         let (expected, found) = tokio::join!(expected, ask(ours, &request));
         let expected = expected.unwrap_or(Answer::NotAsked);
@@ -112,7 +116,8 @@ async fn compare_past(generator: &Generator, theirs: &mut Client, ours: &mut Cli
 fn shorten(value: &impl std::fmt::Debug) -> String {
     let mut text = format!("{value:#?}");
     if 6000 < text.len() {
-        text = format!("{} ... ({} bytes)", text.chars().take(6000).collect::<String>(), text.len());
+        text =
+            format!("{} ... ({} bytes)", text.chars().take(6000).collect::<String>(), text.len());
     }
     text
 }

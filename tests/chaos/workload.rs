@@ -232,10 +232,9 @@ impl Worker {
                 deletes: Vec::new(),
             },
             12..15 => Action::get(key(side), Consistency::Serializable),
-            15..17 => Action::Read {
-                keys: vec![key(0), key(1)],
-                consistency: Consistency::Linearizable,
-            },
+            15..17 => {
+                Action::Read { keys: vec![key(0), key(1)], consistency: Consistency::Linearizable }
+            }
             _ => Action::get(key(side), Consistency::Linearizable),
         };
         (pair as usize, action)

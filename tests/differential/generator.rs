@@ -8,13 +8,24 @@ use fastrand::Rng;
 use jangada_server::proto::etcdserverpb::compare::TargetUnion;
 use jangada_server::proto::etcdserverpb::request_op;
 use jangada_server::proto::etcdserverpb::{
-    Compare, CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
 /// Few keys, so that requests meet; prefixes of each other, with the bytes at both ends of the
 /// alphabet, and one that is not text.
 const KEYS: [&[u8]; 12] = [
-    b"a", b"aa", b"ab", b"a\x00", b"b", b"ba", b"c", b"cc", b"\x00", b"\xff", b"\xff\xff", b"\xc3(",
+    b"a",
+    b"aa",
+    b"ab",
+    b"a\x00",
+    b"b",
+    b"ba",
+    b"c",
+    b"cc",
+    b"\x00",
+    b"\xff",
+    b"\xff\xff",
+    b"\xc3(",
 ];
 
 /// One KV request.
@@ -226,9 +237,7 @@ impl Generator {
             0..35 => Some(request_op::Request::RequestRange(self.range_in_txn())),
             35..75 => Some(request_op::Request::RequestPut(self.put())),
             75..88 => Some(request_op::Request::RequestDeleteRange(self.delete_range())),
-            88..99 if depth < 3 => {
-                Some(request_op::Request::RequestTxn(self.txn(depth + 1)))
-            }
+            88..99 if depth < 3 => Some(request_op::Request::RequestTxn(self.txn(depth + 1))),
             88..99 => Some(request_op::Request::RequestRange(self.range_in_txn())),
             _ => None,
         };

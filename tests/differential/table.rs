@@ -54,7 +54,11 @@ const TIES: Difference = Difference {
 
 /// Whether two answers to a sorted range have the same sort values in the same order, and, if no
 /// limit cuts the ties apart, the same keys.
-fn is_equal_but_for_ties(request: &RangeRequest, etcd: &RangeResponse, ours: &RangeResponse) -> bool {
+fn is_equal_but_for_ties(
+    request: &RangeRequest,
+    etcd: &RangeResponse,
+    ours: &RangeResponse,
+) -> bool {
     if etcd == ours {
         return true;
     }

@@ -85,7 +85,8 @@ impl Plan {
             .enumerate()
             .map(|(position, folder)| {
                 let name = format!("m{}", position + 1);
-                let data = folder.clone().unwrap_or_else(|| home.path().join(format!("{name}.data")));
+                let data =
+                    folder.clone().unwrap_or_else(|| home.path().join(format!("{name}.data")));
                 Member {
                     log: home.path().join(format!("{name}.log")),
                     data,
@@ -139,7 +140,8 @@ impl Cluster {
 
     /// All client URLs, joined by commas.
     pub(crate) fn endpoints(&self) -> String {
-        let urls: Vec<&str> = self.members.iter().map(|member| member.client_url.as_str()).collect();
+        let urls: Vec<&str> =
+            self.members.iter().map(|member| member.client_url.as_str()).collect();
         urls.join(",")
     }
 
@@ -252,7 +254,8 @@ impl Cluster {
 pub(crate) async fn get_http(address: &str, path: &str) -> Option<String> {
     let ask = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
-        let question = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let question =
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(question.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.ok()?;

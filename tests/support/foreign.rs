@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// An etcd that was found.
+/// An etcd or etcdctl that was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Etcd {
     /// Where it is.
@@ -36,14 +36,16 @@ pub(crate) fn etcds() -> Vec<Etcd> {
     found
 }
 
-/// An `etcdctl` that speaks API 3, the oldest version first.
-pub(crate) fn etcdctl() -> Option<PathBuf> {
-    let mut found: Vec<(String, PathBuf)> = candidates("etcdctl")
-        .into_iter()
-        .filter_map(|path| Some((version_of(&path, "etcdctl version: ")?, path)))
-        .collect();
-    found.sort();
-    found.into_iter().map(|(_, path)| path).next()
+/// Each `etcdctl` of another version on this machine, with that version.
+pub(crate) fn etcdctls() -> Vec<Etcd> {
+    let mut found: Vec<Etcd> = Vec::new();
+    for path in candidates("etcdctl") {
+        let Some(version) = version_of(&path, "etcdctl version: ") else { continue };
+        if found.iter().all(|etcdctl| etcdctl.version != version) {
+            found.push(Etcd { path, version });
+        }
+    }
+    found
 }
 
 /// Real programs only: a wrapper script of a package starts another process, which would outlive

@@ -23,9 +23,10 @@ pub(crate) fn run<F: Future>(limit: Duration, test: F) -> F::Output {
         .build()
         .expect("a runtime can be built");
     runtime.block_on(async {
-        tokio::time::timeout(limit, test)
-            .await
-            .unwrap_or_else(|_| panic!("the test did not end within {limit:?}: it hangs"))
+        // Dropped while the panic unwinds, so that its processes show their logs.
+        let mut test = std::pin::pin!(test);
+        let ended = tokio::time::timeout(limit, &mut test).await;
+        ended.unwrap_or_else(|_| panic!("the test did not end within {limit:?}: it hangs"))
     })
 }
 

@@ -23,11 +23,13 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `command`; both its outputs are appended to `log`.
     pub(crate) fn start(name: &str, mut command: Command, log: &Path) -> Process {
-        let file = File::options().create(true).append(true).open(log).expect("a log can be opened");
+        let file =
+            File::options().create(true).append(true).open(log).expect("a log can be opened");
         let other = file.try_clone().expect("a file can be cloned");
         command.stdin(Stdio::null()).stdout(file).stderr(other);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid is positive");
+        let pid =
+            i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid is positive");
         let (sender, exit) = watch::channel(None);
         let waiter = std::thread::spawn(move || {
             let status = child.wait().expect("a child can be waited for");
@@ -76,7 +78,12 @@ impl Process {
         super::until(|| {
             let ended = self.status().is_some();
             let found = self.log().contains(text);
-            assert!(found || !ended, "{} ended without saying {text:?}:\n{}", self.name, self.log());
+            assert!(
+                found || !ended,
+                "{} ended without saying {text:?}:\n{}",
+                self.name,
+                self.log()
+            );
             std::future::ready(found.then_some(()))
         })
         .await;
