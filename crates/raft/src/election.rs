@@ -12,6 +12,46 @@
 //! 3. `PeerDown` is a hint. It moves this member's own patience and asks for *pre*-votes; whether the
 //!    leader is gone is decided by the other voters, each by its own stickiness.
 //!
+//! # An election
+//!
+//! ```text
+//!   1 (election timer)       2                        3
+//!   pre-candidate, term 4
+//!     ── PreVoteRequest 5 ──> up to date? hears no
+//!                             leader? nothing changes
+//!     <─ PreVoteResponse yes ─
+//!   candidate, term 5
+//!   write #7: term 5, vote 1
+//!     (#7 is durable)
+//!     ── VoteRequest 5 ──────> write #3: term 5, vote 1
+//!                              (#3 is durable)
+//!     <─ VoteResponse yes ────
+//!   leader, term 5; own vote + 2's = majority of three; 3 may be down or slow
+//! ```
+//!
+//! # A hasty election
+//!
+//! The leader's process dies. Its port refuses, which both survivors learn within a millisecond, but
+//! not within the same one:
+//!
+//! ```text
+//!   0.3 ms   2: PeerDown(1)        patience gone; ElectionSoon drawn from 1 to 10 ms
+//!   2.1 ms   2: ElectionSoon       asks 3 for a pre-vote
+//!   2.2 ms   3: still hears 1      refuses, with its own term
+//!   2.3 ms   2: refused            ElectionSoon again, for as long as retries are left
+//!   2.5 ms   3: PeerDown(1)        patience gone too
+//!   6.0 ms   2: ElectionSoon       asks 3, is granted, stands, wins
+//! ```
+//!
+//! Were it not the process but only member 2's connection that died, 3 would go on refusing, and the
+//! leader would never notice. A pre-vote costs its voter nothing, so a retry does not either.
+//!
+//! What the dead process had sent before may still be read from a buffer afterwards. Its entries are
+//! taken, for they are as good as ever; only they are no sign of life. A heartbeat is, for it travels
+//! on the very lane whose loss was the reason, and so is `PeerUp`.
+//!
+//! # What may leave before the term is durable
+//!
 //! What else leaves a member whose new term is not durable yet? Refusals, pre-votes, heartbeat
 //! answers and conflicts do, for none of them promises anything about the future: should a crash take
 //! the new term back, the member is as if it had not heard of it. Votes and acknowledgements wait.
@@ -135,7 +175,15 @@ impl Raft {
         }
     }
 
-    /// Answers whether the sender would get this member's vote. A refusal carries this member's
+    /// Answers whether the sender would get this member's vote, by the rules of a real vote:
+    ///
+    /// | asked for | granted if the log is up to date and no leader is heard from, and |
+    /// |---|---|
+    /// | a later term | always: nobody can have voted in it here |
+    /// | this term | this member has not voted for another, and knows no leader |
+    /// | an older term | never |
+    ///
+    /// A refusal carries this member's
     /// term: a candidate that lags behind catches up by it, and one asking with a lower term gets an
     /// answer too, or it would ask for ever.
     pub(crate) fn answer_pre_vote(
@@ -183,6 +231,9 @@ impl Raft {
     }
 
     /// Counts the leave to stand for `term`.
+    ///
+    /// One that comes after the election is won or given up is ignored: counted towards the next
+    /// campaign, it could make a candidate of a member that nobody would follow by then.
     pub(crate) fn count_pre_vote(&mut self, from: NodeId, term: Term, out: &mut Vec<Output>) {
         let stands_for = Term(self.term().0 + 1);
         let Role::PreCandidate(campaign) = &mut self.role else {
@@ -220,6 +271,10 @@ impl Raft {
     }
 
     /// The term and vote of a campaign have become durable: the own vote counts.
+    ///
+    /// Counted earlier, it could be given twice. A member wins term 5 with its own vote and another's,
+    /// crashes before the write is done, comes back at term 4, and votes for a third in term 5: a
+    /// majority for two leaders.
     pub(crate) fn count_own_vote(&mut self, out: &mut Vec<Output>) {
         if let Role::Candidate(_) = self.role
             && self.stable.is_hard_state_durable()

@@ -95,10 +95,12 @@ pub(crate) fn assert_cheap(raft: &Raft) {
     assert!(commit_is_verified(raft), "invariant 13: a follower commits the verified");
 }
 
+/// An entry of a term is made by that term's leader, so whoever has one has heard of the term.
 fn terms_are_in_order(raft: &Raft) -> bool {
     raft.last_position().term <= raft.term()
 }
 
+/// Only committed entries are cut off, and nothing is committed here that is not held here.
 fn commit_is_in_the_log(raft: &Raft) -> bool {
     raft.log.start().index <= raft.commit_index && raft.commit_index <= raft.last_index()
 }
@@ -107,7 +109,8 @@ fn durable_is_in_the_log(raft: &Raft) -> bool {
     raft.stable.is_well_formed(raft.last_index())
 }
 
-/// Every step writes what it changed, so between two steps nothing is left to be written.
+/// Figure 2 asks that the term and the vote are on stable storage before an answer. Here every answer
+/// that rests on them waits for a write, so there has to be one: every step writes what it changed, so between two steps nothing is left to be written.
 fn hard_state_is_written(raft: &Raft) -> bool {
     raft.stable.hard_state() == raft.hard_state
 }
@@ -126,10 +129,12 @@ fn candidate_votes_for_itself(raft: &Raft) -> bool {
     }
 }
 
+/// Otherwise a crash could take the vote back, and the member vote for another in the same term.
 fn leaders_vote_is_durable(raft: &Raft) -> bool {
     raft.role() != RoleKind::Leader || raft.stable.is_hard_state_durable()
 }
 
+/// The own-term rule compares indexes with the place of the no-op instead of asking for terms.
 fn term_starts_with_its_no_op(raft: &Raft) -> bool {
     let Role::Leader(leader) = &raft.role else { return true };
     let before = leader.term_start.previous();
@@ -150,11 +155,14 @@ fn progress_is_well_formed(raft: &Raft) -> bool {
     leader.peers.values().all(|progress| progress.is_well_formed(last, &raft.limits))
 }
 
+/// The leader counts acknowledgements towards a commit. What was acknowledged must neither be lost in a
+/// crash nor dropped while this leader's term lasts.
 fn acknowledged_is_durable(raft: &Raft) -> bool {
     let Role::Follower(follower) = &raft.role else { return true };
     follower.acknowledged <= raft.durable_index() && follower.acknowledged <= follower.verified
 }
 
+/// A follower that commits past what its leader has verified may commit another leader's entry.
 fn commit_is_verified(raft: &Raft) -> bool {
     let Role::Follower(follower) = &raft.role else { return true };
     raft.commit_index <= follower.verified && follower.verified <= raft.last_index()
@@ -170,13 +178,15 @@ fn uncommitted_adds_up(raft: &Raft) -> bool {
     leader.uncommitted.is_well_formed()
 }
 
-/// At most one leader in a term.
+/// At most one leader in a term. Seen at one instant only: whoever watches a whole run should also
+/// remember the leaders of the past.
 fn election_safety(members: &[&Raft]) -> bool {
     let leaders = || members.iter().filter(|member| member.role() == RoleKind::Leader);
     leaders().all(|one| leaders().all(|other| one.id == other.id || one.term() != other.term()))
 }
 
-/// If two logs hold an entry with the same index and term, they are equal up to there.
+/// If two logs hold an entry with the same index and term, they are equal up to there. Terms alone are
+/// compared; whoever keeps the payloads beside the logs should compare those too.
 fn log_matching(members: &[&Raft]) -> bool {
     pairs(members).all(|(one, other)| {
         let both = shared(one, other, one.last_index().min(other.last_index()));

@@ -21,6 +21,15 @@
 //! sent to it, which it can only refuse if part of that was lost. Both happen at most once for each
 //! firing of the heartbeat timer: read rounds are heartbeats too, and may come by the thousand.
 //!
+//! ```text
+//!              match_index        next_index
+//!                   v                 v
+//!   ... ─────────────┬───────┬────────┬───────────────┐
+//!    durable there   │ under way      │ not sent      │ last
+//!   ... ─────────────┴───────┴────────┴───────────────┘
+//!                     window: two messages
+//! ```
+//!
 //! Invariants:
 //!
 //! 1. `match_index < next_index`.
@@ -239,7 +248,7 @@ impl Progress {
         news
     }
 
-    /// The peer does not hold the entry at `probe`, and both may agree up to `guess`. Says whether
+    /// A refusal came: the peer does not hold the entry at `probe`, and both may agree up to `guess`. Says whether
     /// the answer is fresh: one that belongs to an earlier probe says nothing any more.
     pub(crate) fn regress(&mut self, probe: Index, guess: Index) -> bool {
         let stale = match self.state {

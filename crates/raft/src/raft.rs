@@ -14,6 +14,10 @@ use crate::stable::{Splice, Stable};
 
 /// One member's consensus module.
 ///
+/// Everything that figure 2 calls state is here or in the role: `currentTerm` and `votedFor` in
+/// `hard_state`, `log[]` in `log` by its terms, `commitIndex` in `commit_index`; `nextIndex[]` and
+/// `matchIndex[]` belong to the leader's role and exist only there. `lastApplied` is the driver's.
+///
 /// It is driven by [`Raft::step`] alone, and holds no clock, no randomness and no payload: two equal
 /// members given equal inputs give equal outputs and are equal afterwards.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -231,6 +235,9 @@ impl Raft {
     }
 
     /// Writes the term and vote unless the newest write holds them; the write that does.
+    ///
+    /// A vote in a new term thus makes one write of both, and entries of a new term take the term
+    /// along in theirs: no entry is ever on the disk before its term.
     pub(crate) fn write_hard_state(&mut self, out: &mut Vec<Output>) -> WriteNumber {
         if self.stable.hard_state() != self.hard_state {
             self.write(None, self.log.last_index(), out);
@@ -238,7 +245,8 @@ impl Raft {
         self.stable.holding()
     }
 
-    /// Asks for a timer, once between two flushes.
+    /// Asks for a timer, once between two flushes: a follower under load hears from its leader many
+    /// times in a turn, and setting a timer to the same moment again changes nothing.
     pub(crate) fn restart(&mut self, timer: Timer, out: &mut Vec<Output>) {
         if self.restarted.insert(timer) {
             out.push(Output::Restart(timer));

@@ -77,6 +77,9 @@ impl Raft {
     }
 
     /// Grants every peer what it may be sent.
+    ///
+    /// Called on a flush only, so that proposals which come together leave together, and a commit
+    /// index that rises three times in one turn is told once.
     pub(crate) fn flush_grants(&mut self, out: &mut Vec<Output>) {
         let term = self.term();
         let Raft { role, log, limits, commit_index, .. } = self;
@@ -167,8 +170,19 @@ impl Raft {
     /// Moves the commit index to the highest entry that a quorum has made durable.
     ///
     /// Only entries of the current term are counted (§5.4.2): an older entry on a quorum can still be
-    /// overwritten by a leader which has never seen it (figure 8). Older entries commit along with
-    /// the first entry of this term.
+    /// overwritten by a leader which has never seen it. Figure 8, S1 leading term 4:
+    ///
+    /// ```text
+    ///   index   1  2  3
+    ///   S1      1  2  4      entry 2 of term 2 is on S1, S2 and S3 ...
+    ///   S2      1  2
+    ///   S3      1  2
+    ///   S4      1
+    ///   S5      1  3         ... but S5 may yet win term 5 with S3's vote, and overwrite it
+    /// ```
+    ///
+    /// Once entry 3 of term 4 is on three of them S5 cannot win any more, and entry 2 is committed
+    /// along with it.
     pub(crate) fn advance_commit(&mut self, out: &mut Vec<Output>) {
         let Role::Leader(Leader { peers, term_start, uncommitted, .. }) = &mut self.role else {
             return;
@@ -209,6 +223,15 @@ impl Raft {
 /// The follower's side.
 impl Raft {
     /// `AppendEntries`, receiver rules 2 to 5 of figure 2, the terms being equal.
+    ///
+    /// A request says two things: that the leader's log holds this range, and how far the leader has
+    /// committed. Both are true for ever in this term, however late and often the request arrives:
+    ///
+    /// ```text
+    ///   index        1  2  3  4  5
+    ///   log          1  1  1  2  2      the leader of term 2 has 1 1 1 2 2 2
+    ///   late request       [1  2]       holds what it names: nothing is dropped, entry 5 least of all
+    /// ```
     pub(crate) fn follow_append(
         &mut self,
         from: NodeId,
@@ -261,7 +284,9 @@ impl Raft {
         out.push(Output::Send { to: from, message });
     }
 
-    /// Acknowledges what is verified and durable, if that is news to the leader or it waits for an
+    /// Acknowledges what is verified and durable: both, for the leader counts it towards a commit.
+    /// Durable entries that were not verified may be another leader's; verified ones that are not
+    /// durable may be gone after a crash. It is sent if that is news to the leader or it waits for an
     /// answer. However many appends came and however many writes were completed since the last
     /// flush, it is one message.
     pub(crate) fn flush_acknowledgement(&mut self, out: &mut Vec<Output>) {
@@ -312,6 +337,16 @@ impl Raft {
     }
 
     /// Rule 5: the log equals the leader's up to `index`; the leader has committed up to `commit`.
+    ///
+    /// The bound is what was verified, and not the log's end. With the log's end it goes wrong:
+    ///
+    /// ```text
+    ///   index      1  2  3
+    ///   leader     1  3  3      has committed 3
+    ///   follower   1  2  2      is sent prev = (1, term 1), no entries, commit 3
+    /// ```
+    ///
+    /// The log does hold something at 3, which the leader has never heard of.
     fn verify(&mut self, index: Index, commit: Index, out: &mut Vec<Output>) {
         let Role::Follower(follower) = &mut self.role else { return };
         follower.verified = follower.verified.max(index);

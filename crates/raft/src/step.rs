@@ -63,6 +63,9 @@ impl Raft {
     }
 
     /// Figure 2, "all servers": a higher term makes a follower, a lower one is refused.
+    ///
+    /// Three messages are looked at before that rule: both that concern pre-votes, which speak of a
+    /// term that nobody is in, and requests for a vote that is withheld.
     fn receive(&mut self, from: NodeId, message: Message, out: &mut Vec<Output>) {
         assert!(from != self.id, "a member sends nothing to itself");
         match &message {
@@ -111,6 +114,17 @@ impl Raft {
     }
 
     /// What each role does with each message of its own term. Where an arm ignores, it says why.
+    ///
+    /// | | follower | pre-candidate | candidate | leader |
+    /// |---|---|---|---|---|
+    /// | `PreVoteRequest` | answers | answers | answers | refuses |
+    /// | `PreVoteResponse` | late | counts | late | late |
+    /// | `VoteRequest` | votes | votes | refuses | refuses |
+    /// | `VoteResponse` | late | late | counts | late |
+    /// | `AppendRequest` | takes | follows | follows | forbidden |
+    /// | `AppendResponse` | late | late | late | counts |
+    /// | `Heartbeat` | answers | follows | follows | forbidden |
+    /// | `HeartbeatResponse` | late | late | late | counts |
     fn receive_in_term(&mut self, from: NodeId, message: Message, out: &mut Vec<Output>) {
         assert!(!is_forbidden(self.role(), &message), "election safety: a second leader of a term");
         match (&self.role, message) {
