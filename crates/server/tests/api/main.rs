@@ -1,0 +1,10 @@
+//! The API through a real socket, over a member that lives in memory.
+
+mod cluster;
+mod connections;
+mod health;
+mod http;
+mod kv;
+mod maintenance;
+mod metrics;
+mod support;

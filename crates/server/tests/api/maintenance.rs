@@ -1,0 +1,100 @@
+//! The Maintenance service.
+
+use jangada_kv::{AlarmAction as Action, AlarmKind, Command};
+use jangada_server::Settings;
+use jangada_server::backend::RequestError;
+use jangada_server::errors::ApiError;
+use jangada_server::proto::etcdserverpb as pb;
+use jangada_server::settings::Versions;
+use pb::alarm_request::AlarmAction;
+use pb::maintenance_client::MaintenanceClient;
+use tonic::Code;
+
+use crate::support::{CLUSTER_ID, MEMBER_ID, Server, TERM, assert_refused};
+
+fn raise(member: u64, kind: AlarmKind) -> Command {
+    Command::Alarm { action: Action::Activate, member, kind }
+}
+
+#[tokio::test]
+async fn status_tells_where_the_member_stands() {
+    let version = Versions::compatible_with("3.6.5");
+    let server = Server::with(Settings { version, ..Settings::default() }).await;
+    let mut maintenance = MaintenanceClient::new(server.channel().await);
+    server.fake.apply(&Command::Member(Default::default()));
+    let status = maintenance.status(pb::StatusRequest {}).await.expect("it is served").into_inner();
+    let header = pb::ResponseHeader {
+        cluster_id: CLUSTER_ID,
+        member_id: MEMBER_ID,
+        revision: 1,
+        raft_term: TERM,
+    };
+    let expected = pb::StatusResponse {
+        header: Some(header),
+        version: "3.6.5".to_owned(),
+        db_size: 4096,
+        leader: MEMBER_ID,
+        raft_index: 2,
+        raft_term: TERM,
+        raft_applied_index: 1,
+        errors: vec![],
+        db_size_in_use: 1024,
+        is_learner: false,
+        storage_version: "3.6.0".to_owned(),
+        db_size_quota: 2 << 30,
+        downgrade_info: Some(pb::DowngradeInfo::default()),
+    };
+    assert_eq!(status, expected);
+}
+
+#[tokio::test]
+async fn status_tells_what_is_wrong_even_without_a_leader() {
+    let server = Server::start().await;
+    let mut maintenance = MaintenanceClient::new(server.channel().await);
+    server.fake.script(|script| {
+        script.leader = None;
+        script.is_learner = true;
+        script.barriers = Some(RequestError::NoLeader);
+    });
+    server.fake.apply(&raise(255, AlarmKind::NoSpace));
+    let status = maintenance.status(pb::StatusRequest {}).await.expect("it is served").into_inner();
+    assert_eq!((status.leader, status.is_learner), (0, true));
+    assert_eq!(status.errors, ["etcdserver: no leader", "memberID:255 alarm:NOSPACE "]);
+}
+
+#[tokio::test]
+async fn alarms_are_listed_and_filtered() {
+    let server = Server::start().await;
+    let mut maintenance = MaintenanceClient::new(server.channel().await);
+    for command in [raise(1, AlarmKind::NoSpace), raise(2, AlarmKind::Corrupt)] {
+        server.fake.apply(&command);
+    }
+    let one = pb::AlarmMember { member_id: 1, alarm: pb::AlarmType::Nospace.into() };
+    let two = pb::AlarmMember { member_id: 2, alarm: pb::AlarmType::Corrupt.into() };
+    let cases = [
+        (0, pb::AlarmType::None, vec![one, two]),
+        (2, pb::AlarmType::None, vec![two]),
+        (0, pb::AlarmType::Nospace, vec![one]),
+        (2, pb::AlarmType::Nospace, vec![]),
+    ];
+    for (member_id, alarm, expected) in cases {
+        let request =
+            pb::AlarmRequest { action: AlarmAction::Get.into(), member_id, alarm: alarm.into() };
+        let answer = maintenance.alarm(request).await.expect("it is served").into_inner();
+        assert_eq!(answer.alarms, expected, "{member_id} {alarm:?}");
+        assert_eq!(answer.header.expect("it has a header").member_id, MEMBER_ID);
+    }
+    server.fake.script(|script| script.barriers = Some(RequestError::Timeout));
+    assert_refused(maintenance.alarm(pb::AlarmRequest::default()).await, ApiError::Timeout);
+}
+
+#[tokio::test]
+async fn raising_and_ending_alarms_is_not_served() {
+    let server = Server::start().await;
+    let mut maintenance = MaintenanceClient::new(server.channel().await);
+    for action in [AlarmAction::Activate, AlarmAction::Deactivate] {
+        let request = pb::AlarmRequest { action: action.into(), ..Default::default() };
+        let status = maintenance.alarm(request).await.expect_err("it is not served");
+        assert_eq!(status.code(), Code::Unimplemented);
+    }
+}

@@ -1,0 +1,277 @@
+//! A member in memory, a server over it, and clients for it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use jangada_entry::{Draft, Kind, Origin};
+use jangada_kv::{Command, Entry, Machine, Options, Reply, Shared};
+use jangada_server::backend::{Backend, Member, RequestError, Sizes, Status};
+use jangada_server::connection::serve;
+use jangada_server::errors::ApiError;
+use jangada_server::metrics::{Exposition, Kind as MetricKind};
+use jangada_server::proto::etcdserverpb::kv_client::KvClient;
+use jangada_server::{Edge, Metrics, Settings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+
+/// The ids of etcd's own default member, as a known answer.
+pub(crate) const MEMBER_ID: u64 = 0x8e9e_05c5_2164_694d;
+
+/// The cluster of that member.
+pub(crate) const CLUSTER_ID: u64 = 0xcdf8_1819_4e3a_8c32;
+
+/// The term that the member pretends to be in.
+pub(crate) const TERM: u64 = 7;
+
+/// A member that commits at once what is proposed to it.
+#[derive(Clone)]
+pub(crate) struct Fake {
+    store: Shared,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    machine: Mutex<(Machine, u64)>,
+    script: Mutex<Script>,
+    /// Proposals wait while this is false.
+    open: watch::Sender<bool>,
+    /// How many proposals have begun to wait.
+    waiting: watch::Sender<usize>,
+}
+
+/// What a test makes of the member.
+#[derive(Clone, Copy)]
+pub(crate) struct Script {
+    pub(crate) leader: Option<u64>,
+    pub(crate) is_learner: bool,
+    pub(crate) proposals: Option<RequestError>,
+    pub(crate) barriers: Option<RequestError>,
+    pub(crate) barriers_taken: u64,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Fake {
+        let machine = Machine::open(None, Options::default()).expect("memory can be opened");
+        let script = Script {
+            leader: Some(MEMBER_ID),
+            is_learner: false,
+            proposals: None,
+            barriers: None,
+            barriers_taken: 0,
+        };
+        let store = machine.shared();
+        let inner = Inner {
+            machine: Mutex::new((machine, 0)),
+            script: Mutex::new(script),
+            open: watch::channel(true).0,
+            waiting: watch::channel(0).0,
+        };
+        Fake { store, inner: Arc::new(inner) }
+    }
+
+    /// Changes how the member behaves from now on.
+    pub(crate) fn script(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.inner.script.lock().expect("no test thread panics while it scripts"));
+    }
+
+    pub(crate) fn scripted(&self) -> Script {
+        *self.inner.script.lock().expect("no test thread panics while it scripts")
+    }
+
+    /// Lets proposals wait, or go on.
+    pub(crate) fn open(&self, open: bool) {
+        self.inner.open.send_replace(open);
+    }
+
+    /// Resolves when so many proposals have begun to wait.
+    pub(crate) async fn proposals_wait(&self, count: usize) {
+        let mut waiting = self.inner.waiting.subscribe();
+        let enough = waiting.wait_for(|waiting| count <= *waiting).await;
+        enough.expect("the member outlives its proposals");
+    }
+
+    /// Applies a command as if another member had proposed it.
+    pub(crate) fn apply(&self, command: &Command) -> Reply {
+        let mut buffer = Draft::buffer(0);
+        command.encode_into(&mut buffer);
+        self.commit(buffer)
+    }
+
+    fn commit(&self, buffer: BytesMut) -> Reply {
+        let version = jangada_kv::COMMAND_VERSION;
+        let draft = Draft::new(buffer, Kind::Command, version, 0, Origin::default());
+        let mut machine = self.inner.machine.lock().expect("the machine does not panic");
+        let index = machine.1 + 1;
+        let entry = Entry { index, time_ms: index, version, payload: draft.payload() };
+        let outcome = machine.0.apply_one(entry).expect("the command is one of this version");
+        machine.0.end_batch(index, Bytes::new());
+        machine.1 = index;
+        outcome.reply
+    }
+}
+
+impl Backend for Fake {
+    async fn propose_encoded(&self, buffer: BytesMut) -> Result<Reply, RequestError> {
+        let mut open = self.inner.open.subscribe();
+        if !*open.borrow_and_update() {
+            self.inner.waiting.send_modify(|waiting| *waiting += 1);
+            open.wait_for(|open| *open).await.expect("the member outlives its proposals");
+        }
+        match self.scripted().proposals {
+            Some(error) => Err(error),
+            None => Ok(self.commit(buffer)),
+        }
+    }
+
+    async fn read_barrier(&self) -> Result<(), RequestError> {
+        self.script(|script| script.barriers_taken += 1);
+        self.scripted().barriers.map_or(Ok(()), Err)
+    }
+
+    fn store(&self) -> &Shared {
+        &self.store
+    }
+
+    fn status(&self) -> Status {
+        let script = self.scripted();
+        let applied = self.inner.machine.lock().expect("the machine does not panic").1;
+        Status {
+            cluster_id: CLUSTER_ID,
+            member_id: MEMBER_ID,
+            term: TERM,
+            leader: script.leader,
+            commit_index: applied + 1,
+            applied_index: applied,
+            is_learner: script.is_learner,
+            leader_changes: 3,
+            proposals_pending: 2,
+            proposals_failed: 1,
+        }
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes { allocated: 4096, in_use: 1024, quota: 2 << 30 }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let member = |id: u64, name: &str, port: u16| Member {
+            id,
+            name: name.to_owned(),
+            peer_urls: vec![format!("http://localhost:{}", port + 1)],
+            client_urls: vec![format!("http://localhost:{port}")],
+            is_learner: id != MEMBER_ID,
+        };
+        vec![member(1, "two", 22379), member(MEMBER_ID, "one", 2379)]
+    }
+
+    fn expose(&self, exposition: &mut Exposition) {
+        exposition
+            .family("etcd_network_peer_sent_bytes_total", MetricKind::Counter, "Sent.")
+            .sample(&[("To", "1")], 42);
+    }
+}
+
+/// A server, and the member it serves.
+pub(crate) struct Server {
+    pub(crate) fake: Fake,
+    pub(crate) address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    pub(crate) task: JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Server {
+        Server::with(Settings::default()).await
+    }
+
+    pub(crate) async fn with(settings: Settings) -> Server {
+        let fake = Fake::new();
+        let edge = Edge::new(fake.clone(), settings, Arc::new(Metrics::default()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("the listener is bound");
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve(edge, listener, async {
+            // A test that ends drops the sender, which stops the server too.
+            let _ = stopped.await;
+        }));
+        Server { fake, address, stop: Some(stop), task }
+    }
+
+    /// Asks the server to stop, gracefully.
+    pub(crate) fn stop(&mut self) {
+        let stop = self.stop.take().expect("a server is stopped once");
+        stop.send(()).expect("the server waits to be stopped");
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        let uri = format!("http://{}", self.address);
+        let endpoint = tonic::transport::Endpoint::from_shared(uri).expect("the address is a URI");
+        endpoint.connect().await.expect("the server accepts")
+    }
+
+    pub(crate) async fn kv(&self) -> KvClient<Channel> {
+        KvClient::new(self.channel().await).max_decoding_message_size(usize::MAX)
+    }
+
+    /// Sends one request over HTTP/1.1 and answers status line, headers and body.
+    pub(crate) async fn http(&self, method: &str, path: &str, headers: &str) -> HttpAnswer {
+        let mut stream = TcpStream::connect(self.address).await.expect("the server accepts");
+        let host = if headers.contains("Host:") { "" } else { "Host: localhost\r\n" };
+        let request =
+            format!("{method} {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("the server reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("the server answers text");
+        HttpAnswer::of(&answer)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
+        self.http("GET", path, "").await
+    }
+}
+
+/// An answer over HTTP/1.1.
+#[derive(Debug)]
+pub(crate) struct HttpAnswer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl HttpAnswer {
+    fn of(answer: &str) -> HttpAnswer {
+        let (head, body) = answer.split_once("\r\n\r\n").expect("the answer has a head");
+        let status = head.split(' ').nth(1).expect("the head has a status");
+        HttpAnswer {
+            status: status.parse().expect("the status is a number"),
+            head: head.to_owned(),
+            body: body.to_owned(),
+        }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+/// Asserts that a call failed with this error, by text and by code.
+#[track_caller]
+pub(crate) fn assert_refused<T: std::fmt::Debug>(
+    result: Result<tonic::Response<T>, tonic::Status>,
+    error: ApiError,
+) {
+    let status = result.expect_err("the call is refused");
+    assert_eq!((status.message(), status.code()), (error.text(), error.code()));
+}
+
+/// Bytes of a text.
+pub(crate) fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
