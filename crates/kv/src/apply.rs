@@ -138,7 +138,7 @@ impl Store {
         if lease != 0 {
             return Err(KvError::LeaseNotFound);
         }
-        if keeps && !self.keys().get(key).is_some_and(|record| record.is_live()) {
+        if keeps && !self.keys().get(key).is_some_and(|(_, record)| record.is_live()) {
             return Err(KvError::KeyNotFound);
         }
         Ok(())

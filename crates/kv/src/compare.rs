@@ -15,7 +15,7 @@ impl Store {
         };
         let mut live = self
             .keys()
-            .range::<[u8], _>(bounds)
+            .range(bounds)
             .map(|(_, record)| record)
             .filter(|record| record.is_live())
             .peekable();

@@ -75,7 +75,7 @@ impl Store {
     /// etcd counts whatever is there, which is what the last compaction kept.
     fn counted(&self, compact_revision: i64, hash_revision: i64) -> Vec<Revision> {
         let live_at = |revision: i64| {
-            let kept = self.keys().values().filter_map(move |record| record.kept(revision));
+            let kept = self.keys().iter().filter_map(move |(_, record)| record.kept(revision));
             kept.filter(|name| !name.tombstone).map(|name| name.revision)
         };
         let mut any = false;
@@ -93,7 +93,7 @@ impl Store {
     /// The rows of a store without an engine.
     fn memory_rows(&self, content: impl Fn(Name) -> Option<Content>) -> Vec<(RowKey, Vec<u8>)> {
         let mut rows = Vec::new();
-        for (key, record) in self.keys() {
+        for (key, record) in self.keys().iter() {
             let newest = record.newest();
             for name in record.names() {
                 let content = if name == newest {

@@ -27,6 +27,7 @@ mod file;
 mod hash;
 mod history;
 mod interval;
+mod keys;
 mod machine;
 mod range;
 mod record;

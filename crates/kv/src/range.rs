@@ -50,16 +50,17 @@ impl Store {
         };
         let interval = Interval::new(&range.key, &range.range_end);
         if let Interval::One(key) = interval {
-            if let Some((key, record)) = self.keys().get_key_value(key) {
+            if let Some((key, record)) = self.keys().get(key) {
                 walk.visit(key, record);
             }
         } else if let Some(bounds) = interval.bounds() {
-            let records = self.keys().range::<[u8], _>(bounds);
-            match direction(range) {
-                Direction::Forward => records.for_each(|(key, record)| walk.visit(key, record)),
-                Direction::Backward => {
-                    records.rev().for_each(|(key, record)| walk.visit(key, record));
-                }
+            let records = self.keys().range(bounds);
+            let complete = match direction(range) {
+                Direction::Forward => walk.over(records),
+                Direction::Backward => walk.over(records.rev()),
+            };
+            if !complete {
+                walk.plan.count = self.keys().count(bounds, revision) as i64;
             }
         }
         let mut plan = walk.plan;
@@ -87,6 +88,17 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Goes over records until enough is collected; answers whether all have been seen.
+    fn over<'a>(&mut self, mut records: impl Iterator<Item = (&'a Bytes, &'a Record)>) -> bool {
+        while self.plan.kvs.len() < self.collect_max {
+            let Some((key, record)) = records.next() else {
+                return true;
+            };
+            self.visit(key, record);
+        }
+        false
+    }
+
     fn visit(&mut self, key: &Bytes, record: &Record) {
         let Some(found) = record.find(self.revision) else {
             return;

@@ -19,7 +19,8 @@ use crate::effects::{Batch, Note};
 use crate::engine::Meta;
 use crate::history::{History, Lookup};
 use crate::interval::Interval;
-use crate::record::{Content, Name, Record, Remainder};
+use crate::keys::Keys;
+use crate::record::{Content, Name, Record};
 use crate::row::{ROW_KEY_BYTES, Revision, RowView};
 use crate::{DeleteRangeResponse, KeyValue};
 
@@ -31,10 +32,9 @@ const NEVER_COMPACTED: i64 = -1;
 
 /// The replicated state.
 pub(crate) struct Store {
-    keys: BTreeMap<Bytes, Record>,
+    keys: Keys,
     revision: i64,
     compact_revision: i64,
-    live: u64,
     bytes: u64,
     alarms: BTreeSet<Alarm>,
     members: BTreeMap<u64, Member>,
@@ -75,10 +75,9 @@ pub(crate) struct Write<'a> {
 impl Store {
     pub(crate) fn new(history: History) -> Store {
         Store {
-            keys: BTreeMap::new(),
+            keys: Keys::new(),
             revision: FIRST_REVISION,
             compact_revision: NEVER_COMPACTED,
-            live: 0,
             bytes: 0,
             alarms: BTreeSet::new(),
             members: BTreeMap::new(),
@@ -87,7 +86,7 @@ impl Store {
         }
     }
 
-    pub(crate) fn keys(&self) -> &BTreeMap<Bytes, Record> {
+    pub(crate) fn keys(&self) -> &Keys {
         &self.keys
     }
 
@@ -100,7 +99,7 @@ impl Store {
     }
 
     pub(crate) fn live(&self) -> u64 {
-        self.live
+        self.keys.live()
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -163,49 +162,46 @@ impl Store {
     /// Writes a key.
     pub(crate) fn put(&mut self, changes: &mut Changes, write: Write<'_>) -> Option<KeyValue> {
         let name = Name { revision: changes.next(), tombstone: false };
-        let record = match self.keys.get_mut(write.key) {
-            Some(record) => record,
-            None => {
-                let content = Content {
-                    create: name.revision.main,
-                    version: 1,
-                    value: write.value.unwrap_or_default(),
-                    lease: write.lease.unwrap_or_default(),
-                };
-                let row = content.row(write.key, name);
-                let (crc, bytes) = self.open.push(name, &row);
-                changes.note(name, crc);
-                self.bytes += bytes;
-                self.live += 1;
-                let key = Bytes::copy_from_slice(write.key);
-                self.keys.insert(key, Record::new(name, content));
-                return None;
-            }
+        let Write { key, mut value, lease, prev_kv } = write;
+        let Store { keys, open, history, bytes, .. } = self;
+        let mut note = |row: &RowView<'_>| {
+            let (crc, added) = open.push(name, row);
+            changes.note(name, crc);
+            *bytes += added;
         };
-        let was = record.newest();
-        let (create, version) = if was.tombstone {
-            (name.revision.main, 1)
-        } else {
-            (record.create(), record.version() + 1)
+        let overwritten = keys.update(key, |record| {
+            let was = record.newest();
+            let (create, version) = if was.tombstone {
+                (name.revision.main, 1)
+            } else {
+                (record.create(), record.version() + 1)
+            };
+            let content = Content {
+                create,
+                version,
+                value: value.take().unwrap_or_else(|| record.value().clone()),
+                lease: lease.unwrap_or_else(|| record.lease()),
+            };
+            let before = record.push(name, content);
+            note(&record.row(key));
+            (was, before)
+        });
+        let Some((was, before)) = overwritten else {
+            let content = Content {
+                create: name.revision.main,
+                version: 1,
+                value: value.unwrap_or_default(),
+                lease: lease.unwrap_or_default(),
+            };
+            note(&content.row(key, name));
+            keys.insert(Bytes::copy_from_slice(key), Record::new(name, content));
+            return None;
         };
-        let content = Content {
-            create,
-            version,
-            value: write.value.unwrap_or_else(|| record.value().clone()),
-            lease: write.lease.unwrap_or_else(|| record.lease()),
-        };
-        let before = record.push(name, content);
-        let (crc, bytes) = self.open.push(name, &record.row(write.key));
-        changes.note(name, crc);
-        self.bytes += bytes;
         if was.tombstone {
-            self.live += 1;
             return None;
         }
-        self.history.keep(was.revision, &before);
-        write
-            .prev_kv
-            .then(|| before.key_value(Bytes::copy_from_slice(write.key), was.revision.main))
+        history.keep(was.revision, &before);
+        prev_kv.then(|| before.key_value(Bytes::copy_from_slice(key), was.revision.main))
     }
 
     /// Deletes the keys of an interval.
@@ -219,23 +215,23 @@ impl Store {
         let Some(bounds) = interval.bounds() else {
             return response;
         };
-        for (key, record) in self.keys.range_mut::<[u8], _>(bounds) {
+        let Store { keys, open, history, bytes, .. } = self;
+        keys.for_each(bounds, |key, record| {
             if !record.is_live() {
-                continue;
+                return;
             }
             let was = record.newest();
             let name = Name { revision: changes.next(), tombstone: true };
             let before = record.push(name, Content::default());
-            let (crc, bytes) = self.open.push(name, &record.row(key));
+            let (crc, added) = open.push(name, &record.row(key));
             changes.note(name, crc);
-            self.bytes += bytes;
-            self.live -= 1;
-            self.history.keep(was.revision, &before);
+            *bytes += added;
+            history.keep(was.revision, &before);
             response.deleted += 1;
             if prev_kv {
                 response.prev_kvs.push(before.key_value(key.clone(), was.revision.main));
             }
-        }
+        });
         response
     }
 
@@ -248,8 +244,8 @@ impl Store {
         self.open.notes.push(Note::Compacted(revision));
     }
 
-    /// Forgets, from `start` on, what a compaction at `revision` does not keep of the next keys, at
-    /// most `keys_max` of them. Answers the key to go on from, or `None` at the end.
+    /// Forgets, from `start` on, what a compaction at `revision` does not keep of the next keys,
+    /// some `keys_max` of them. Answers the key to go on from, or `None` at the end.
     pub(crate) fn forget(
         &mut self,
         revision: i64,
@@ -258,31 +254,18 @@ impl Store {
         removed: &mut Vec<Name>,
     ) -> Option<Bytes> {
         assert!(revision <= self.compact_revision, "store invariant 2");
-        let from =
-            start.map_or(std::ops::Bound::Unbounded, |key| std::ops::Bound::Included(&key[..]));
-        let mut gone = Vec::new();
-        let mut next = None;
-        let bounds = (from, std::ops::Bound::Unbounded);
-        for (visited, (key, record)) in self.keys.range_mut::<[u8], _>(bounds).enumerate() {
-            if visited == keys_max {
-                next = Some(key.clone());
-                break;
-            }
-            let newest = removed.len();
-            if record.compact(revision, removed) == Remainder::Nothing {
-                gone.push(key.clone());
-            }
-            if let History::Memory(contents) = &mut self.history {
-                for name in &removed[newest..] {
+        let Store { keys, history, bytes, .. } = self;
+        keys.sweep(start.map(|key| &key[..]), keys_max, |key, record| {
+            let before = removed.len();
+            let remainder = record.compact(revision, removed);
+            if let History::Memory(contents) = history {
+                for name in &removed[before..] {
                     let content = contents.remove(&name.revision).unwrap_or_default();
-                    self.bytes -= row_bytes(*name, &content.row(key, *name));
+                    *bytes -= row_bytes(*name, &content.row(key, *name));
                 }
             }
-        }
-        for key in gone {
-            self.keys.remove(&key);
-        }
-        next
+            remainder
+        })
     }
 
     /// Ends the open batch and puts it behind those that wait for the engine. Answers the bytes
@@ -347,17 +330,12 @@ impl Store {
         self.bytes += row_bytes(name, row);
         self.revision = self.revision.max(name.revision.main);
         let content = if name.tombstone { Content::default() } else { Content::of(row) };
-        match self.keys.get_mut(row.key) {
-            Some(record) => {
-                self.live -= u64::from(record.is_live());
-                record.push(name, content);
-            }
-            None => {
-                let key = Bytes::copy_from_slice(row.key);
-                self.keys.insert(key, Record::new(name, content));
-            }
+        let mut content = Some(content);
+        let mut take = || content.take().expect("store: a row is restored once");
+        if self.keys.update(row.key, |record| record.push(name, take())).is_none() {
+            let record = Record::new(name, take());
+            self.keys.insert(Bytes::copy_from_slice(row.key), record);
         }
-        self.live += u64::from(!name.tombstone);
     }
 
     /// Adds what the engine holds beside rows.
