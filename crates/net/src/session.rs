@@ -9,7 +9,8 @@
 //! 1. Messages leave in the order in which they were pushed, each whole or, when the connection
 //!    breaks, not at all from the point where it broke.
 //! 2. No message leaves before the welcome, and none is taken before it is given.
-//! 3. What waits to be sent never exceeds its limit, save by one message that found nothing waiting.
+//! 3. What waits to be sent never exceeds its limit, save by one message that found nothing
+//!    waiting.
 
 mod queue;
 
@@ -74,8 +75,8 @@ impl Outgoing {
     /// welcome is complete.
     ///
     /// # Errors
-    /// The acceptor refused the connection, or ended it with a sentence, or what it sent is neither.
-    /// The connection is of no more use.
+    /// The acceptor refused the connection, or ended it with a sentence, or what it sent is
+    /// neither. The connection is of no more use.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<Option<Met>, Refusal> {
         self.received.extend_from_slice(bytes);
         let Some(reply) = Reply::decode(&mut self.received).map_err(Refusal::record)? else {

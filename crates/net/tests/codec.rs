@@ -40,7 +40,10 @@ prop_compose! {
     /// Entries after some place, in terms that rise now and then.
     fn entries()(
         prev in position(),
-        steps in prop::collection::vec((0..3_u64, prop::collection::vec(any::<u8>(), 0..40)), 0..20),
+        steps in prop::collection::vec(
+            (0..3_u64, prop::collection::vec(any::<u8>(), 0..40)),
+            0..20,
+        ),
         commit in 0..1_u64 << 40,
         above in 0..5_u64,
     ) -> PeerMessage {

@@ -233,7 +233,10 @@ proptest! {
         length in 0..1100_u16,
         seal in any::<bool>(),
     ) {
-        let mut bytes = if magic { [&MAGIC[..], &length.to_le_bytes(), &bytes].concat() } else { bytes };
+        let mut bytes = bytes;
+        if magic {
+            bytes.splice(0..0, [&MAGIC[..], &length.to_le_bytes()].concat());
+        }
         let end = usize::from(length);
         if seal && 14 <= end && end <= bytes.len() {
             let crc = crc32c::crc32c(&bytes[..end - 4]);

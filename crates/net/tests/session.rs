@@ -55,7 +55,10 @@ proptest! {
     #[test]
     fn messages_arrive_whole_and_in_order(
         sizes in prop::collection::vec(
-            prop::collection::vec(prop_oneof![0..50_usize, 1000..1100_usize, 0..90_000_usize], 0..4),
+            prop::collection::vec(
+                prop_oneof![0..50_usize, 1000..1100_usize, 0..90_000_usize],
+                0..4,
+            ),
             1..12,
         ),
         pieces in prop::collection::vec(1..200_000_usize, 1..20),

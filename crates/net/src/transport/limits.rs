@@ -14,7 +14,8 @@ pub struct TransportLimits {
     /// The most incoming connections whose handshake has not come. The oldest makes way for a new
     /// one.
     pub handshakes_max: usize,
-    /// After a control lane broke, how long a new handshake may take before the peer counts as down.
+    /// After a control lane broke, how long a new handshake may take before the peer counts as
+    /// down.
     pub silence: Duration,
     /// The first pause between two attempts to connect.
     pub backoff_min: Duration,
@@ -22,8 +23,8 @@ pub struct TransportLimits {
     pub backoff_max: Duration,
     /// A connection that lasted this long makes the pauses start anew.
     pub stable_after: Duration,
-    /// How long a connection may be idle before the system asks whether the peer's machine is there,
-    /// and how long sent bytes may stay unacknowledged before the connection counts as broken.
+    /// How long a connection may be idle before the system asks whether the peer's machine is
+    /// there, and how long sent bytes may stay unacknowledged before it counts as broken.
     pub keepalive: Duration,
     /// How often the same refusal of the same peer is told.
     pub refusal_interval: Duration,

@@ -151,7 +151,10 @@ impl Member {
 
 /// How often `peer` was told down.
 pub(crate) fn downs(events: &[TransportEvent], peer: u64) -> usize {
-    let down = |event: &&TransportEvent| matches!(event, TransportEvent::Down { peer: told, .. } if told.0 == peer);
+    let down = |event: &&TransportEvent| match event {
+        TransportEvent::Down { peer: told, .. } => told.0 == peer,
+        _ => false,
+    };
     events.iter().filter(down).count()
 }
 
