@@ -1,20 +1,29 @@
 //! The log as its owner sees it: open, append, read, cut.
 
+mod cut;
+mod read;
+mod roll;
+mod spares;
+
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use jangada_entry::{Frame, Kind, decode_configuration};
 use jangada_raft::{Configuration, HardState, Index, Position};
 
 use crate::batch::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BatchHeader, Summary};
 use crate::disk::{Disk, File};
 use crate::error::{OpenError, WalError};
-use crate::layout::{Place, SECTOR, sectors, segment_name, spare_name, spare_number, u64_at};
+use crate::layout::{Place, SECTOR, sectors, spare_number, u64_at};
 use crate::options::{Entropy, Identity, Options};
-use crate::prepare::{Make, Origin, Preparation, Prepared, Spare};
+use crate::prepare::Spare;
 use crate::recover::{Recovered, Report, SegmentPlace, Survey, segment_numbers, survey};
-use crate::segment::{NOTE_BYTES_MAX, SegmentHeader};
-use crate::state::{BatchPlace, LogState};
+use crate::segment::NOTE_BYTES_MAX;
+use crate::state::LogState;
+
+use self::read::copy_of;
+use self::roll::{Beginning, Setting};
+use self::spares::is_spare;
 
 /// What fills the last sector of a header or of frames.
 static PADDING: [u8; SECTOR] = [0; SECTOR];
@@ -71,16 +80,10 @@ pub struct Wal<D: Disk> {
     recycled: Vec<String>,
     /// Whether a [`Preparation`] is under way.
     preparing: bool,
+    /// How many more batches are written before a spare is tried again; not 0 after one failed for
+    /// want of space.
+    batches_until_retry: u32,
     spare_number: u64,
-}
-
-/// How a segment begins.
-struct Beginning {
-    number: u64,
-    start: Position,
-    previous_end: u64,
-    sequence: u64,
-    previous_crc: u32,
 }
 
 impl<D: Disk> Wal<D> {
@@ -202,91 +205,6 @@ impl<D: Disk> Wal<D> {
         Ok((wal, recovered))
     }
 
-    /// Begins a segment at start: it gets its name only when it is whole and durable, so that it is
-    /// there altogether or not at all.
-    fn begin(
-        setting: Setting<D>,
-        state: LogState,
-        segments: Vec<SegmentPlace>,
-        leftovers: Vec<String>,
-        beginning: &Beginning,
-        entries: &[Frame],
-    ) -> Result<Wal<D>, OpenError> {
-        let Setting { disk, options, mut entropy, identity, spare_number } = setting;
-        let salt = entropy.draw()?;
-        let segment_bytes = sectors(options.segment_bytes_min.max(SECTOR as u64));
-        let mut header = segment_header(&state, identity, salt, beginning);
-        let mut batch = BatchHeader {
-            salt,
-            place: Place { segment: beginning.number, offset: header.opening_bytes() },
-            sequence: beginning.sequence,
-            previous_crc: beginning.previous_crc,
-            crc: 0,
-            durable: Place { segment: beginning.number, offset: 0 },
-            hard_state: state.hard_state,
-            after: beginning.start,
-            note: None,
-            entries: entries.iter().map(Summary::of).collect(),
-        };
-        let needed = header.opening_bytes() + batch.batch_bytes();
-        let mut leftovers = leftovers;
-        // A file that is there already takes no new space on a disk that may be full.
-        let recycled = leftovers.iter().position(is_spare);
-        let mut spare_number = spare_number;
-        let make = match recycled {
-            Some(at) => Make {
-                name: leftovers.swap_remove(at),
-                bytes: segment_bytes.max(needed),
-                origin: Origin::Recycled,
-            },
-            None => {
-                spare_number += 1;
-                Make {
-                    name: spare_name(spare_number),
-                    bytes: segment_bytes.max(needed),
-                    origin: Origin::New,
-                }
-            }
-        };
-        // A released segment whose new name is not durable yet must not lose its contents.
-        disk.sync_directory()?;
-        let (spare, file) = make.run(&disk)?;
-        header.capacity = spare.bytes;
-        write_batch(&file, 0, &header.opening(), &mut batch, entries)?;
-        file.sync()?;
-        let name = segment_name(beginning.number);
-        disk.rename(&spare.name, &name)?;
-        disk.sync_directory()?;
-        let end = needed;
-        let mut wal = Wal {
-            disk,
-            segment_bytes,
-            options,
-            entropy,
-            identity,
-            state,
-            segments,
-            file,
-            salt,
-            capacity: spare.bytes,
-            sequence: batch.sequence + 1,
-            crc: batch.crc,
-            pending: Pending::Nothing,
-            poisoned: false,
-            spares: Vec::new(),
-            recycled: Vec::new(),
-            preparing: false,
-            spare_number,
-        };
-        wal.segments.push(SegmentPlace { number: beginning.number, start: beginning.start, end });
-        wal.state.append(&batch, batch.place.offset, configurations_of(entries));
-        for leftover in leftovers.into_iter().filter(|leftover| *leftover != name) {
-            wal.release(leftover)?;
-        }
-        wal.disk.sync_directory()?;
-        Ok(wal)
-    }
-
     fn recovered(&self, report: Report) -> Recovered {
         Recovered {
             identity: self.identity,
@@ -363,135 +281,6 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// Reads entries from `from` up to `last`, as many as fit into `bytes_max` bytes but at least
-    /// one. Each is checked against the checksums and its name.
-    ///
-    /// # Errors
-    /// [`WalError::Rot`] if an entry is damaged; [`WalError::Io`] if the disk fails.
-    ///
-    /// # Panics
-    /// If the log does not hold all of `from..=last`.
-    pub fn read(&self, from: Index, last: Index, bytes_max: u64) -> Result<Vec<Frame>, WalError> {
-        self.usable()?;
-        assert!(self.state.base.index < from && from <= last, "the entries lie within the log");
-        assert!(last <= self.state.last, "the entries lie within the log");
-        let mut frames = Vec::new();
-        let mut bytes = 0;
-        for place in self.state.batches_from(from) {
-            let first = from.max(place.first);
-            if last < first || (bytes_max <= bytes && !frames.is_empty()) {
-                break;
-            }
-            let until = last.min(place.last);
-            let rest = bytes_max.saturating_sub(bytes);
-            let some = self.read_batch(place, first, until, rest, frames.is_empty())?;
-            bytes += some.iter().map(|frame| frame.bytes().len() as u64).sum::<u64>();
-            let whole = some.len() as u64 == until.0 - first.0 + 1;
-            frames.extend(some);
-            if !whole {
-                break;
-            }
-        }
-        assert!(!frames.is_empty(), "log invariant 2");
-        Ok(frames)
-    }
-
-    /// Reads entries of one batch, from the active file or another.
-    fn read_batch(
-        &self,
-        place: &BatchPlace,
-        first: Index,
-        last: Index,
-        bytes_max: u64,
-        one_at_least: bool,
-    ) -> Result<Vec<Frame>, WalError> {
-        let span = Span { first, last, bytes_max, one_at_least };
-        if place.segment == self.active().number {
-            return read_span(&self.file, place, &span, &self.state);
-        }
-        let file = self.disk.open(&segment_name(place.segment))?;
-        read_span(&file, place, &span, &self.state)
-    }
-
-    /// Releases entries at or before `up_to`, whole segments at a time, and tells what is now the
-    /// entry before the log's first.
-    ///
-    /// When the log does not hold `up_to` (a snapshot that reaches further was restored, §7), all
-    /// entries go, and the log starts anew behind it with `configuration` in force, durable on
-    /// return.
-    ///
-    /// # Errors
-    /// [`WalError::Full`] if a segment is needed and there is no space; nothing has changed then.
-    /// [`WalError::Io`] if the disk fails.
-    pub fn cut(
-        &mut self,
-        up_to: Position,
-        configuration: &Configuration,
-    ) -> Result<Position, WalError> {
-        self.usable()?;
-        assert!(self.pending == Pending::Nothing, "log invariant 1");
-        if up_to.index <= self.state.base.index {
-            return Ok(self.state.base);
-        }
-        if self.state.term_at(up_to.index) != Some(up_to.term) {
-            self.restart_behind(up_to, configuration)?;
-        }
-        let Some((keep, base)) = self.cut_point(up_to.index) else {
-            return Ok(self.state.base);
-        };
-        let released: Vec<SegmentPlace> = self.segments.drain(..keep).collect();
-        if self.state.base.index < base.index {
-            self.state.advance_base(base);
-        }
-        for segment in released {
-            if let Err(error) = self.release(segment_name(segment.number)) {
-                return Err(self.poison(error));
-            }
-        }
-        match self.disk.sync_directory() {
-            Ok(()) => Ok(self.state.base),
-            Err(error) => Err(self.poison(error)),
-        }
-    }
-
-    /// The first segment to keep and what the log then begins behind, when something can go.
-    ///
-    /// A later segment may start behind an earlier entry than the one before it, where entries were
-    /// dropped: so it is the lowest start of all that are kept which counts.
-    fn cut_point(&self, up_to: Index) -> Option<(usize, Position)> {
-        let mut lowest: Option<Position> = None;
-        for (at, segment) in self.segments.iter().enumerate().rev() {
-            let start = segment.start;
-            let base = lowest.filter(|lowest| lowest.index < start.index).unwrap_or(start);
-            if base.index <= up_to {
-                return (0 < at).then_some((at, base));
-            }
-            lowest = Some(base);
-        }
-        None
-    }
-
-    /// Drops every entry: the log goes on behind `position`.
-    fn restart_behind(
-        &mut self,
-        position: Position,
-        configuration: &Configuration,
-    ) -> Result<(), WalError> {
-        let before = self.state.clone();
-        self.state.reset(position, configuration.clone());
-        let batch = Batch {
-            hard_state: self.state.hard_state,
-            note: None,
-            after: position.index,
-            entries: &[],
-        };
-        if let Err(error) = self.roll(&batch) {
-            self.state = before;
-            return Err(error);
-        }
-        self.sync()
-    }
-
     /// The entry before the log's first.
     #[must_use]
     pub fn base(&self) -> Position {
@@ -520,62 +309,6 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
-    }
-
-    /// How many segments are ready for use. When none is and the disk is full, the next roll fails.
-    #[must_use]
-    pub fn spares_ready(&self) -> usize {
-        self.spares.len()
-    }
-
-    /// A job for a background thread, if there is one to do: making segments ready, removing files
-    /// that are of no use. One is under way at a time, until [`Wal::prepared`] takes its result.
-    pub fn preparation(&mut self) -> Option<Preparation> {
-        if self.preparing || self.poisoned {
-            return None;
-        }
-        let make = (self.spares.len() < self.options.spares).then(|| self.next_make());
-        let remove = match make {
-            Some(_) => Vec::new(),
-            None => std::mem::take(&mut self.recycled),
-        };
-        if make.is_none() && remove.is_empty() {
-            return None;
-        }
-        self.preparing = true;
-        Some(Preparation { remove, make })
-    }
-
-    /// Takes the result of the [`Preparation`] that was under way.
-    ///
-    /// # Errors
-    /// [`WalError::Full`] if there was no space: the log goes on with the segments it has, and the
-    /// next [`Wal::preparation`] tries a smaller one. [`WalError::Io`] if the disk failed: the log
-    /// is poisoned.
-    pub fn prepared(&mut self, prepared: Prepared) -> Result<(), WalError> {
-        self.preparing = false;
-        match prepared.result {
-            Ok(spare) => {
-                self.spares.extend(spare);
-                Ok(())
-            }
-            Err(WalError::Io(error)) => Err(self.poison(error)),
-            Err(error) => {
-                let smaller = sectors(self.segment_bytes / 2);
-                self.segment_bytes = smaller.max(sectors(self.options.segment_bytes_min));
-                Err(error)
-            }
-        }
-    }
-
-    /// What to make the next spare segment of.
-    fn next_make(&mut self) -> Make {
-        let bytes = self.segment_bytes;
-        if let Some(name) = self.recycled.pop() {
-            return Make { name, bytes, origin: Origin::Recycled };
-        }
-        self.spare_number += 1;
-        Make { name: spare_name(self.spare_number), bytes, origin: Origin::New }
     }
 
     fn active(&self) -> &SegmentPlace {
@@ -644,145 +377,7 @@ impl<D: Disk> Wal<D> {
         self.sequence = header.sequence + 1;
         self.crc = header.crc;
         self.pending = pending;
-    }
-
-    /// Begins a segment with `batch`, which does not fit into the active one or drops entries.
-    fn roll(&mut self, batch: &Batch<'_>) -> Result<(), WalError> {
-        let full = batch.after == self.state.last;
-        let salt = self.entropy.draw().map_err(|error| self.failed_write(error))?;
-        let beginning = Beginning {
-            number: self.active().number + 1,
-            start: self.state.position_at(batch.after),
-            previous_end: self.active().end,
-            sequence: self.sequence,
-            previous_crc: self.crc,
-        };
-        let mut segment = segment_header(&self.state, self.identity, salt, &beginning);
-        segment.hard_state = batch.hard_state;
-        segment.note = batch.note.clone().unwrap_or_else(|| self.state.note.clone());
-        let mut header = self.batch_header(batch);
-        header.salt = salt;
-        header.note = None;
-        header.place = Place { segment: beginning.number, offset: segment.opening_bytes() };
-        let needed = segment.opening_bytes() + header.batch_bytes();
-        let (spare, file) = self.take_spare(needed).map_err(|error| self.failed_write(error))?;
-        segment.capacity = spare.bytes;
-        let name = segment_name(beginning.number);
-        let written = self
-            .disk
-            .rename(&spare.name, &name)
-            .and_then(|()| write_batch(&file, 0, &segment.opening(), &mut header, batch.entries));
-        if let Err(error) = written {
-            return Err(self.unroll(&name, error));
-        }
-        if full {
-            let doubled = self.segment_bytes.saturating_mul(2);
-            self.segment_bytes = doubled.min(sectors(self.options.segment_bytes_max));
-        }
-        self.state.truncate(batch.after);
-        self.state.note = segment.note;
-        self.segments.push(SegmentPlace {
-            number: beginning.number,
-            start: beginning.start,
-            end: 0,
-        });
-        self.file = file;
-        self.salt = salt;
-        self.capacity = spare.bytes;
-        self.wrote(&header, batch.entries, Pending::ContentsAndName);
-        Ok(())
-    }
-
-    /// Takes back a segment whose first batch could not be written. If it stayed, recovery could
-    /// take it for the log's end, in place of what is written to the active segment after it.
-    fn unroll(&mut self, name: &str, error: io::Error) -> WalError {
-        match WalError::from(error) {
-            WalError::Full => {}
-            WalError::Io(error) => return self.poison(error),
-            other => return other,
-        }
-        let removed = self.disk.remove(name).and_then(|()| self.disk.sync_directory());
-        match removed {
-            Ok(()) => WalError::Full,
-            Err(error) => self.poison(error),
-        }
-    }
-
-    /// A segment of at least `needed` bytes that is ready; made on the spot if there is none.
-    fn take_spare(&mut self, needed: u64) -> io::Result<(Spare, D::File)> {
-        if let Some(at) = self.spares.iter().position(|spare| needed <= spare.bytes) {
-            let spare = self.spares.remove(at);
-            let file = self.disk.open(&spare.name)?;
-            return Ok((spare, file));
-        }
-        let mut make = self.next_make();
-        make.bytes = make.bytes.max(needed);
-        let (name, origin) = (make.name.clone(), make.origin);
-        let made = make.run(&self.disk);
-        if made.is_err() && origin == Origin::New {
-            // A file that is half made takes the space that is short. That removing it fails too
-            // adds nothing: the next opening of the log finds the file.
-            let _ = self.disk.remove(&name);
-        }
-        made
-    }
-
-    /// Takes a file out of the log: under another name it can be made a spare, or removed.
-    fn release(&mut self, name: String) -> io::Result<()> {
-        if is_spare(&name) {
-            self.recycled.push(name);
-            return Ok(());
-        }
-        self.spare_number += 1;
-        let spare = spare_name(self.spare_number);
-        self.disk.rename(&name, &spare)?;
-        self.recycled.push(spare);
-        Ok(())
-    }
-}
-
-/// What [`Wal::begin`] starts from.
-struct Setting<D> {
-    disk: D,
-    options: Options,
-    entropy: Entropy,
-    identity: Identity,
-    spare_number: u64,
-}
-
-/// Which entries of a batch to read.
-struct Span {
-    first: Index,
-    last: Index,
-    bytes_max: u64,
-    /// Whether the first one is read however large it is.
-    one_at_least: bool,
-}
-
-/// Whether a file is no part of the log.
-fn is_spare(name: impl AsRef<str>) -> bool {
-    spare_number(name.as_ref()).is_some()
-}
-
-/// The header of a segment that begins behind `beginning.start`, with what is in force in `state`.
-fn segment_header(
-    state: &LogState,
-    identity: Identity,
-    salt: u64,
-    beginning: &Beginning,
-) -> SegmentHeader {
-    SegmentHeader {
-        salt,
-        number: beginning.number,
-        identity,
-        hard_state: state.hard_state,
-        start: beginning.start,
-        previous_end: beginning.previous_end,
-        sequence: beginning.sequence,
-        previous_crc: beginning.previous_crc,
-        capacity: 0,
-        configuration: state.configuration_at(beginning.start.index).clone(),
-        note: state.note.clone(),
+        self.batches_until_retry = self.batches_until_retry.saturating_sub(1);
     }
 }
 
@@ -819,68 +414,4 @@ fn write_batch<F: File>(
     slices.push(&list);
     slices.push(padding(header.header_bytes()));
     file.write_at(offset, &slices)
-}
-
-/// The entries of the last batch, read back and checked, to be written anew.
-fn copy_of<D: Disk>(
-    disk: &D,
-    state: &LogState,
-    last: &BatchHeader,
-) -> Result<Vec<Frame>, OpenError> {
-    if last.entries.is_empty() {
-        return Ok(Vec::new());
-    }
-    let place = state.batches.back().expect("the last batch has entries");
-    let file = disk.open(&segment_name(place.segment))?;
-    let span =
-        Span { first: place.first, last: place.last, bytes_max: u64::MAX, one_at_least: true };
-    read_span(&file, place, &span, state).map_err(|error| match error {
-        WalError::Io(error) => OpenError::Io(error),
-        _ => OpenError::Io(io::Error::other("the last batch changed while it was read")),
-    })
-}
-
-/// Reads entries of one batch, each checked against its checksums and its name.
-fn read_span<F: File>(
-    file: &F,
-    place: &BatchPlace,
-    span: &Span,
-    state: &LogState,
-) -> Result<Vec<Frame>, WalError> {
-    let rot = |index: Index, offset: u64| WalError::Rot {
-        place: Place { segment: place.segment, offset },
-        index,
-    };
-    let mut list = vec![0; place.header_bytes as usize];
-    file.read_at(place.list_at, &mut list)?;
-    let header = BatchHeader::decode(&list).ok_or_else(|| rot(span.first, place.list_at))?;
-    let lengths = |from: Index, to: Index| {
-        let at = |index: Index| usize::try_from(index.0 - place.first.0).expect("within a batch");
-        header.entries[at(from)..at(to)].iter().map(|summary| u64::from(summary.length))
-    };
-    let start = place.frames_at + lengths(place.first, span.first).sum::<u64>();
-    let mut bytes = 0;
-    let mut count = 0;
-    for length in lengths(span.first, span.last.next()) {
-        let free = count == 0 && span.one_at_least;
-        if span.bytes_max < bytes + length && !free {
-            break;
-        }
-        bytes += length;
-        count += 1;
-    }
-    let mut buffer = BytesMut::zeroed(usize::try_from(bytes).expect("a batch fits in memory"));
-    file.read_at(start, &mut buffer)?;
-    let mut buffer = buffer.freeze();
-    let mut frames = Vec::with_capacity(count);
-    let mut index = span.first;
-    for _ in 0..count {
-        let frame = Frame::decode(&mut buffer).map_err(|_| rot(index, start))?;
-        if Some(frame.position().term) != state.term_at(index) || frame.position().index != index {
-            return Err(rot(index, start));
-        }
-        frames.push(frame);
-        index = index.next();
-    }
-    Ok(frames)
 }

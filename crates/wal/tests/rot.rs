@@ -45,6 +45,9 @@ fn truth() -> Truth {
         let after = Index(frames.len() as u64);
         wal.append(&Batch { hard_state, note: note.clone(), after, entries }).expect("works");
         frames.extend(entries.iter().cloned());
+        if let Some(job) = wal.preparation() {
+            wal.prepared(job.run(&disk)).expect("works");
+        }
     }
     drop(wal);
     let mut segments: Vec<(String, usize, u64)> = Vec::new();

@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     Sync(u64),
     /// The n-th write from now finds no space, having written half.
     Full(u64),
+    /// The n-th write from now finds no space, having written all.
+    FullLate(u64),
 }
 
 struct Inner {
@@ -222,14 +224,19 @@ impl FaultDisk {
         if inner.broken { Err(io::Error::other("the disk is broken")) } else { Ok(()) }
     }
 
-    fn write_fault(&self) -> bool {
+    /// How much of a write of this many bytes is done, if not all goes well.
+    fn write_fault(&self, bytes: usize) -> Option<usize> {
         let mut inner = self.inner();
-        let Some(Fault::Full(left)) = &mut inner.fault else { return false };
+        let (left, done) = match &mut inner.fault {
+            Some(Fault::Full(left)) => (left, bytes / 2),
+            Some(Fault::FullLate(left)) => (left, bytes),
+            _ => return None,
+        };
         if *left == 0 {
-            return true;
+            return Some(done);
         }
         *left -= 1;
-        false
+        None
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -318,11 +325,9 @@ impl File for FaultFile {
 
     fn write_at(&self, offset: u64, slices: &[&[u8]]) -> io::Result<()> {
         self.disk.alive()?;
-        let full = self.disk.write_fault();
         let mut bytes = slices.concat();
-        if full {
-            bytes.truncate(bytes.len() / 2);
-        }
+        let full = self.disk.write_fault(bytes.len());
+        bytes.truncate(full.unwrap_or(bytes.len()));
         let inode = self.inode;
         self.disk.change(|state| {
             let start = offset as usize;
@@ -336,7 +341,7 @@ impl File for FaultFile {
                 state.unreadable.remove(&(inode, sector as u64));
             }
         });
-        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if full.is_some() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn sync(&self) -> io::Result<()> {
