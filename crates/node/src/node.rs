@@ -447,7 +447,9 @@ fn told<M: StateMachine>(shared: &Shared<M>, event: TransportEvent) {
         TransportEvent::LaneLost { peer, lane: Lane::Entries } => {
             shared.push(Event::LaneLost(peer));
         }
-        TransportEvent::LaneLost { lane: Lane::Control, .. } | TransportEvent::LaneUp { .. } => {}
+        TransportEvent::LaneUp { peer, lane: Lane::Entries } => shared.push(Event::LaneUp(peer)),
+        TransportEvent::LaneLost { lane: Lane::Control, .. }
+        | TransportEvent::LaneUp { lane: Lane::Control, .. } => {}
         TransportEvent::Refused { peer, sentence } => {
             let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
             tracing::warn!(peer, "{sentence}");

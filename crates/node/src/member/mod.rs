@@ -64,6 +64,8 @@ pub enum Event {
     PeerDown(NodeId),
     /// What was sent to the peer on the lane of entries may be lost.
     LaneLost(NodeId),
+    /// The lane of entries to the peer is open: what is sent from here on travels.
+    LaneUp(NodeId),
     /// The outstanding batch is durable.
     LogWritten(LogWritten),
     /// Entries that were asked for, in order, from the first one asked for on.
@@ -573,6 +575,8 @@ impl<M: StateMachine> Member<M> {
                 self.reading.remove(&peer);
                 self.input(Input::Unreachable(peer));
             }
+            // What was granted while the lane was closed went nowhere: the peer is probed at once.
+            Event::LaneUp(peer) => self.input(Input::Unreachable(peer)),
             Event::LogWritten(written) => self.log_written(written),
             Event::LogRead { reader: LogReader::Peer(peer), frames } => {
                 self.log_read_for(peer, frames);
