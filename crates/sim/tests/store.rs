@@ -2,7 +2,7 @@
 
 use jangada_sim::faults::{FAULTS, Fault};
 use jangada_sim::store::StoreApplication;
-use jangada_sim::store_clients::{StoreClients, StoreLoad};
+use jangada_sim::store_clients::{Judges, StoreClients, StoreLoad};
 use jangada_sim::{Choices, Failure, FaultCounts, FaultRates, Report, WorldOptions, run};
 
 /// What a seed may suffer. A bit that flips at rest stops a member for good, by design, until it can
@@ -37,7 +37,13 @@ fn whatever_goes_wrong_every_history_is_linearizable() {
     for seed in first..first + seeds {
         let mut choices = Choices::of_seed(seed);
         let rates = FaultRates::swarm(&mut choices, &allowed());
-        let (result, clients) = simulate(choices, rates, 10, StoreLoad::default());
+        // Every fourth seed is shorter, so that the search can have its say, too.
+        let (seconds, judges) = match seed % 4 {
+            0 => (4, Judges::ByRevisionAndSearch),
+            _ => (10, Judges::ByRevision),
+        };
+        let load = StoreLoad { judges, ..StoreLoad::default() };
+        let (result, clients) = simulate(choices, rates, seconds, load);
         let report = result.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
         faults.add(&report.faults);
         puts += clients.puts();
@@ -64,6 +70,7 @@ fn ten_thousand_puts_among_faults_do_the_same_twice() {
             .with(Fault::CrashInOperation, 10_000);
         let load = StoreLoad {
             clients: 16,
+            keys: 40,
             think_us_max: 1_000,
             puts_of_hundred: 90,
             puts_max: 10_000,
