@@ -413,6 +413,38 @@ Examples:
 
 Exit status 1 when an acknowledged write is lost.")]
     Failover(Failover),
+    /// Run a cluster of three of this server and of a real etcd, and print both with ratios.
+    #[command(after_help = "\
+Examples:
+  jangada bench compare
+  jangada bench compare --etcd /opt/etcd/etcd --clients 1,64 --duration 10s
+
+Both write to a folder made in --dir and removed in the end. Without an etcd, this server is
+measured alone.")]
+    Compare(Compare),
+}
+
+/// Options of `bench compare`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Compare {
+    /// The etcd to run
+    #[arg(long, default_value = "etcd")]
+    pub(crate) etcd: PathBuf,
+    /// How many clients, one run each
+    #[arg(long, value_delimiter = ',', default_value = "1,64,1000")]
+    pub(crate) clients: Vec<usize>,
+    /// How long each run goes
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 256)]
+    pub(crate) val_size: usize,
+    /// Where to make the folder; choose the disk to measure
+    #[arg(long, default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// This server's first port; etcd's is 1000 above
+    #[arg(long, default_value_t = 3479)]
+    pub(crate) base_port: u16,
 }
 
 /// Options of `bench put` and `bench get`.

@@ -25,15 +25,17 @@ pub(crate) fn print_table(heading: &[&str], rows: &[Vec<String>]) -> io::Result<
     writeln!(io::stdout().lock(), "{table}")
 }
 
-/// An answer's header with etcdctl's keys.
+/// An answer's header with etcdctl's keys: zeros are left out, as Go does.
 pub(crate) fn header_json(header: Option<ResponseHeader>) -> Value {
     let header = header.unwrap_or_default();
-    json!({
-        "cluster_id": header.cluster_id,
-        "member_id": header.member_id,
-        "revision": header.revision,
-        "raft_term": header.raft_term,
-    })
+    let fields = [
+        ("cluster_id", json!(header.cluster_id)),
+        ("member_id", json!(header.member_id)),
+        ("revision", json!(header.revision)),
+        ("raft_term", json!(header.raft_term)),
+    ];
+    let set = fields.into_iter().filter(|(_, value)| *value != json!(0));
+    Value::Object(set.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// A key with etcdctl's keys: zeros and empty values are left out, as Go does.
@@ -121,6 +123,12 @@ mod tests {
         assert_eq!(bytes_text(999), "999 B");
         assert_eq!(bytes_text(20_480), "20.5 kB");
         assert_eq!(bytes_text(2_147_483_648), "2.1 GB");
+    }
+
+    #[test]
+    fn a_header_says_what_is_known() {
+        let header = ResponseHeader { revision: 7, ..ResponseHeader::default() };
+        assert_eq!(header_json(Some(header)), json!({"revision": 7}));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `bench put`, `bench get` and `bench failover`: options in, tables out.
+//! The `bench` commands: options in, tables out.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -11,6 +11,7 @@ use jangada_bench::load::{self, Operation, Progress, Stop};
 use jangada_bench::{Latency, failover, status};
 use serde_json::json;
 
+use super::compare;
 use crate::arguments::{self, Bench, BenchCommand, Consistency, Failover, Format, Load};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -35,6 +36,7 @@ pub(crate) fn run(options: &arguments::Client, bench: &Bench) -> Result<(), Fail
             drive(options, load, operation)
         }
         BenchCommand::Failover(failover) => fail_over(options, failover),
+        BenchCommand::Compare(compare) => compare::run(options, compare),
     }
 }
 
@@ -124,7 +126,7 @@ fn latency_row(what: &str, rate: Option<f64>, latency: &Latency) -> Vec<String> 
 }
 
 /// Microseconds as people read them.
-fn time_text(microseconds: u64) -> String {
+pub(super) fn time_text(microseconds: u64) -> String {
     let value = microseconds as f64;
     match microseconds {
         0..1000 => format!("{microseconds} us"),

@@ -1,6 +1,7 @@
 //! The commands that ask a cluster or read a log.
 
 pub(crate) mod bench;
+mod compare;
 pub(crate) mod kv;
 pub(crate) mod log;
 pub(crate) mod member;

@@ -15,7 +15,7 @@ const ANSWER_BYTES_MAX: u64 = 4096;
 /// # Errors
 ///
 /// The member's own reason, or why it does not answer.
-pub(super) async fn check(endpoint: &str) -> Result<(), String> {
+pub(crate) async fn check(endpoint: &str) -> Result<(), String> {
     match tokio::time::timeout(ANSWER, ask(endpoint)).await {
         Ok(Ok(answer)) => judge(&answer),
         Ok(Err(error)) => Err(error.to_string()),

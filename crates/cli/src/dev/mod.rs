@@ -9,8 +9,8 @@
 
 mod child;
 mod folder;
-mod health;
-mod plan;
+pub(crate) mod health;
+pub(crate) mod plan;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};

@@ -7,35 +7,35 @@ const STEP: u32 = 10_000;
 
 /// One member.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Member {
+pub(crate) struct Member {
     /// `m1`, `m2`, ...
-    pub name: String,
+    pub(crate) name: String,
     /// For clients; the next one is for the other members.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Member {
     /// `host:port` for clients.
-    pub(super) fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// `host:port` for the other members.
-    pub(super) fn peer(&self) -> String {
+    pub(crate) fn peer(&self) -> String {
         format!("127.0.0.1:{}", self.port + 1)
     }
 }
 
 /// All members.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// In the order of their ports.
-    pub members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
 }
 
 impl Plan {
     /// 2379, 22379, 32379 and so on for a base of 2379.
-    pub(super) fn new(count: u16, base_port: u16) -> Result<Plan, Failure> {
+    pub(crate) fn new(count: u16, base_port: u16) -> Result<Plan, Failure> {
         let members = (0..u32::from(count))
             .map(|number| {
                 let offset = if number == 0 { 0 } else { (number + 1) * STEP };
@@ -53,7 +53,7 @@ impl Plan {
     }
 
     /// etcd's `--initial-cluster`.
-    pub(super) fn initial_cluster(&self) -> String {
+    pub(crate) fn initial_cluster(&self) -> String {
         let parts: Vec<String> = self
             .members
             .iter()

@@ -58,7 +58,7 @@ fn a_member_of_three() {
          --advertise-client-urls http://127.0.0.1:22379 \
          --initial-cluster a=http://127.0.0.1:12380,b=http://127.0.0.1:22380,\
 c=http://127.0.0.1:32380 --initial-cluster-token etcd-cluster-1 \
-         --initial-cluster-state existing --quota-backend-bytes=-1",
+         --initial-cluster-state existing --quota-backend-bytes=-1 --cors=a,b",
     )
     .expect("a good line");
     assert_eq!(config.member_id.to_string(), "91bc3c398fb3c146");
@@ -66,6 +66,8 @@ c=http://127.0.0.1:32380 --initial-cluster-token etcd-cluster-1 \
     assert_eq!(config.wal_dir.to_str(), Some("w"));
     assert_eq!(config.cluster_state, ClusterState::Existing);
     assert_eq!(config.limits.quota_backend_bytes, None);
+    assert_eq!(config.cors, ["a", "b"]);
+    assert_eq!(config.host_whitelist, ["*"]);
 }
 
 #[test]
@@ -141,7 +143,7 @@ fn settings_that_must_not_be_ignored_are_refused() {
     refused("--discovery-srv example.com", "name the members with --initial-cluster");
     refused("--force-new-cluster", "start a fresh data directory");
     refused("--listen-client-urls https://127.0.0.1:1 --advertise-client-urls http://a:1", "TLS");
-    let harmless = config("--client-cert-auth=false --auth-token simple --cors *");
+    let harmless = config("--client-cert-auth=false --auth-token simple --force-new-cluster=false");
     assert_eq!(harmless.expect("defaults are good").warnings, []);
 }
 

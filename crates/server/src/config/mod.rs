@@ -151,6 +151,10 @@ pub struct Config {
     pub election_timeout: Duration,
     /// Bounds on what clients may ask.
     pub limits: Limits,
+    /// The origins of pages that may ask over HTTP; `*` for all.
+    pub cors: Vec<String>,
+    /// The host names that HTTP requests may be for; `*` for all.
+    pub host_whitelist: Vec<String>,
     /// `SO_REUSEPORT` on the listeners.
     pub reuse_port: bool,
     /// The etcd version told to clients: three numbers divided by dots.
@@ -209,6 +213,8 @@ impl Config {
             heartbeat_interval,
             election_timeout,
             limits,
+            cors: settings.list("cors").to_vec(),
+            host_whitelist: settings.list("host-whitelist").to_vec(),
             reuse_port: settings.flag("socket-reuse-port"),
             reported_version: reported_version(settings)?,
             log: LogConfig::from_settings(settings),

@@ -243,17 +243,12 @@ const SECURITY: &[Setting] = &[
     Setting::no_effect("cipher-suites", List, "", TLS),
     Setting::no_effect("tls-min-version", Text, "TLS1.2", TLS),
     Setting::no_effect("tls-max-version", Text, "", TLS),
-    Setting::refused(
-        "cors",
-        List,
-        "*",
-        "a list of allowed origins is not enforced yet; leave it at '*' or filter in front",
-    ),
-    Setting::refused(
+    Setting::used("cors", List, "*", "origins of pages that may ask over HTTP; * for all"),
+    Setting::used(
         "host-whitelist",
         List,
         "*",
-        "a list of allowed hosts is not enforced yet; leave it at '*' or filter in front",
+        "host names that HTTP requests may be for; * for all",
     ),
     Setting::refused(
         "auth-token",

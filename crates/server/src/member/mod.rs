@@ -189,6 +189,8 @@ fn settings(config: &Config) -> Settings {
         max_concurrent_streams: limits.concurrent_streams_max,
         keepalive_interval: limits.keepalive_interval.unwrap_or(NEVER),
         keepalive_timeout: limits.keepalive_timeout,
+        cors: config.cors.clone(),
+        host_whitelist: config.host_whitelist.clone(),
         ..defaults
     }
 }
