@@ -17,15 +17,15 @@
 //! ```text
 //!   1 (election timer)       2                        3
 //!   pre-candidate, term 4
-//!     ── PreVoteRequest 5 ──> up to date? hears no
+//!     -- PreVoteRequest 5 --> up to date? hears no
 //!                             leader? nothing changes
-//!     <─ PreVoteResponse yes ─
+//!     <- PreVoteResponse yes -
 //!   candidate, term 5
 //!   write #7: term 5, vote 1
 //!     (#7 is durable)
-//!     ── VoteRequest 5 ──────> write #3: term 5, vote 1
+//!     -- VoteRequest 5 ------> write #3: term 5, vote 1
 //!                              (#3 is durable)
-//!     <─ VoteResponse yes ────
+//!     <- VoteResponse yes ----
 //!   leader, term 5; own vote + 2's = majority of three; 3 may be down or slow
 //! ```
 //!

@@ -27,13 +27,13 @@
 //!
 //! ```text
 //! driver                          module (leader)
-//!   Propose{3, 300 bytes} ───────> Assigned{7..9}, Write{#12, 7..9}     the log grows at once
-//!   Flush ───────────────────────> Grant{peer 2, 7..9}, Grant{peer 3, 7..9}
+//!   Propose{3, 300 bytes} -------> Assigned{7..9}, Write{#12, 7..9}     the log grows at once
+//!   Flush -----------------------> Grant{peer 2, 7..9}, Grant{peer 3, 7..9}
 //!   (sends them; syncs the log meanwhile)
-//!   Sent{2, 9}, Sent{3, 9} ──────>
-//!   Receive{2, Match(9)} ────────>                                      durable at 2
-//!   Persisted{#12, (9, term)} ───> Commit(9)                            durable here: a majority
-//!   Flush ───────────────────────> Grant{2, nothing, commit 9}, ...     the others learn of it
+//!   Sent{2, 9}, Sent{3, 9} ------>
+//!   Receive{2, Match(9)} -------->                                      durable at 2
+//!   Persisted{#12, (9, term)} ---> Commit(9)                            durable here: a majority
+//!   Flush -----------------------> Grant{2, nothing, commit 9}, ...     the others learn of it
 //! ```
 //!
 //! Nothing waits for anything that safety does not need: entries are sent before they are durable

@@ -10,9 +10,9 @@
 //!
 //! ```text
 //!              a match is answered
-//!   Probe  ───────────────────────────>  Replicate
-//!     ^                                       │
-//!     └── a fresh conflict, or Unreachable ───┘
+//!   Probe  --------------------------->  Replicate
+//!     ^                                       |
+//!     +-- a fresh conflict, or Unreachable ---+
 //! ```
 //!
 //! Nothing may stall for ever on a message that was lost without notice. A probe that is not
@@ -24,9 +24,9 @@
 //! ```text
 //!              match_index        next_index
 //!                   v                 v
-//!   ... ─────────────┬───────┬────────┬───────────────┐
-//!    durable there   │ under way      │ not sent      │ last
-//!   ... ─────────────┴───────┴────────┴───────────────┘
+//!   ... -------------+-------+--------+---------------+
+//!    durable there   | under way      | not sent      | last
+//!   ... -------------+-------+--------+---------------+
 //!                     window: two messages
 //! ```
 //!

@@ -9,11 +9,11 @@
 //! one did, so a quorum on n confirms all rounds up to n.
 //!
 //! ```text
-//!   read a ──> waits for round 1 ┐
-//!                                ├ flush: round 1 opens, read index = commit index
-//!   read b ──> waits for round 2 ┘        (b came after the heartbeats of round 1 were sent: an
-//!                                          answer to them may be older than b)
-//!   quorum on 1: a may run ──> flush: round 2 opens
+//!   read a --> waits for round 1
+//!   flush      round 1 opens: heartbeats carry 1; its read index is the commit index
+//!   read b --> waits for round 2     (an answer to round 1 may be older than b)
+//!   a quorum answers 1: a may run once the read index is applied
+//!   flush      round 2 opens
 //! ```
 //!
 //! Invariants:

@@ -274,10 +274,13 @@ impl Raft {
         heartbeat: &Heartbeat,
         out: &mut Vec<Output>,
     ) {
-        let Role::Follower(Follower { verified, .. }) = &self.role else { return };
-        // The leader caps the commit index at what this member is known to hold. It is capped once
-        // more: an entry past what was verified may be one that this leader will overwrite.
-        self.verify(*verified, heartbeat.commit, out);
+        // The leader names no commit index beyond what this member has acknowledged to it, which was
+        // durable and stays while the term lasts. The member may have restarted since and verified
+        // nothing in this life; the heartbeat then stands for the append that did, or it would not
+        // learn of the commit before the next one.
+        let acknowledged = self.stable.durable_index();
+        assert!(heartbeat.commit <= acknowledged, "invariant 12: what was acknowledged is durable");
+        self.verify(heartbeat.commit, heartbeat.commit, out);
         let term = self.term();
         let message =
             Message::HeartbeatResponse(HeartbeatResponse { term, round: heartbeat.round });

@@ -7,9 +7,9 @@
 //! ```text
 //!                 election timeout             quorum of             quorum of votes,
 //!                 or PeerDown                  pre-votes             own one durable
-//!   Follower ───────────────────> PreCandidate ─────────> Candidate ─────────────────> Leader
-//!      ^                               │                      │                          │
-//!      └── higher term, or a leader ───┴──────────────────────┴── higher term, or ───────┘
+//!   Follower -------------------> PreCandidate ---------> Candidate -----------------> Leader
+//!      ^                               |                      |                          |
+//!      +-- higher term, or a leader ---+----------------------+-- higher term, or -------+
 //!                                                                 no quorum heard
 //! ```
 

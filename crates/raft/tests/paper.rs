@@ -217,11 +217,22 @@ fn append_entries_5_commits_up_to_the_last_new_entry_and_no_further() {
     let mut raft = member(2, None, &[1, 1, 1, 1]);
     receive(&mut raft, TWO, append(2, range(at(1, 1), &[1]), 4));
     assert_eq!(raft.commit_index(), Index(2), "entries 3 and 4 were not verified");
-    let commit = Heartbeat { term: Term(2), commit: Index(4), round: ReadRound(0) };
-    receive(&mut raft, TWO, Message::Heartbeat(commit));
-    assert_eq!(raft.commit_index(), Index(2), "nor does a heartbeat verify them");
     receive(&mut raft, TWO, append(2, range(at(2, 1), &[1]), 2));
     assert_eq!(raft.commit_index(), Index(2), "the leader's commit index bounds it too");
+}
+
+/// A heartbeat names no commit index beyond what this member has acknowledged in the term, so it may
+/// be believed as far as the log is durable, also after a restart.
+#[test]
+fn append_entries_5_a_heartbeat_commits_what_was_acknowledged() {
+    let mut raft = member(2, None, &[1, 1, 2]);
+    let commit = |index| Heartbeat { term: Term(2), commit: Index(index), round: ReadRound(0) };
+    receive(&mut raft, TWO, Message::Heartbeat(commit(2)));
+    assert_eq!(raft.commit_index(), Index(2));
+    let beyond = std::panic::catch_unwind(move || {
+        receive(&mut raft, TWO, Message::Heartbeat(commit(4)));
+    });
+    assert!(beyond.is_err(), "nobody can have acknowledged what is not durable");
 }
 
 // ------------------------------------------------------------------ Figure 2: RequestVote
