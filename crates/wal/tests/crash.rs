@@ -488,18 +488,21 @@ fn fail_sync(history: &[Operation], syncs: u64) -> bool {
 #[test]
 fn a_full_disk_leaves_the_log_as_it_was() {
     let mut full = 0;
-    for history in [[Large, Large], [Large, Drop], [Small, Small], [Small, Drop]] {
-        for writes in 0..4 {
-            full += u64::from(fill_disk(&history, Fault::Full(writes)));
-            full += u64::from(fill_disk(&history, Fault::FullLate(writes)));
+    for history in [&[Large, Large][..], &[Large, Drop], &[Small, Small], &[Small]] {
+        // What fails begins a segment; what follows begins another, or goes into the old one.
+        for later in [&[Large, Drop, Small, Large, Small][..], &[Drop, Small], &[Drop, Vote]] {
+            for writes in 0..4 {
+                full += u64::from(fill_disk(history, later, Fault::Full(writes)));
+                full += u64::from(fill_disk(history, later, Fault::FullLate(writes)));
+            }
         }
     }
-    assert!(12 < full, "{full}");
+    assert!(30 < full, "{full}");
 }
 
-/// Lets a write after the history find no space, goes on with another batch when there is
-/// space again, and opens the log; whether it came to that.
-fn fill_disk(history: &[Operation], fault: Fault) -> bool {
+/// Lets a write after the history find no space, goes on when there is space again, and opens the
+/// log; whether it came to that.
+fn fill_disk(history: &[Operation], later: &[Operation], fault: Fault) -> bool {
     let disk = FaultDisk::new(State::default());
     let (mut wal, _) = Wal::create(disk.clone(), options(1), identity(), configuration())
         .expect("a sound disk takes a log");
@@ -511,9 +514,9 @@ fn fill_disk(history: &[Operation], fault: Fault) -> bool {
     }
     disk.break_with(fault);
     let mut seen = false;
-    for operation in [Large, Drop, Small, Large, Small] {
-        let (after, _) = model.after(operation);
-        match run(&mut wal, &disk, &model, operation, true) {
+    for operation in later {
+        let (after, _) = model.after(*operation);
+        match run(&mut wal, &disk, &model, *operation, true) {
             Ok(()) => model = after,
             Err(WalError::Full) => {
                 seen = true;
@@ -550,4 +553,24 @@ fn a_spare_that_found_no_space_is_not_tried_again_at_once() {
         assert!(batches < 1000, "it is tried again some time");
     }
     assert!(100 < batches, "{batches}");
+}
+
+#[test]
+fn a_log_with_a_spare_opens_on_a_full_disk() {
+    let disk = FaultDisk::new(State::default());
+    let (mut wal, _) = Wal::create(disk.clone(), options(1), identity(), configuration())
+        .expect("a sound disk takes a log");
+    let (model, _) = Model::default().after(Small);
+    run(&mut wal, &disk, &Model::default(), Small, true).expect("the disk works");
+    run(&mut wal, &disk, &model, Prepare, true).expect("the disk works");
+    drop(wal);
+    disk.break_with(Fault::FullForGood);
+    let (wal, recovered) = Wal::open(disk.clone(), options(2), Index(0)).expect("a spare is there");
+    model.is(&wal, &recovered).expect("nothing is lost");
+    drop(wal);
+    let refused = Wal::open(disk.clone(), options(3), Index(0)).map(|_| ());
+    assert!(matches!(refused, Err(OpenError::Full)), "no spare is left");
+    disk.break_with(Fault::Full(u64::MAX));
+    let (wal, recovered) = Wal::open(disk, options(4), Index(0)).expect("there is space again");
+    model.is(&wal, &recovered).expect("nothing is lost");
 }

@@ -5,14 +5,13 @@ use std::io;
 use jangada_entry::Frame;
 use jangada_raft::Position;
 
-use super::spares::is_spare;
+use super::spares::{is_spare, make_now};
 use super::{Batch, Pending, Wal, configurations_of, write_batch};
 use crate::batch::{BatchHeader, Summary};
 use crate::disk::{Disk, File};
 use crate::error::{OpenError, WalError};
 use crate::layout::{Place, SECTOR, sectors, segment_name, spare_name};
 use crate::options::{Entropy, Identity, Options};
-use crate::prepare::{Make, Origin};
 use crate::recover::SegmentPlace;
 use crate::segment::SegmentHeader;
 use crate::state::LogState;
@@ -63,28 +62,13 @@ impl<D: Disk> Wal<D> {
             entries: entries.iter().map(Summary::of).collect(),
         };
         let needed = header.opening_bytes() + batch.batch_bytes();
-        let mut leftovers = leftovers;
-        // A file that is there already takes no new space on a disk that may be full.
-        let recycled = leftovers.iter().position(is_spare);
-        let mut spare_number = spare_number;
-        let make = match recycled {
-            Some(at) => Make {
-                name: leftovers.swap_remove(at),
-                bytes: segment_bytes.max(needed),
-                origin: Origin::Recycled,
-            },
-            None => {
-                spare_number += 1;
-                Make {
-                    name: spare_name(spare_number),
-                    bytes: segment_bytes.max(needed),
-                    origin: Origin::New,
-                }
-            }
-        };
+        let (mut recycled, leftovers): (Vec<_>, Vec<_>) =
+            leftovers.into_iter().partition(|name| is_spare(name));
+        let spare_number = spare_number + 1;
         // A released segment whose new name is not durable yet must not lose its contents.
         disk.sync_directory()?;
-        let (spare, file) = make.run(&disk)?;
+        let bytes = segment_bytes.max(needed);
+        let (spare, file) = make_now(&disk, spare_name(spare_number), &mut recycled, bytes)?;
         header.capacity = spare.bytes;
         write_batch(&file, 0, &header.opening(), &mut batch, entries)?;
         file.sync()?;
@@ -108,7 +92,7 @@ impl<D: Disk> Wal<D> {
             pending: Pending::Nothing,
             poisoned: false,
             spares: Vec::new(),
-            recycled: Vec::new(),
+            recycled,
             preparing: false,
             batches_until_retry: 0,
             spare_number,

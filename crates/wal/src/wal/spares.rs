@@ -85,32 +85,12 @@ impl<D: Disk> Wal<D> {
             return Ok((spare, file));
         }
         let bytes = needed.max(sectors(self.options.segment_bytes_min));
-        let make = Make { name: self.new_spare_name(), bytes, origin: Origin::New };
-        let error = match make.run(&self.disk) {
-            Ok(made) => return Ok(made),
-            Err(error) => error,
-        };
-        // A file that is half made takes the space that is short. That removing it fails too adds
-        // nothing: the next opening of the log finds the file.
-        let _ = self.disk.remove(&make.name);
-        let Some(name) = self.recycled.pop().filter(|_| is_full(&error)) else {
-            return Err(error);
-        };
-        // A file that is there already may need no new space.
-        let make = Make { name, bytes, origin: Origin::Recycled };
-        let made = make.run(&self.disk);
-        if made.is_err() {
-            self.recycled.push(make.name);
-        }
-        made
+        let name = self.new_spare_name();
+        make_now(&self.disk, name, &mut self.recycled, bytes)
     }
 
     /// Takes a file out of the log: under another name it can be made a spare, or removed.
     pub(super) fn release(&mut self, name: String) -> io::Result<()> {
-        if is_spare(&name) {
-            self.recycled.push(name);
-            return Ok(());
-        }
         let spare = self.new_spare_name();
         self.disk.rename(&name, &spare)?;
         self.recycled.push(spare);
@@ -121,4 +101,32 @@ impl<D: Disk> Wal<D> {
 /// Whether a file is no part of the log.
 pub(super) fn is_spare(name: impl AsRef<str>) -> bool {
     spare_number(name.as_ref()).is_some()
+}
+
+/// Makes a segment ready while somebody waits: a new and small file, which is soon filled; on a full
+/// disk one of those that are there already, which may need no new space.
+pub(super) fn make_now<D: Disk>(
+    disk: &D,
+    name: String,
+    recycled: &mut Vec<String>,
+    bytes: u64,
+) -> io::Result<(Spare, D::File)> {
+    let make = Make { name, bytes, origin: Origin::New };
+    let error = match make.run(disk) {
+        Ok(made) => return Ok(made),
+        Err(error) => error,
+    };
+    // A file that is half made takes the space that is short. That removing it fails too adds
+    // nothing: the next opening of the log finds the file.
+    let _ = disk.remove(&make.name);
+    if !is_full(&error) {
+        return Err(error);
+    }
+    let Some(name) = recycled.pop() else { return Err(error) };
+    let make = Make { name, bytes, origin: Origin::Recycled };
+    let made = make.run(disk);
+    if made.is_err() {
+        recycled.push(make.name);
+    }
+    made
 }

@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     Full(u64),
     /// The n-th write from now finds no space, having written all.
     FullLate(u64),
+    /// No file can grow.
+    FullForGood,
 }
 
 struct Inner {
@@ -225,8 +227,11 @@ impl FaultDisk {
     }
 
     /// How much of a write of this many bytes is done, if not all goes well.
-    fn write_fault(&self, bytes: usize) -> Option<usize> {
+    fn write_fault(&self, bytes: usize, grows: bool) -> Option<usize> {
         let mut inner = self.inner();
+        if inner.fault == Some(Fault::FullForGood) {
+            return grows.then_some(0);
+        }
         let (left, done) = match &mut inner.fault {
             Some(Fault::Full(left)) => (left, bytes / 2),
             Some(Fault::FullLate(left)) => (left, bytes),
@@ -326,7 +331,8 @@ impl File for FaultFile {
     fn write_at(&self, offset: u64, slices: &[&[u8]]) -> io::Result<()> {
         self.disk.alive()?;
         let mut bytes = slices.concat();
-        let full = self.disk.write_fault(bytes.len());
+        let grows = self.length()? < offset + bytes.len() as u64;
+        let full = self.disk.write_fault(bytes.len(), grows);
         bytes.truncate(full.unwrap_or(bytes.len()));
         let inode = self.inode;
         self.disk.change(|state| {
