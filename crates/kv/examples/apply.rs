@@ -65,11 +65,14 @@ fn run_engine(keys: usize, overwrites: usize) -> Result<(), Box<dyn std::error::
     measure("store with engine", &mut machine, keys, overwrites)?;
     let bytes = machine.shared().read().size();
     drop(machine);
-    let start = Instant::now();
+    let start = Watch::start();
     let restarted = Machine::open(Some(file(&path)?), Options::default())?;
     let found = restarted.shared().read().keys();
-    let seconds = start.elapsed().as_secs_f64();
-    println!("restart: {found} keys from a file of {} MiB in {seconds:.2} s", bytes >> 20);
+    let (wall, cpu) = start.seconds();
+    println!(
+        "restart: {found} keys from a file of {} MiB in {wall:.2} s, {cpu:.2} s of processor",
+        bytes >> 20
+    );
     Ok(())
 }
 
@@ -96,7 +99,7 @@ fn value(round: usize) -> Vec<u8> {
 fn floor(keys: usize, overwrites: usize) {
     let before = resident_bytes();
     let mut map = BTreeMap::<Vec<u8>, Vec<u8>>::new();
-    let start = Instant::now();
+    let start = Watch::start();
     for round in 0..=overwrites {
         let value = value(round);
         for at in 0..keys {
@@ -105,7 +108,7 @@ fn floor(keys: usize, overwrites: usize) {
     }
     report("bare map (floor)", "puts", keys * (overwrites + 1), start);
     memory("bare map (floor)", before, map.len());
-    let start = Instant::now();
+    let start = Watch::start();
     let bytes: usize = map.iter().map(|(key, value)| key.len() + value.len()).sum();
     report("bare map (floor)", "keys walked", map.len(), start);
     println!("  ({} MiB of keys and values)\n", bytes >> 20);
@@ -120,7 +123,7 @@ fn measure(
     let before = resident_bytes();
     let (mut index, mut batch) = (0, Vec::with_capacity(BATCH));
     let mut buffer = BytesMut::new();
-    let start = Instant::now();
+    let start = Watch::start();
     for round in 0..=overwrites {
         let value = value(round);
         for at in 0..keys {
@@ -142,12 +145,12 @@ fn measure(
     let newest = shared.read().revision();
     list(name, "at the newest revision", &shared, 0)?;
     list(name, "at half the revisions", &shared, newest - (newest / 2))?;
-    let start = Instant::now();
+    let start = Watch::start();
     let count = RangeRequest { count_only: true, ..everything() };
     let counted = shared.range(&count).1.map_err(refused)?.count;
     report(name, "keys counted", usize::try_from(counted)?, start);
 
-    let start = Instant::now();
+    let start = Watch::start();
     for at in 0..keys {
         let range = RangeRequest { key: key(at, keys).into(), ..RangeRequest::default() };
         let response = shared.range(&range).1.map_err(refused)?;
@@ -155,7 +158,7 @@ fn measure(
     }
     report(name, "single gets", keys, start);
 
-    let start = Instant::now();
+    let start = Watch::start();
     let mut payload = BytesMut::new();
     Command::Compact { revision: newest, physical: true }.encode_into(&mut payload);
     flush(machine, &mut index, &mut vec![payload.freeze()])?;
@@ -172,7 +175,7 @@ fn list(
     shared: &jangada_kv::Shared,
     revision: i64,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let start = Instant::now();
+    let start = Watch::start();
     let mut range = RangeRequest { limit: PAGE, revision, ..everything() };
     let mut listed = 0;
     loop {
@@ -225,7 +228,7 @@ fn flush(
 }
 
 /// Lets the engine finish; its clock runs fast here, so that nothing waits.
-fn settle(machine: &mut Machine, start: Instant) -> Result<(), Box<dyn std::error::Error>> {
+fn settle(machine: &mut Machine, start: Watch) -> Result<(), Box<dyn std::error::Error>> {
     let mut fast_ms = elapsed_ms(start);
     while machine.engine_turn(fast_ms)? != Turn::Idle {
         fast_ms += 10;
@@ -233,13 +236,38 @@ fn settle(machine: &mut Machine, start: Instant) -> Result<(), Box<dyn std::erro
     Ok(())
 }
 
-fn elapsed_ms(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+fn elapsed_ms(start: Watch) -> u64 {
+    u64::try_from(start.wall.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn report(name: &str, what: &str, count: usize, start: Instant) {
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{name}: {:.0} {what}/s", count as f64 / seconds);
+fn report(name: &str, what: &str, count: usize, start: Watch) {
+    let (wall, cpu) = start.seconds();
+    let (rate, micros) = (count as f64 / wall, cpu * 1e6 / count.max(1) as f64);
+    println!("{name}: {rate:.0} {what}/s, {micros:.3} us of processor each");
+}
+
+/// Measures the time that passes, and the processor's time that this thread gets of it.
+#[derive(Clone, Copy)]
+struct Watch {
+    wall: Instant,
+    cpu_nanos: u64,
+}
+
+impl Watch {
+    fn start() -> Watch {
+        Watch { wall: Instant::now(), cpu_nanos: cpu_nanos() }
+    }
+
+    fn seconds(self) -> (f64, f64) {
+        let cpu = cpu_nanos().saturating_sub(self.cpu_nanos) as f64 / 1e9;
+        (self.wall.elapsed().as_secs_f64(), cpu)
+    }
+}
+
+/// The processor's time of this thread; 0 where the system does not tell.
+fn cpu_nanos() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    status.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0)
 }
 
 fn memory(name: &str, before: usize, keys: usize) {

@@ -43,7 +43,7 @@ struct Chunk {
 
 /// A place between records: before the one of this number in the chunk of that number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Place {
+pub(crate) struct Place {
     chunk: usize,
     record: usize,
 }
@@ -59,25 +59,19 @@ impl<const MAX: usize> Keys<MAX> {
         Some((key, record))
     }
 
-    /// Changes a key's record, or answers where the key would be.
-    pub(crate) fn update<T>(
-        &mut self,
-        key: &[u8],
-        change: impl FnOnce(&mut Record) -> T,
-    ) -> Option<T> {
-        let place = self.find(key).ok()?;
+    /// Changes the record at a place where a key was found.
+    pub(crate) fn change<T>(&mut self, place: Place, change: impl FnOnce(&mut Record) -> T) -> T {
         let chunk = &mut self.chunks[place.chunk];
         let record = &mut chunk.records[place.record].1;
         let was_live = record.is_live();
         let result = change(record);
         let (is_live, main) = (record.is_live(), record.newest().revision.main);
         chunk.note(was_live, is_live, main);
-        Some(result)
+        result
     }
 
-    /// Adds a key that is not there.
-    pub(crate) fn insert(&mut self, key: Bytes, record: Record) {
-        let mut place = self.find(&key).expect_err("keys: the key is new");
+    /// Adds a key at the place where it was not found.
+    pub(crate) fn insert(&mut self, mut place: Place, key: Bytes, record: Record) {
         if self.chunks.is_empty() {
             self.add_chunk(0, &key, Vec::new());
         } else if self.chunks[place.chunk].records.len() == MAX {
@@ -224,8 +218,8 @@ impl<const MAX: usize> Keys<MAX> {
         self.separators.partition_point(|separator| **separator <= *key).saturating_sub(1)
     }
 
-    /// A key's place, or where it would be.
-    fn find(&self, key: &[u8]) -> Result<Place, Place> {
+    /// A key's place, or where it would be; good until the next insertion.
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Place, Place> {
         let at = self.chunk_of(key);
         let Some(chunk) = self.chunks.get(at) else {
             return Err(Place { chunk: 0, record: 0 });
@@ -332,9 +326,9 @@ mod tests {
 
     fn change(keys: &mut Keys<4>, key: &Bytes, main: i64, tombstone: bool) {
         let name = Name { revision: Revision { main, sub: 0 }, tombstone };
-        let pushed = keys.update(key, |record| record.push(name, Content::default()));
-        if pushed.is_none() {
-            keys.insert(key.clone(), Record::new(name, Content::default()));
+        match keys.find(key) {
+            Ok(place) => drop(keys.change(place, |record| record.push(name, Content::default()))),
+            Err(place) => keys.insert(place, key.clone(), Record::new(name, Content::default())),
         }
     }
 

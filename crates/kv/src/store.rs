@@ -162,14 +162,28 @@ impl Store {
     /// Writes a key.
     pub(crate) fn put(&mut self, changes: &mut Changes, write: Write<'_>) -> Option<KeyValue> {
         let name = Name { revision: changes.next(), tombstone: false };
-        let Write { key, mut value, lease, prev_kv } = write;
+        let Write { key, value, lease, prev_kv } = write;
         let Store { keys, open, history, bytes, .. } = self;
         let mut note = |row: &RowView<'_>| {
             let (crc, added) = open.push(name, row);
             changes.note(name, crc);
             *bytes += added;
         };
-        let overwritten = keys.update(key, |record| {
+        let place = match keys.find(key) {
+            Ok(place) => place,
+            Err(place) => {
+                let content = Content {
+                    create: name.revision.main,
+                    version: 1,
+                    value: value.unwrap_or_default(),
+                    lease: lease.unwrap_or_default(),
+                };
+                note(&content.row(key, name));
+                keys.insert(place, Bytes::copy_from_slice(key), Record::new(name, content));
+                return None;
+            }
+        };
+        let (was, before) = keys.change(place, |record| {
             let was = record.newest();
             let (create, version) = if was.tombstone {
                 (name.revision.main, 1)
@@ -179,24 +193,13 @@ impl Store {
             let content = Content {
                 create,
                 version,
-                value: value.take().unwrap_or_else(|| record.value().clone()),
+                value: value.unwrap_or_else(|| record.value().clone()),
                 lease: lease.unwrap_or_else(|| record.lease()),
             };
             let before = record.push(name, content);
             note(&record.row(key));
             (was, before)
         });
-        let Some((was, before)) = overwritten else {
-            let content = Content {
-                create: name.revision.main,
-                version: 1,
-                value: value.unwrap_or_default(),
-                lease: lease.unwrap_or_default(),
-            };
-            note(&content.row(key, name));
-            keys.insert(Bytes::copy_from_slice(key), Record::new(name, content));
-            return None;
-        };
         if was.tombstone {
             return None;
         }
@@ -330,11 +333,12 @@ impl Store {
         self.bytes += row_bytes(name, row);
         self.revision = self.revision.max(name.revision.main);
         let content = if name.tombstone { Content::default() } else { Content::of(row) };
-        let mut content = Some(content);
-        let mut take = || content.take().expect("store: a row is restored once");
-        if self.keys.update(row.key, |record| record.push(name, take())).is_none() {
-            let record = Record::new(name, take());
-            self.keys.insert(Bytes::copy_from_slice(row.key), record);
+        match self.keys.find(row.key) {
+            Ok(place) => drop(self.keys.change(place, |record| record.push(name, content))),
+            Err(place) => {
+                let record = Record::new(name, content);
+                self.keys.insert(place, Bytes::copy_from_slice(row.key), record);
+            }
         }
     }
 
