@@ -198,13 +198,16 @@ fn log_matching(members: &[&Raft]) -> bool {
     })
 }
 
-/// What any member knows to be committed is in the log of each leader of a later term.
+/// What a member knows to be committed is in the log of each leader of its own term or a later one.
+///
+/// A leader of an *older* term may well lack it: one that was cut off, or one that its last vote
+/// reaches late, while the next term is already at work. The term that counts is the one in which the
+/// entry was committed, which is not the entry's own (figure 8) and not above the member's.
 fn leader_completeness(members: &[&Raft]) -> bool {
     pairs(members).all(|(leader, other)| {
         let committed = other.commit_index();
-        let Some(term) = other.term_at(committed) else { return true };
         leader.role() != RoleKind::Leader
-            || leader.term() <= term
+            || leader.term() < other.term()
             || (committed <= leader.last_index() && agree(leader, other, committed))
     })
 }

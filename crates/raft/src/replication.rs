@@ -36,7 +36,7 @@ use crate::contract::{
     Message, NodeId, Output, Position, Range, ReadRound, Refused,
 };
 use crate::raft::Raft;
-use crate::role::{Debt, Follower, Leader, Role};
+use crate::role::{Debt, Leader, Role};
 
 /// The most terms in one grant. A log is a few runs long; the bound keeps the message's header
 /// small for a peer that missed a thousand elections.

@@ -42,7 +42,8 @@ impl Random {
 #[derive(Default)]
 struct Facts {
     leaders: BTreeMap<Term, NodeId>,
-    committed: BTreeMap<Index, Term>,
+    /// For each committed entry its term, and the first term in which it was seen to be committed.
+    committed: BTreeMap<Index, (Term, Term)>,
     /// For each read that waits: the member, its round, and the commit index when it came.
     reads: Vec<(NodeId, ReadRound, Index)>,
     reads_done: u64,
@@ -97,7 +98,10 @@ impl Facts {
                         self.elections += 1;
                         let known = self.leaders.insert(standing.term, member);
                         assert!(known.is_none_or(|known| known == member), "election safety");
-                        for (index, term) in &self.committed {
+                        // A leader that is elected late, when a later term is at work, may lack what
+                        // that one has committed.
+                        let before = |(_, (_, at)): &(&Index, &(Term, Term))| *at < standing.term;
+                        for (index, (term, _)) in self.committed.iter().filter(before) {
                             let held = raft.term_at(*index);
                             let cut = *index < raft.first_position().index;
                             assert!(cut || held == Some(*term), "leader completeness at {index}");
@@ -107,8 +111,9 @@ impl Facts {
                 Output::Commit(commit) => {
                     for index in raft.first_position().index.0.max(1)..=commit.0 {
                         let term = raft.term_at(Index(index)).expect("committed is in the log");
-                        let known = self.committed.insert(Index(index), term);
-                        assert!(known.is_none_or(|known| known == term), "state machine safety");
+                        let fact = self.committed.entry(Index(index));
+                        let (known, _) = fact.or_insert((term, raft.term()));
+                        assert!(*known == term, "state machine safety");
                     }
                 }
                 Output::ReadQueued(round) => {
