@@ -230,7 +230,9 @@ impl<D: Disk> Wal<D> {
     ///
     /// # Errors
     /// [`WalError::Full`], [`WalError::NoteTooLarge`] and [`WalError::BatchTooLarge`] leave the log
-    /// as it was. After [`WalError::Io`] nothing more can be done.
+    /// as it was (where a file system without in-place writes found no space at the very end, the
+    /// batch may be there after a restart, as one that was never acknowledged may). After
+    /// [`WalError::Io`] nothing more can be done.
     ///
     /// # Panics
     /// If the batch before is not durable yet (log invariant 1), the entries do not follow on

@@ -52,19 +52,11 @@ impl<D: Disk> Wal<D> {
 
     /// The first segment to keep and what the log then begins behind, when something can go.
     ///
-    /// A later segment may start behind an earlier entry than the one before it, where entries were
-    /// dropped: so it is the lowest start of all that are kept which counts.
+    /// It is the newest that starts at or before `up_to`. Where entries were dropped a segment may
+    /// start before the one it follows, but none behind this one starts before it.
     fn cut_point(&self, up_to: Index) -> Option<(usize, Position)> {
-        let mut lowest: Option<Position> = None;
-        for (at, segment) in self.segments.iter().enumerate().rev() {
-            let start = segment.start;
-            let base = lowest.filter(|lowest| lowest.index < start.index).unwrap_or(start);
-            if base.index <= up_to {
-                return (0 < at).then_some((at, base));
-            }
-            lowest = Some(base);
-        }
-        None
+        let keep = self.segments.iter().rposition(|segment| segment.start.index <= up_to)?;
+        (0 < keep).then(|| (keep, self.segments[keep].start))
     }
 
     /// Drops every entry: the log goes on behind `position`.
