@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use jangada_bench::floor::{self, Floor};
 use jangada_bench::load::{self, Operation, Report, Stop};
+use jangada_bench::status;
 use serde::Serialize;
 use serde_json::json;
 
@@ -111,6 +112,8 @@ impl Drop for Workspace {
 struct Contestant {
     plan: Plan,
     processes: Vec<Child>,
+    /// The leader's first, so that a lone connection goes to the leader on both sides.
+    endpoints: Vec<String>,
 }
 
 impl Drop for Contestant {
@@ -132,7 +135,8 @@ impl Contestant {
         base_port: u16,
     ) -> Result<Contestant, Failure> {
         let plan = Plan::new(3, base_port)?;
-        let mut contestant = Contestant { plan, processes: Vec::new() };
+        let endpoints = plan.members.iter().map(Member::endpoint).collect();
+        let mut contestant = Contestant { plan, processes: Vec::new(), endpoints };
         for member in &contestant.plan.members {
             let home = folder.join(format!("{name}-{}", member.name));
             let process = spawn(program, &contestant.plan, member, &home).map_err(|error| {
@@ -141,6 +145,8 @@ impl Contestant {
             contestant.processes.push(process);
         }
         Client::block_on(contestant.ready(name))?;
+        let leader = Client::block_on(status::leader(&contestant.endpoints))?;
+        contestant.endpoints.sort_by_key(|endpoint| *endpoint != leader);
         Ok(contestant)
     }
 
@@ -168,7 +174,7 @@ impl Contestant {
         clients: usize,
     ) -> Result<Report, Failure> {
         let options = load::Options {
-            endpoints: self.plan.members.iter().map(Member::endpoint).collect(),
+            endpoints: self.endpoints.clone(),
             operation,
             clients,
             // As the published figures of etcd have them.
