@@ -8,28 +8,29 @@
 //! runtime steps them, and speak over the simulated network ([`net`]). What goes wrong has names and
 //! counters ([`faults`]); what must hold has names, too ([`invariants`]).
 //!
-//! [`run::run`] runs one seed: a while with faults, then calm until all work is finished. A state
+//! [`sweep::sweep`] runs seed after seed, [`run::run`] one: a while with faults, then calm until all work is finished. A state
 //! machine is put into the world as an [`application::Application`], its clients as
 //! [`run::Clients`]; [`tally`] is the smallest of both, and [`store`] the one that ships.
 
-pub mod run;
-pub mod world;
 pub mod application;
-pub mod desk;
-pub mod invariants;
-pub mod faults;
 pub mod choices;
-pub mod queue;
-pub mod trace;
-pub mod net;
+pub mod desk;
 pub mod disk;
 pub mod engine_file;
-pub mod tally;
-pub mod tally_clients;
+pub mod faults;
+pub mod history;
+pub mod invariants;
+pub mod linearizability;
+pub mod net;
+pub mod queue;
+pub mod run;
 pub mod store;
 pub mod store_clients;
-pub mod history;
-pub mod linearizability;
+pub mod sweep;
+pub mod tally;
+pub mod tally_clients;
+pub mod trace;
+pub mod world;
 
 mod chaos;
 mod seat;

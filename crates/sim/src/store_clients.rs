@@ -16,7 +16,7 @@ use jangada_raft::NodeId;
 
 use crate::desk::{Answer, Desk};
 use crate::history::{
-    Action, Change, Consistency, Contents, Found, Guard, History, OperationId, Outcome,
+    Action, Change, Consistency, Contents, Found, Guard, History, Operation, OperationId, Outcome,
 };
 use crate::invariants::Violation;
 use crate::linearizability::by_revision::{self, Summary};
@@ -235,6 +235,13 @@ impl StoreClients {
     #[must_use]
     pub fn compactions(&self) -> u64 {
         self.compactions
+    }
+
+    /// How many requests were answered.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        let answered = |operation: &&Operation| operation.outcome != Outcome::Unknown;
+        self.history.operations.iter().filter(answered).count() as u64 + self.compactions
     }
 
     /// What the history contained, once it has been judged.

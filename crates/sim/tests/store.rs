@@ -1,15 +1,10 @@
 //! The store that ships, on members that ship, from many seeds; every history is judged.
 
-use jangada_sim::faults::{FAULTS, Fault};
+use jangada_sim::faults::Fault;
 use jangada_sim::store::StoreApplication;
 use jangada_sim::store_clients::{Judges, StoreClients, StoreLoad};
+use jangada_sim::sweep::survivable;
 use jangada_sim::{Choices, Failure, FaultCounts, FaultRates, Report, WorldOptions, run};
-
-/// What a seed may suffer. A bit that flips at rest stops a member for good, by design, until it can
-/// recover from its peers.
-fn allowed() -> Vec<Fault> {
-    FAULTS.into_iter().filter(|fault| *fault != Fault::BitFlipped).collect()
-}
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
@@ -31,12 +26,12 @@ fn simulate(
 #[test]
 fn whatever_goes_wrong_every_history_is_linearizable() {
     let first = variable("JANGADA_SIM_SEED").unwrap_or(0);
-    let seeds = variable("JANGADA_SIM_SEEDS").unwrap_or(40);
+    let seeds = variable("JANGADA_SIM_SEEDS").unwrap_or(80);
     let mut faults = FaultCounts::default();
     let (mut puts, mut reads, mut compactions) = (0, 0, 0);
     for seed in first..first + seeds {
         let mut choices = Choices::of_seed(seed);
-        let rates = FaultRates::swarm(&mut choices, &allowed());
+        let rates = FaultRates::swarm(&mut choices, &survivable());
         // Every fourth seed is shorter, so that the search can have its say, too.
         let (seconds, judges) = match seed % 4 {
             0 => (4, Judges::ByRevisionAndSearch),
@@ -51,11 +46,11 @@ fn whatever_goes_wrong_every_history_is_linearizable() {
         compactions += clients.compactions();
     }
     println!("{seeds} seeds, {puts} puts, {reads} reads, {compactions} compactions; {faults}");
-    if seeds < 40 {
+    if seeds < 80 {
         return;
     }
     assert!(0 < puts && 0 < reads && 0 < compactions);
-    for fault in allowed() {
+    for fault in survivable() {
         assert!(0 < faults.of(fault), "{} never happened: {faults}", fault.name());
     }
 }
