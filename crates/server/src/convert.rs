@@ -126,14 +126,24 @@ fn operation(op: pb::RequestOp, max_ops: usize) -> Result<kv::RequestOp, ApiErro
 ///
 /// An operand of another kind than the target counts as zero or empty. Numbers that are no
 /// enumeration values are not refused, as etcd does not: a relation that does not exist always
-/// holds, and a target that does not exist is equal to its operand.
+/// holds (a value that there is), and a target that does not exist is equal to its operand.
 fn compare(compare: pb::Compare) -> Option<kv::Compare> {
     use pb::compare::{CompareResult as Result, CompareTarget as Target, TargetUnion as Operand};
-    let result = match Result::try_from(compare.result).ok()? {
-        Result::Equal => kv::CompareResult::Equal,
-        Result::Greater => kv::CompareResult::Greater,
-        Result::Less => kv::CompareResult::Less,
-        Result::NotEqual => kv::CompareResult::NotEqual,
+    let result = match Result::try_from(compare.result) {
+        Ok(Result::Equal) => kv::CompareResult::Equal,
+        Ok(Result::Greater) => kv::CompareResult::Greater,
+        Ok(Result::Less) => kv::CompareResult::Less,
+        Ok(Result::NotEqual) => kv::CompareResult::NotEqual,
+        // No comparison of values holds for a key that is not there, not even this one.
+        Err(_) if compare.target == i32::from(Target::Value) => {
+            return Some(kv::Compare {
+                result: kv::CompareResult::Greater,
+                target: kv::CompareTarget::Version(0),
+                key: compare.key,
+                range_end: compare.range_end,
+            });
+        }
+        Err(_) => return None,
     };
     let target = match (Target::try_from(compare.target), compare.target_union) {
         (Ok(Target::Version), Some(Operand::Version(n))) => kv::CompareTarget::Version(n),
@@ -214,27 +224,61 @@ pub(crate) fn delete_response(
     }
 }
 
-/// The answer to a transaction. The answers within carry the revision alone.
+/// The answer to a transaction. An answer within carries the revision alone, as etcd has it: the
+/// store's when that operation was done, that is, the transaction's own from its first change on. A
+/// transaction within carries none.
 pub(crate) fn txn_response(
     response: kv::TxnResponse,
     header: pb::ResponseHeader,
 ) -> pb::TxnResponse {
+    let mut revision = header.revision - i64::from(changes(&response));
+    txn_response_at(response, header, header.revision, &mut revision)
+}
+
+/// `revision` is the store's before the next operation; it becomes `after` with the first change.
+fn txn_response_at(
+    response: kv::TxnResponse,
+    header: pb::ResponseHeader,
+    after: i64,
+    revision: &mut i64,
+) -> pb::TxnResponse {
     use pb::response_op::Response;
-    let inner = pb::ResponseHeader { revision: header.revision, ..Default::default() };
-    let responses = response.responses.into_iter().map(|response| {
+    let at = |revision| pb::ResponseHeader { revision, ..Default::default() };
+    let mut responses = Vec::with_capacity(response.responses.len());
+    for response in response.responses {
+        if is_change(&response) {
+            *revision = after;
+        }
         let response = match response {
-            kv::ResponseOp::Range(range) => Response::ResponseRange(range_response(range, inner)),
-            kv::ResponseOp::Put(put) => Response::ResponsePut(put_response(put, inner)),
-            kv::ResponseOp::DeleteRange(delete) => {
-                Response::ResponseDeleteRange(delete_response(delete, inner))
+            kv::ResponseOp::Range(range) => {
+                Response::ResponseRange(range_response(range, at(*revision)))
             }
-            kv::ResponseOp::Txn(txn) => Response::ResponseTxn(txn_response(txn, inner)),
+            kv::ResponseOp::Put(put) => Response::ResponsePut(put_response(put, at(*revision))),
+            kv::ResponseOp::DeleteRange(delete) => {
+                Response::ResponseDeleteRange(delete_response(delete, at(*revision)))
+            }
+            kv::ResponseOp::Txn(txn) => {
+                Response::ResponseTxn(txn_response_at(txn, at(0), after, revision))
+            }
         };
-        pb::ResponseOp { response: Some(response) }
-    });
-    pb::TxnResponse {
-        header: Some(header),
-        succeeded: response.succeeded,
-        responses: responses.collect(),
+        responses.push(pb::ResponseOp { response: Some(response) });
+    }
+    pb::TxnResponse { header: Some(header), succeeded: response.succeeded, responses }
+}
+
+/// Whether a transaction changed the store.
+fn changes(response: &kv::TxnResponse) -> bool {
+    response.responses.iter().any(|response| match response {
+        kv::ResponseOp::Txn(txn) => changes(txn),
+        other => is_change(other),
+    })
+}
+
+/// Whether this operation itself changed the store; a transaction within does so by its own.
+fn is_change(response: &kv::ResponseOp) -> bool {
+    match response {
+        kv::ResponseOp::Put(_) => true,
+        kv::ResponseOp::DeleteRange(delete) => 0 < delete.deleted,
+        kv::ResponseOp::Range(_) | kv::ResponseOp::Txn(_) => false,
     }
 }

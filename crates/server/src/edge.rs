@@ -18,6 +18,12 @@ use crate::settings::Settings;
 /// The API of one member. A clone is another handle of the same.
 #[derive(Clone, Debug)]
 pub struct Edge<B> {
+    inner: Arc<Inner<B>>,
+}
+
+/// Behind one reference count, for a handle is taken for every request.
+#[derive(Debug)]
+struct Inner<B> {
     context: Context<B>,
     http: axum::Router,
 }
@@ -36,22 +42,23 @@ impl<B: Backend> Edge<B> {
     pub fn new(backend: B, settings: Settings, metrics: Arc<Metrics>) -> Edge<B> {
         let context = Context { backend, settings: Arc::new(settings), metrics };
         let http = http_api::router(context.clone());
-        Edge { context, http }
+        Edge { inner: Arc::new(Inner { context, http }) }
     }
 
     /// What the API was told.
     #[must_use]
     pub fn settings(&self) -> &Settings {
-        &self.context.settings
+        &self.inner.context.settings
     }
 
     /// Answers one request, of whatever kind.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let Inner { context, http } = &*self.inner;
         if is_grpc(&request) {
-            return grpc::answer(&self.context, request).await;
+            return grpc::answer(context, request).await;
         }
         // Rare, and larger than the rest: it must not make the future of every call as large.
-        Box::pin(http_api::answer(&self.http, &self.context.settings, request)).await
+        Box::pin(http_api::answer(http, &context.settings, request)).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the API may be told: limits, versions and who may ask.
 //!
-//! The defaults are etcd's, each with the flag that changes it (`facts` of etcd 3.6).
+//! The defaults are those of etcd 3.6; each field names the flag that changes it.
 
 use std::time::Duration;
 

@@ -33,6 +33,9 @@ const CODE_NAMES: [&str; CODES] = [
     "Unauthenticated",
 ];
 
+/// Takes one of a method's counts.
+type Count = fn(&CallCounts) -> u64;
+
 /// The counts of one method.
 #[derive(Debug, Default)]
 pub struct CallCounts {
@@ -73,7 +76,7 @@ impl Calls {
 
     /// Writes them all.
     pub fn expose(&self, exposition: &mut Exposition) {
-        let simple: [(&str, &str, fn(&CallCounts) -> u64); 3] = [
+        let simple: [(&str, &str, Count); 3] = [
             (
                 "grpc_server_started_total",
                 "Total number of RPCs started on the server.",

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tonic::Code;
+use tonic::codegen::Service;
 
 use crate::support::{Server, bytes};
 
@@ -40,6 +41,24 @@ async fn one_connection_carries_a_thousand_calls_at_a_time() {
         call.expect("the call does not panic").expect("it is served");
     }
     assert_eq!(server.fake.apply(&jangada_kv::Command::Member(Default::default())).revision, 1001);
+}
+
+#[tokio::test]
+async fn http_is_answered_over_http_2_too() {
+    let server = Server::start().await;
+    let mut channel = server.channel().await;
+    let mut kv = server.kv().await;
+    for _ in 0..2 {
+        std::future::poll_fn(|context| channel.poll_ready(context))
+            .await
+            .expect("the connection stands");
+        let uri = format!("http://{}/livez", server.address);
+        let request = http::Request::get(uri).body(tonic::body::Body::empty());
+        let answer = channel.call(request.expect("the request is well formed")).await;
+        let answer = answer.expect("it is answered");
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, http::Version::HTTP_2));
+        kv.put(put("a")).await.expect("calls go on beside it");
+    }
 }
 
 #[tokio::test]

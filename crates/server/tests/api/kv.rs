@@ -169,13 +169,15 @@ async fn delete_range_answers_what_was_there() {
 }
 
 #[tokio::test]
-async fn txn_answers_carry_the_revision_alone_within() {
+async fn txn_answers_carry_the_revision_of_their_moment_alone() {
     let server = Server::start().await;
     let mut kv = server.kv().await;
     kv.put(put("a", "1")).await.expect("it is served");
     let request = pb::TxnRequest {
         compare: vec![compare("a", CompareResult::Equal, Some(TargetUnion::Value(bytes("1"))))],
         success: vec![
+            op(Request::RequestDeleteRange(delete("c", ""))),
+            op(Request::RequestRange(get("a"))),
             put_op("a", "2"),
             op(Request::RequestRange(get("a"))),
             op(Request::RequestTxn(success(vec![put_op("b", "3")]))),
@@ -187,13 +189,22 @@ async fn txn_answers_carry_the_revision_alone_within() {
     assert_eq!((answer.header, answer.succeeded), (header(3), true));
     let responses: Vec<_> =
         answer.responses.into_iter().map(|op| op.response.expect("each is answered")).collect();
-    let [put, range, txn, delete] = &responses[..] else { panic!("four answers: {responses:?}") };
+    let [nothing, before, put, after, txn, delete] = &responses[..] else {
+        panic!("six answers: {responses:?}")
+    };
+    let Response::ResponseDeleteRange(nothing) = nothing else { panic!("a deletion: {nothing:?}") };
+    assert_eq!((nothing.header, nothing.deleted), (inner_header(2), 0), "no change so far");
+    for (range, revision, value) in [(before, 2, "1"), (after, 3, "2")] {
+        let Response::ResponseRange(range) = range else { panic!("a range: {range:?}") };
+        let found = (range.header, range.count, &range.kvs[0].value);
+        assert_eq!(found, (inner_header(revision), 1, &bytes(value)));
+    }
     let expected = pb::PutResponse { header: inner_header(3), prev_kv: None };
     assert_eq!(*put, Response::ResponsePut(expected));
-    let Response::ResponseRange(range) = range else { panic!("a range: {range:?}") };
-    assert_eq!((range.header, range.count, &range.kvs[0].value), (inner_header(3), 1, &bytes("2")));
     let Response::ResponseTxn(txn) = txn else { panic!("a transaction: {txn:?}") };
-    assert_eq!((txn.header, txn.succeeded, txn.responses.len()), (inner_header(3), true, 1));
+    assert_eq!((txn.header, txn.succeeded), (inner_header(0), true), "one within carries none");
+    let expected = pb::PutResponse { header: inner_header(3), prev_kv: None };
+    assert_eq!(txn.responses[0].response, Some(Response::ResponsePut(expected)));
     let Response::ResponseDeleteRange(delete) = delete else { panic!("a deletion: {delete:?}") };
     assert_eq!((delete.header, delete.deleted), (inner_header(3), 0));
     let answer = kv.txn(request).await.expect("it is served").into_inner();
@@ -210,6 +221,11 @@ async fn compares_follow_their_target_and_operand() {
     odd_target.target = 77;
     let mut odd_result = compare("a", NotEqual, Some(TargetUnion::Version(1)));
     odd_result.result = 77;
+    let value = Some(TargetUnion::Value(bytes("2")));
+    let [mut odd_result_of_value, mut odd_result_of_none] =
+        ["a", "none"].map(|key| compare(key, NotEqual, value.clone()));
+    odd_result_of_value.result = 77;
+    odd_result_of_none.result = 77;
     let mut crossed = compare("a", Equal, Some(TargetUnion::Version(0)));
     crossed.target = CompareTarget::Lease.into();
     let cases = [
@@ -223,6 +239,8 @@ async fn compares_follow_their_target_and_operand() {
         (crossed, true),
         (odd_target, false),
         (odd_result, true),
+        (odd_result_of_value, true),
+        (odd_result_of_none, false),
     ];
     for (compare, expected) in cases {
         let request = pb::TxnRequest { compare: vec![compare.clone()], ..Default::default() };
