@@ -133,3 +133,11 @@ fn names(range: &Option<Range>) -> String {
         Some(range) => format!("entries {} to {}", range.first(), range.last),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn three_members_commit_one_command() {
+        super::main();
+    }
+}
