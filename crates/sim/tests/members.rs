@@ -57,6 +57,7 @@ fn seeds_that_once_failed_hold() {
         (4, "a full disk at the preparation of a segment counted as a broken one"),
         (183, "a roll that the power cut was taken for rot"),
         (1202, "a refusal for an earlier process refused a proposal of the next one"),
+        (2026, "all members, just restarted, counted as settled with nothing committed"),
     ];
     for (seed, what) in found {
         let (result, _) = simulate(seed, |choices| FaultRates::swarm(choices, &survivable()), 15);
