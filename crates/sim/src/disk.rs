@@ -2,7 +2,7 @@
 //!
 //! The world holds the [`SimDisk`] and decides when it breaks; the process under test holds a
 //! [`DiskHandle`] of one life, which fails from the moment the process dies. What happens to the
-//! contents of a file is [`crate::sectors`]' business; names are decided here:
+//! contents of a file is `sectors.rs`' business; names are decided here:
 //!
 //! 1. After a loss of power each creation, renaming and removal since the last sync of the folder
 //!    has either happened or not, independently of the others.

@@ -2,8 +2,8 @@
 //! one event at a time on one thread.
 //!
 //! Responsible for carrying out what members ask and for handing them what happens, for the lives
-//! and deaths of their processes ([`crate::seat`]), and for putting every fact before the
-//! [`Invariants`]. What goes wrong and when is [`crate::chaos`]' business; what clients ask is the
+//! and deaths of their processes (`seat.rs`), and for putting every fact before the
+//! [`Invariants`]. What goes wrong and when is `chaos.rs`' business; what clients ask is the
 //! caller's.
 //!
 //! 1. Nothing happens but by an event of the queue, so the queue's order is the run's order.
