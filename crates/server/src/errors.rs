@@ -4,7 +4,7 @@
 //! so both are etcd's to the letter. Not responsible for deciding that a request fails.
 //!
 //! Invariants:
-//! 1. A row stands at its error's own place in [`TABLE`].
+//! 1. A row stands at its error's own place in the table.
 //! 2. The code is the one on the wire, which for two errors is not the one etcd's client library
 //!    shows: their texts reach the wire without a code of their own, as `Unknown`.
 

@@ -279,7 +279,7 @@ async fn publish(backend: Served, config: Config) {
     };
     loop {
         let known = backend.read_barrier().await.is_ok()
-            && backend.store().read().members().iter().any(|member| *member == own);
+            && backend.store().read().members().contains(&own);
         if known || backend.propose(Command::Member(own.clone())).await.is_ok() {
             break;
         }

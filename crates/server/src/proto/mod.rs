@@ -1,7 +1,7 @@
 //! The messages and services of the etcd v3 API, generated from `proto/*.proto`.
 //!
 //! Responsible for the wire alone. Nothing here decides anything, and no other part of the project
-//! sees these types: they are turned into those of [`jangada_kv::api`] at this edge.
+//! sees these types: they are turned into those of [`jangada_kv`] at this edge.
 //!
 //! The files beside this one are generated and committed, so that a build needs no generator. The
 //! test `tests/generated.rs` makes them again and compares; with `JANGADA_REWRITE=1` it writes them.
