@@ -278,8 +278,8 @@ async fn publish(backend: Served, config: Config) {
         client_urls: texts(&config.advertise_client_urls),
     };
     loop {
-        let known = backend.read_barrier().await.is_ok()
-            && backend.store().read().members().contains(&own);
+        let known =
+            backend.read_barrier().await.is_ok() && backend.store().read().members().contains(&own);
         if known || backend.propose(Command::Member(own.clone())).await.is_ok() {
             break;
         }
