@@ -32,7 +32,7 @@ pub(crate) fn run<F: Future>(limit: Duration, test: F) -> F::Output {
 
 /// Asks again and again, a little later each time, until there is an answer. The caller's
 /// [`run`] limits the time.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let mut pause = Duration::from_millis(2);
     loop {
         if let Some(answer) = ask().await {

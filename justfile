@@ -1,0 +1,55 @@
+# What contributors run. `just check` changes nothing; `just fix` may write.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# Format, lints, tests, documentation, a minute each of simulation and fuzzing.
+check: lint test doc simulate fuzz
+
+# Format and lints.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    @if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \
+        else echo "cargo-deny is not installed: licences and bans were not checked"; fi
+
+# All tests that this machine has the programs for.
+test:
+    cargo test --workspace
+
+# Documentation, without warnings.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# About a minute of simulation from a seed that differs each time; the seed is printed.
+simulate:
+    seed=$RANDOM; echo "JANGADA_SIM_SEED=$seed"; \
+        JANGADA_SIM_SEED=$seed JANGADA_SIM_SEEDS=400 cargo test -p jangada-sim --test members
+
+# A minute of fuzzing; needs cargo-fuzz and a nightly toolchain.
+fuzz:
+    @if command -v cargo-fuzz >/dev/null; then \
+        for target in $(cargo fuzz list); do \
+            cargo +nightly fuzz run "$target" -- -max_total_time=30; \
+        done; \
+    else echo "cargo-fuzz is not installed: nothing was fuzzed"; fi
+
+# Rewrites what can be rewritten by a command: format, simple lints.
+fix:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+# Puts and the failover against a cluster of this machine, beside the machine's floors.
+bench:
+    cargo build --release
+    rm -rf target/bench-cluster
+    target/release/jangada dev --dir target/bench-cluster > target/bench-cluster.log & \
+        trap "kill $!" EXIT; \
+        until target/release/jangada get ready >/dev/null 2>&1; do sleep 0.2; done; \
+        for clients in 1 64 1000; do \
+            target/release/jangada bench put --dir target/bench-cluster --clients "$clients"; \
+        done; \
+        target/release/jangada bench failover --dir target/bench-cluster
+
+# The same as continuous integration; installs foreign programs.
+ci:
+    .ci/run
