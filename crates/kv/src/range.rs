@@ -172,12 +172,14 @@ fn limit(range: &RangeRequest) -> usize {
 }
 
 /// The most keys to collect: one more than the limit, to see whether it cuts, but all of them if
-/// they must be filtered or sorted first.
+/// they must be filtered or sorted first. As in etcd, a target without an order sorts only what
+/// the limit lets through.
 fn collect_max(range: &RangeRequest) -> usize {
     if range.count_only {
         return 0;
     }
-    if has_filter(range) || needs_sort(range) {
+    let sorted_first = needs_sort(range) && range.sort_order != SortOrder::None;
+    if has_filter(range) || sorted_first {
         return usize::MAX;
     }
     limit(range).saturating_add(1)

@@ -336,6 +336,17 @@ fn select(keys: &Keys, range: &RangeRequest) -> RangeResponse {
     kvs.retain(|kv| {
         range.max_create_revision == 0 || kv.create_revision <= range.max_create_revision
     });
+    let filters = [
+        range.min_mod_revision,
+        range.max_mod_revision,
+        range.min_create_revision,
+        range.max_create_revision,
+    ];
+    // As in etcd: without an order and without filters, only one key more than the limit is looked
+    // at, so that a target without an order sorts those alone.
+    if range.sort_order == SortOrder::None && filters == [0; 4] && range.limit > 0 {
+        kvs.truncate((range.limit as usize).saturating_add(1));
+    }
     let descend = range.sort_order == SortOrder::Descend;
     match range.sort_target {
         SortTarget::Key if descend => kvs.reverse(),
