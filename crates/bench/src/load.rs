@@ -51,6 +51,15 @@ impl Operation {
     }
 }
 
+/// In which order keys are taken from the key space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyOrder {
+    /// Any key, as often as chance has it.
+    Random,
+    /// Every key once, from the first on; after the last comes the first again.
+    Sequential,
+}
+
 /// When to stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
@@ -75,6 +84,8 @@ pub struct Options {
     pub stop: Stop,
     /// How many different keys there are.
     pub key_space: u64,
+    /// In which order they are taken.
+    pub key_order: KeyOrder,
     /// Bytes of a value.
     pub value_bytes: usize,
     /// After so long without any answer the run ends, and what is under way counts as an error.
@@ -272,6 +283,7 @@ struct Run {
     total: u64,
     end: Option<Instant>,
     key_space: u64,
+    key_order: KeyOrder,
     value: Bytes,
     answered: Cell<u64>,
     failed: Cell<u64>,
@@ -295,6 +307,7 @@ impl Run {
             total,
             end,
             key_space: options.key_space,
+            key_order: options.key_order,
             value: Bytes::from(value),
             answered: Cell::new(0),
             failed: Cell::new(0),
@@ -304,13 +317,22 @@ impl Run {
         }
     }
 
-    /// Whether another request may begin; counts it.
-    fn begin(&self, now: Instant) -> bool {
-        if self.total <= self.begun.get() || self.end.is_some_and(|end| end <= now) {
-            return false;
+    /// The number of the next request, if another one may begin; counts it.
+    fn begin(&self, now: Instant) -> Option<u64> {
+        let number = self.begun.get();
+        if self.total <= number || self.end.is_some_and(|end| end <= now) {
+            return None;
         }
-        self.begun.set(self.begun.get() + 1);
-        true
+        self.begun.set(number + 1);
+        Some(number)
+    }
+
+    /// The key of a request.
+    fn key(&self, number: u64, random: &mut fastrand::Rng) -> Bytes {
+        key(match self.key_order {
+            KeyOrder::Random => random.u64(..self.key_space),
+            KeyOrder::Sequential => number % self.key_space,
+        })
     }
 
     fn answer(&self, begin: Instant, end: Instant) {
@@ -390,10 +412,8 @@ async fn client(run: Rc<Run>, link: Rc<Link>, seed: u64) {
     let mut client = link.client();
     loop {
         let begin = Instant::now();
-        if !run.begin(begin) {
-            return;
-        }
-        let key = key(random.u64(..run.key_space));
+        let Some(number) = run.begin(begin) else { return };
+        let key = run.key(number, &mut random);
         match request(&mut client, &run, key).await {
             Ok(()) => run.answer(begin, Instant::now()),
             Err(status) => {
@@ -438,6 +458,7 @@ mod tests {
             connections: 1,
             stop: Stop::Total(10),
             key_space: 100,
+            key_order: KeyOrder::Sequential,
             value_bytes: 16,
             stall: Duration::from_secs(1),
             pids: Vec::new(),
@@ -465,7 +486,7 @@ mod tests {
     #[test]
     fn no_more_requests_begin_than_were_asked_for() {
         let run = Run::new(&options());
-        let begun = (0..20).filter(|_| run.begin(Instant::now())).count();
+        let begun = (0..20).filter(|_| run.begin(Instant::now()).is_some()).count();
         assert_eq!(begun, 10, "load invariant 2");
     }
 

@@ -465,6 +465,9 @@ pub(crate) struct Load {
     /// How many different keys
     #[arg(long, default_value_t = 100_000)]
     pub(crate) key_space: u64,
+    /// Take the keys one after the other, so that a run over as many requests writes each once
+    #[arg(long)]
+    pub(crate) sequential_keys: bool,
     /// Bytes of a value
     #[arg(long, default_value_t = 256)]
     pub(crate) val_size: usize,

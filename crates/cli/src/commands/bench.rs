@@ -67,6 +67,11 @@ fn drive(client: &arguments::Client, load: &Load, operation: Operation) -> Resul
             connections: load.connections.unwrap_or(load.clients.min(CONNECTIONS)),
             stop,
             key_space: load.key_space,
+            key_order: if load.sequential_keys {
+                load::KeyOrder::Sequential
+            } else {
+                load::KeyOrder::Random
+            },
             value_bytes: load.val_size,
             stall: STALL,
             pids,

@@ -181,6 +181,7 @@ impl Contestant {
             connections: clients.min(if clients <= 64 { 16 } else { 100 }),
             stop: Stop::Duration(compare.duration),
             key_space: KEY_SPACE,
+            key_order: load::KeyOrder::Random,
             value_bytes: compare.val_size,
             stall: STALL,
             pids: self.processes.iter().map(Child::id).collect(),
