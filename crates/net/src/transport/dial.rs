@@ -62,7 +62,7 @@ pub(super) async fn keep_lane(shared: Rc<Shared>, peer: NodeId, lane: Lane) {
                     backoff.reset();
                 }
             }
-            Err(failure) => tell(&shared, peer, &failure),
+            Err(failure) => tell(&shared, peer, lane, &failure),
         }
     }
 }
@@ -189,12 +189,17 @@ async fn watch(shared: &Shared, met: Met, stream: &TcpStream, wake: &Notify) -> 
     }
 }
 
-fn tell(shared: &Shared, peer: NodeId, failure: &Failure) {
+fn tell(shared: &Shared, peer: NodeId, lane: Lane, failure: &Failure) {
     shared.dial_failed(peer);
-    if let Failure::Refused { address, refusal } = failure {
-        shared.refused(Some(peer), By::Them, refusal, || {
-            format!("the connection to member {peer} at {address} was refused: {refusal}")
-        });
+    match failure {
+        Failure::Refused { address, refusal } => {
+            shared.refused(Some(peer), By::Them, refusal, || {
+                format!("the connection to member {peer} at {address} was refused: {refusal}")
+            });
+        }
+        // The other lane would only say it again.
+        _ if lane == Lane::Control => shared.absent(peer, failure.reason()),
+        _ => {}
     }
 }
 

@@ -44,8 +44,8 @@ pub enum TransportEvent {
         /// The lane.
         lane: Lane,
     },
-    /// A connection was refused, by this member or by the other side. Meant for the log; the same
-    /// refusal is told again only after a while.
+    /// A connection was refused, by this member or by the other side, or a peer has been out of
+    /// reach for a while. Meant for the log; the same is told again only after a while.
     Refused {
         /// The peer, where it is one.
         peer: Option<NodeId>,

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
 use jangada_raft::NodeId;
 use tokio::net::TcpStream;
@@ -30,6 +31,10 @@ pub(super) struct Shared {
     state: RefCell<State>,
 }
 
+/// Members of a new cluster do not start at the same moment; whoever comes within this time is not
+/// worth a warning.
+const ABSENCE_TOLD_AFTER: Duration = Duration::from_secs(1);
+
 struct State {
     peers: BTreeMap<NodeId, PeerState>,
     /// Lanes on which something was queued since the last flush.
@@ -49,6 +54,10 @@ struct PeerState {
     /// The life of the process met last on the control lane.
     process: Option<u64>,
     up: bool,
+    /// Since when no attempt to connect has given a handshake.
+    absent_since: Option<Instant>,
+    /// When that was told last.
+    absence_told: Option<Instant>,
     lanes: [Option<OpenLane>; 2],
     incoming: [Option<Connection>; 2],
     /// Ends a pause between two attempts to connect: the peer has given a sign of life.
@@ -125,6 +134,8 @@ impl Shared {
             incarnation: None,
             process: None,
             up: false,
+            absent_since: None,
+            absence_told: None,
             lanes: [None, None],
             incoming: [None, None],
             poke: Rc::new(Notify::new()),
@@ -275,6 +286,8 @@ impl Shared {
                     events.push(TransportEvent::Up { peer, incarnation });
                 }
                 known.up = true;
+                known.absent_since = None;
+                known.absence_told = None;
             }
             known.lanes[met.lane as usize] = Some(OpenLane {
                 stream,
@@ -312,6 +325,31 @@ impl Shared {
         if was_up {
             self.emit(TransportEvent::Down { peer, reason });
         }
+    }
+
+    /// None of the peer's addresses gave a handshake, for `reason`. Told when it has been so for a
+    /// while, and then from time to time.
+    pub(super) fn absent(&self, peer: NodeId, reason: DownReason) {
+        let now = Instant::now();
+        let addresses = {
+            let mut state = self.state.borrow_mut();
+            let Some(known) = state.peers.get_mut(&peer) else { return };
+            let since = *known.absent_since.get_or_insert(now);
+            let due = match known.absence_told {
+                Some(last) => last + self.limits.refusal_interval,
+                None => since + ABSENCE_TOLD_AFTER,
+            };
+            if now < due {
+                return;
+            }
+            known.absence_told = Some(now);
+            known.addresses.join(", ")
+        };
+        let sentence = format!(
+            "member {peer} at {addresses} is awaited: {reason}; see that it runs and that this \
+             address leads to it"
+        );
+        self.emit(TransportEvent::Refused { peer: Some(peer), sentence });
     }
 
     pub(super) fn dial_failed(&self, peer: NodeId) {
