@@ -173,8 +173,13 @@ fn etcdctl_sees_three_members_and_one_leader() {
     });
 }
 
+/// `host:port` of each member, as etcdctl's own default has it.
+fn addresses(cluster: &Cluster) -> String {
+    cluster.endpoints().replace("http://", "")
+}
+
 fn json(program: &Etcd, cluster: &Cluster, words: &[&str]) -> Value {
-    let printed = etcdctl(program, &cluster.endpoints(), words);
+    let printed = etcdctl(program, &addresses(cluster), words);
     assert!(printed.success, "{printed:?}");
     serde_json::from_str(&printed.out).unwrap_or_else(|error| panic!("{error}: {}", printed.out))
 }
@@ -197,7 +202,7 @@ fn see_members(program: &Etcd, cluster: &Cluster) {
         .map(|member| (member.name.clone(), member.peer_url.clone(), member.client_url.clone()))
         .collect();
     assert_eq!(names, expected);
-    let printed = etcdctl(program, &cluster.endpoints(), &["member", "list"]);
+    let printed = etcdctl(program, &addresses(cluster), &["member", "list"]);
     let started = printed.out.lines().filter(|line| line.contains(", started, m")).count();
     assert_eq!(started, 3, "{}", printed.out);
 }
@@ -221,7 +226,7 @@ fn see_status(program: &Etcd, cluster: &Cluster) {
         leading += usize::from(number(&status["header"], "member_id") == leader);
     }
     assert_eq!(leading, 1, "one of the endpoints leads");
-    let printed = etcdctl(program, &cluster.endpoints(), &["endpoint", "status"]);
+    let printed = etcdctl(program, &addresses(cluster), &["endpoint", "status"]);
     assert_eq!(printed.out.lines().count(), 3, "{}", printed.out);
 }
 
@@ -232,6 +237,6 @@ fn see_health(program: &Etcd, cluster: &Cluster) {
     for endpoint in health {
         assert_eq!(endpoint["health"], Value::Bool(true), "{endpoint}");
     }
-    let alarms = etcdctl(program, &cluster.endpoints(), &["alarm", "list"]);
+    let alarms = etcdctl(program, &addresses(cluster), &["alarm", "list"]);
     assert_eq!((alarms.success, alarms.out.as_str()), (true, ""));
 }
