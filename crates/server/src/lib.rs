@@ -13,6 +13,7 @@ pub mod edge;
 pub mod errors;
 pub mod grpc;
 mod http_api;
+pub mod machine;
 mod member;
 pub mod metrics;
 pub mod proto;

@@ -1,15 +1,12 @@
-//! The store that ships, in the simulated world: the key-value state machine with its engine on the
-//! member's simulated disk.
+//! The store that ships, in the simulated world: the server's own state machine, with its engine on
+//! the member's simulated disk.
 
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use jangada::{Outcome, StateMachine};
-use jangada_entry::Frame;
-use jangada_kv::{
-    Command, EngineError, EngineWriter, Entry, Machine, Options, Reply, Shared, Turn,
-};
-use jangada_raft::{Index, NodeId};
+use jangada_kv::{Command, EngineError, EngineWriter, Machine, Options, Shared, Turn};
+use jangada_raft::NodeId;
+use jangada_server::machine::KvMachine;
 use jangada_wal::Disk;
 
 use crate::application::Application;
@@ -30,12 +27,6 @@ const FULL_RETRY_US: u64 = 200_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoreApplication;
 
-/// The store as a state machine of the node.
-pub struct Store {
-    machine: Machine,
-    shared: Shared,
-}
-
 /// Brings the store's changes into its engine.
 pub struct StoreWorker {
     writer: EngineWriter,
@@ -45,54 +36,12 @@ pub struct StoreWorker {
     closed: bool,
 }
 
-impl Store {
-    /// The readers' side.
-    #[must_use]
-    pub fn shared(&self) -> &Shared {
-        &self.shared
-    }
-}
-
 /// A command's bytes.
 #[must_use]
 pub fn encode(command: &Command) -> Bytes {
     let mut buffer = BytesMut::new();
     command.encode_into(&mut buffer);
     buffer.freeze()
-}
-
-impl StateMachine for Store {
-    type Reply = Reply;
-
-    fn recovered(&self) -> Option<Bytes> {
-        self.machine.recovered()
-    }
-
-    fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<Reply>>) {
-        let entries = commands.iter().map(|frame| {
-            let header = frame.header();
-            Entry {
-                index: header.position.index.0,
-                time_ms: header.time_ms,
-                version: header.version,
-                payload: frame.payload(),
-            }
-        });
-        let applied = self.machine.apply(entries).expect("every command was encoded here");
-        outcomes.extend(applied.into_iter().map(|o| Outcome { reply: o.reply, digest: o.digest }));
-    }
-
-    fn end_batch(&mut self, applied: Index, record: Bytes) {
-        self.machine.end_batch(applied.0, record);
-    }
-
-    fn log_durable(&mut self, index: Index) {
-        self.machine.log_durable(index.0);
-    }
-
-    fn durable_index(&self) -> Index {
-        Index(self.machine.durable_index())
-    }
 }
 
 fn io_error(error: EngineError) -> io::Error {
@@ -109,16 +58,15 @@ fn open_file(disk: &DiskHandle) -> io::Result<Box<EngineFile>> {
 }
 
 impl Application for StoreApplication {
-    type Machine = Store;
+    type Machine = KvMachine;
     type Worker = StoreWorker;
 
-    fn open(&self, disk: &DiskHandle, _: NodeId) -> io::Result<(Store, StoreWorker)> {
+    fn open(&self, disk: &DiskHandle, _: NodeId) -> io::Result<(KvMachine, StoreWorker)> {
         let mut machine = Machine::open(Some(open_file(disk)?), COMMIT).map_err(io_error)?;
         let writer = machine.take_writer().expect("a machine with an engine has a writer");
         let shared = machine.shared();
-        let worker =
-            StoreWorker { writer, shared: shared.clone(), disk: disk.clone(), closed: false };
-        Ok((Store { machine, shared }, worker))
+        let worker = StoreWorker { writer, shared, disk: disk.clone(), closed: false };
+        Ok((KvMachine::new(machine), worker))
     }
 
     fn work(&self, worker: &mut StoreWorker, now_us: u64) -> io::Result<Option<u64>> {

@@ -109,7 +109,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let disk = FileDisk::open(&config.wal_dir)?;
     let engine_options = jangada_kv::Options::default();
     let (machine, engine) = machine::open(&config.data_dir, engine_options)?;
-    let store = machine.shared();
+    let store = machine.shared().clone();
     let metrics = Arc::new(Metrics::default());
     let peer_listeners = listeners.peer.into_iter().map(|listener| listener.socket).collect();
     let node = node_config(&config, disk, peer_listeners, &metrics);
