@@ -130,6 +130,13 @@ impl Store {
         self.check_put_fields(&put.key, put.lease, put.ignore_value || put.ignore_lease)
     }
 
+    /// Inside a transaction etcd looks for the key before it looks for the lease; outside it does
+    /// so afterwards.
+    fn check_put_within(&self, put: &PutRequest) -> Result<(), KvError> {
+        self.check_put_fields(&put.key, 0, put.ignore_value || put.ignore_lease)?;
+        self.check_put(put)
+    }
+
     fn check_put_fields(&self, key: &[u8], lease: i64, keeps: bool) -> Result<(), KvError> {
         if key.is_empty() {
             return Err(KvError::EmptyKey);
@@ -192,7 +199,7 @@ impl Store {
         let branch = path.next().expect("txn: the path has a branch for every level");
         for op in branch.of(txn) {
             match (op, check) {
-                (RequestOp::Put(put), Check::Puts) => self.check_put(put)?,
+                (RequestOp::Put(put), Check::Puts) => self.check_put_within(put)?,
                 (RequestOp::Range(range), Check::Ranges) => self.check_revision(range)?,
                 (RequestOp::Txn(txn), _) => self.check_branch(txn, path, check)?,
                 (RequestOp::Put(_) | RequestOp::Range(_) | RequestOp::DeleteRange(_), _) => {}

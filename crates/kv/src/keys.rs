@@ -13,12 +13,14 @@
 //! 1. Keys ascend within a chunk and from chunk to chunk; no chunk is empty or above its maximum.
 //! 2. A chunk's separator is not above its keys and above those of the chunk before; the first
 //!    chunk's is not looked at.
-//! 3. `live` counts the chunk's keys that exist; no record of a chunk has changed after `changed`.
+//! 3. A chunk's hints and the separators' tell the keys and the separators as they are.
+//! 4. `live` counts the chunk's keys that exist; no record of a chunk has changed after `changed`.
 
 use std::ops::Bound;
 
 use bytes::Bytes;
 
+use crate::hints::Hints;
 use crate::interval::Bounds;
 use crate::record::{Record, Remainder};
 
@@ -33,10 +35,13 @@ pub(crate) struct Keys<const MAX: usize = CHUNK_KEYS> {
     chunks: Vec<Chunk>,
     /// One for each chunk.
     separators: Vec<Box<[u8]>>,
+    /// Of all separators but the first, which need not be in order with them.
+    separator_hints: Hints,
 }
 
 struct Chunk {
     records: Vec<(Bytes, Record)>,
+    hints: Hints,
     live: u64,
     changed: i64,
 }
@@ -50,7 +55,7 @@ pub(crate) struct Place {
 
 impl<const MAX: usize> Keys<MAX> {
     pub(crate) fn new() -> Keys<MAX> {
-        Keys { chunks: Vec::new(), separators: Vec::new() }
+        Keys { chunks: Vec::new(), separators: Vec::new(), separator_hints: Hints::default() }
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<(&Bytes, &Record)> {
@@ -82,7 +87,11 @@ impl<const MAX: usize> Keys<MAX> {
             chunk.records.reserve_exact((MAX / GROWTH).max(1));
         }
         chunk.note(false, record.is_live(), record.newest().revision.main);
+        let hinted = chunk.hints.insert(place.record, &key);
         chunk.records.insert(place.record, (key, record));
+        if !hinted {
+            chunk.hint();
+        }
     }
 
     /// The records of a range, in order.
@@ -132,7 +141,7 @@ impl<const MAX: usize> Keys<MAX> {
         let (start, end) = self.places(bounds);
         let chunks = self.chunks.get_mut(start.chunk..=end.chunk).unwrap_or_default();
         for (at, chunk) in chunks.iter_mut().enumerate() {
-            let Chunk { records, live, changed } = chunk;
+            let Chunk { records, live, changed, .. } = chunk;
             for (key, record) in trim(records, at + start.chunk, start, end) {
                 let was_live = record.is_live();
                 change(key, record);
@@ -157,6 +166,9 @@ impl<const MAX: usize> Keys<MAX> {
             seen += chunk.records.len();
             end += 1;
             chunk.records.retain_mut(|(key, record)| keep(key, record) == Remainder::Some);
+            if chunk.records.len() < chunk.hints.len() {
+                chunk.hint();
+            }
             chunk.live = chunk.records.iter().filter(|(_, record)| record.is_live()).count() as u64;
             if seen >= keys {
                 break;
@@ -177,9 +189,14 @@ impl<const MAX: usize> Keys<MAX> {
             }
             let mut chunk = self.chunks.remove(at);
             self.separators.remove(at);
+            // Without the first chunk the second is the first, and its separator not looked at.
+            if self.separator_hints.len() > 0 {
+                self.separator_hints.remove(at.saturating_sub(1));
+            }
             if length > 0 {
                 let into = &mut self.chunks[at - 1];
                 into.records.append(&mut chunk.records);
+                into.hint();
                 into.live += chunk.live;
                 into.changed = into.changed.max(chunk.changed);
             }
@@ -198,6 +215,7 @@ impl<const MAX: usize> Keys<MAX> {
         let chunk = &mut self.chunks[at];
         let tail = chunk.records.split_off(half);
         chunk.records.shrink_to_fit();
+        chunk.hint();
         let changed = chunk.changed;
         let live = tail.iter().filter(|(_, record)| record.is_live()).count() as u64;
         chunk.live -= live;
@@ -210,12 +228,21 @@ impl<const MAX: usize> Keys<MAX> {
 
     fn add_chunk(&mut self, at: usize, separator: &[u8], records: Vec<(Bytes, Record)>) {
         self.separators.insert(at, separator.into());
-        self.chunks.insert(at, Chunk { records, live: 0, changed: 0 });
+        if at > 0 && !self.separator_hints.insert(at - 1, separator) {
+            let looked_at = self.separators[1..].iter();
+            self.separator_hints = Hints::of(looked_at.map(|separator| &**separator));
+        }
+        let mut chunk = Chunk { records, hints: Hints::default(), live: 0, changed: 0 };
+        chunk.hint();
+        self.chunks.insert(at, chunk);
     }
 
     /// The chunk that a key belongs to.
     fn chunk_of(&self, key: &[u8]) -> usize {
-        self.separators.partition_point(|separator| **separator <= *key).saturating_sub(1)
+        match self.separator_hints.find(key, |at| &self.separators[at + 1]) {
+            Ok(at) => at + 1,
+            Err(at) => at,
+        }
     }
 
     /// A key's place, or where it would be; good until the next insertion.
@@ -225,7 +252,7 @@ impl<const MAX: usize> Keys<MAX> {
             return Err(Place { chunk: 0, record: 0 });
         };
         let place = |record| Place { chunk: at, record };
-        let found = chunk.records.binary_search_by(|(other, _)| (**other).cmp(key));
+        let found = chunk.hints.find(key, |at| &chunk.records[at].0);
         found.map(place).map_err(place)
     }
 
@@ -254,6 +281,11 @@ impl<const MAX: usize> Keys<MAX> {
 }
 
 impl Chunk {
+    /// Makes the hints anew.
+    fn hint(&mut self) {
+        self.hints = Hints::of(self.records.iter().map(|(key, _)| &**key));
+    }
+
     fn note(&mut self, was_live: bool, is_live: bool, main: i64) {
         self.live = self.live + u64::from(is_live) - u64::from(was_live);
         self.changed = self.changed.max(main);
@@ -337,11 +369,12 @@ mod tests {
         for (at, chunk) in keys.chunks.iter().enumerate() {
             assert!((1..=4).contains(&chunk.records.len()), "keys invariant 1");
             let live = chunk.records.iter().filter(|(_, record)| record.is_live()).count() as u64;
-            assert_eq!(chunk.live, live, "keys invariant 3");
+            assert_eq!(chunk.live, live, "keys invariant 4");
+            assert_eq!(chunk.hints.len(), chunk.records.len(), "keys invariant 3");
             for (key, record) in &chunk.records {
                 assert!(last.is_none_or(|last| last < key), "keys invariant 1");
                 assert!(at == 0 || *keys.separators[at] <= **key, "keys invariant 2");
-                assert!(record.newest().revision.main <= chunk.changed, "keys invariant 3");
+                assert!(record.newest().revision.main <= chunk.changed, "keys invariant 4");
                 last = Some(key);
             }
         }

@@ -25,6 +25,7 @@ mod effects;
 mod engine;
 mod file;
 mod hash;
+mod hints;
 mod history;
 mod interval;
 mod keys;
