@@ -171,7 +171,7 @@ impl Model {
         flatten(txn, chosen, &mut ops);
         for op in &ops {
             if let RequestOp::Put(put) = op {
-                check_put(self.newest(), put)?;
+                check_put_within(self.newest(), put)?;
             }
         }
         for op in &ops {
@@ -270,13 +270,23 @@ fn flatten<'a>(txn: &'a TxnRequest, chosen: &mut Vec<bool>, ops: &mut Vec<&'a Re
 }
 
 fn check_put(keys: &Keys, put: &PutRequest) -> Result<(), KvError> {
-    if put.lease != 0 {
-        return Err(KvError::LeaseNotFound);
-    }
-    if (put.ignore_value || put.ignore_lease) && !keys.contains_key(&put.key[..]) {
-        return Err(KvError::KeyNotFound);
-    }
-    Ok(())
+    check_lease(put)?;
+    check_kept(keys, put)
+}
+
+/// Inside a transaction the order is the other one.
+fn check_put_within(keys: &Keys, put: &PutRequest) -> Result<(), KvError> {
+    check_kept(keys, put)?;
+    check_lease(put)
+}
+
+fn check_lease(put: &PutRequest) -> Result<(), KvError> {
+    if put.lease != 0 { Err(KvError::LeaseNotFound) } else { Ok(()) }
+}
+
+fn check_kept(keys: &Keys, put: &PutRequest) -> Result<(), KvError> {
+    let keeps = put.ignore_value || put.ignore_lease;
+    if keeps && !keys.contains_key(&put.key[..]) { Err(KvError::KeyNotFound) } else { Ok(()) }
 }
 
 fn contains(start: &[u8], end: &[u8], key: &[u8]) -> bool {
