@@ -63,7 +63,7 @@ impl Generator {
             330..610 => Request::Range(self.range()),
             610..620 => Request::Range(self.unknown_sort()),
             620..720 => Request::DeleteRange(self.delete_range()),
-            720..985 => Request::Txn(self.txn(0)),
+            720..985 => Request::Txn(sparing(self.txn(0))),
             985..987 => Request::Put(self.oversized_put()),
             987..989 => Request::Txn(self.crowded_txn()),
             _ => Request::Compact(self.compact()),
@@ -296,4 +296,33 @@ impl Generator {
         }
         TxnRequest { success, ..TxnRequest::default() }
     }
+}
+
+/// A put that keeps a value or lease must find its key. etcd checks that before the transaction
+/// begins; if the transaction itself then deletes the key first, etcd's process ends. Its rule
+/// against writing a key twice prevents that, save for deletions without an end, which it does not
+/// see. Such transactions keep the deletion and lose the flags.
+fn sparing(mut txn: TxnRequest) -> TxnRequest {
+    fn deletes_without_end(txn: &TxnRequest) -> bool {
+        txn.success.iter().chain(&txn.failure).any(|operation| match &operation.request {
+            Some(request_op::Request::RequestDeleteRange(delete)) => delete.range_end == b"\0"[..],
+            Some(request_op::Request::RequestTxn(txn)) => deletes_without_end(txn),
+            _ => false,
+        })
+    }
+    fn keep_nothing(txn: &mut TxnRequest) {
+        for operation in txn.success.iter_mut().chain(&mut txn.failure) {
+            match &mut operation.request {
+                Some(request_op::Request::RequestPut(put)) => {
+                    (put.ignore_value, put.ignore_lease) = (false, false);
+                }
+                Some(request_op::Request::RequestTxn(txn)) => keep_nothing(txn),
+                _ => {}
+            }
+        }
+    }
+    if deletes_without_end(&txn) {
+        keep_nothing(&mut txn);
+    }
+    txn
 }
