@@ -41,7 +41,7 @@ pub trait StateMachine: Send + 'static {
     /// unread, but not before [`StateMachine::log_durable`] has reached `applied`.
     fn end_batch(&mut self, _applied: Index, _record: Bytes) {}
 
-    /// This member's own log is durable up to `index`.
+    /// Up to `index` this member's own log is durable, and committed, so that it stays.
     fn log_durable(&mut self, _index: Index) {}
 
     /// The last index whose batch is durable in the machine itself; the log is cut only behind it.

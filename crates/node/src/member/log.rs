@@ -69,6 +69,10 @@ pub struct LogCut {
     pub configuration: Configuration,
 }
 
+/// The most messages that wait for a write. They are votes and requests for votes, a few for each
+/// election; a disk that has stalled for hundreds of elections is not worth more.
+const GATED_MESSAGES_MAX: usize = 1024;
+
 /// Writes that were asked for and not handed to the log yet, merged.
 #[derive(Debug)]
 struct Pending {
@@ -146,6 +150,10 @@ impl Writer {
     ) -> Option<(NodeId, Message)> {
         if after <= self.durable {
             return Some((to, message));
+        }
+        // The protocol repeats what is lost, the oldest first.
+        if self.gated.len() == GATED_MESSAGES_MAX {
+            self.gated.pop_front();
         }
         self.gated.push_back((after, to, message));
         None

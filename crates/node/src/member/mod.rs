@@ -144,8 +144,8 @@ pub enum ProposeError {
     NoLeader,
     /// Too much is under way. The command did not happen; try again after a while.
     Busy,
-    /// The leader changed or the connection to it broke while the command was under way. It may or
-    /// may not happen.
+    /// The leader changed, the connection to it broke, or no answer came in time, while the command
+    /// was under way. It may or may not happen.
     InDoubt,
     /// The command is larger than an entry may be. It did not happen.
     TooLarge,
@@ -161,7 +161,8 @@ impl std::fmt::Display for ProposeError {
                 "too much is under way; the command did not happen, try again after a while"
             }
             ProposeError::InDoubt => {
-                "the leader changed while the command was under way; it may or may not happen"
+                "the leader changed or was silent while the command was under way; it may or may \
+                 not happen"
             }
             ProposeError::TooLarge => {
                 "the command is larger than an entry may be; it did not happen"
@@ -180,7 +181,8 @@ pub struct Options {
     pub heartbeat_interval_us: u64,
     /// How long a follower waits for word from the leader at least.
     pub election_timeout_us: u64,
-    /// How long a proposal or a read waits for a leader to be found.
+    /// How long a proposal or a read waits for a leader to be found, and how long a proposal that
+    /// was handed to one waits for its answer.
     pub leader_wait_us: u64,
     /// The consensus module's bounds.
     pub limits: Limits,
@@ -309,9 +311,27 @@ struct Submission {
 /// be cut (microseconds). The log grows by this much more than needed; cutting costs little.
 const RETENTION_INTERVAL_US: u64 = 1_000_000;
 
-/// How long a follower waits for the answer to a read index before it asks again (microseconds); as
-/// long as etcd waits.
+/// How long a follower waits for the answer to a read index before it asks again, at least
+/// (microseconds); as long as etcd waits.
 const READ_RETRY_US: u64 = 500_000;
+
+/// The most bytes of entries that a leader holds in memory because they are not durable here or not
+/// applied; beyond it proposals are refused as busy. Twice what may be uncommitted by default: a
+/// disk or a machine that is behind by more will not catch up by itself.
+const UNSETTLED_BYTES_MAX: u64 = 128 << 20;
+
+/// The most commands in one message to the leader, and the most that one message refuses; no more
+/// than the codec takes.
+const FORWARD_PROPOSALS_MAX: usize = 4096;
+const _: () = assert!(FORWARD_PROPOSALS_MAX <= jangada_net::wire::PROPOSALS_MAX);
+
+/// The most bytes of commands in one message to the leader, unless it is a single one. What a full
+/// lane does not take is refused, so a message should be small against what a lane holds.
+const FORWARD_BYTES_MAX: u64 = 1 << 20;
+
+/// The times at which unanswered commands become doubtful are rounded up to multiples of this
+/// (microseconds), so that a few dozen of them stand for all commands under way.
+const DEADLINE_STEP_US: u64 = 250_000;
 
 /// The most messages kept of a peer while the note of its incarnation is being written. A handful
 /// come in the milliseconds that takes; what is beyond is repeated by the protocol.
@@ -353,17 +373,24 @@ pub struct Member<M: StateMachine> {
     held_bytes: u64,
     /// The highest number of this member's clients' commands that is under way.
     sequence_last: u64,
-    /// Commands up to these numbers become doubtful at these times.
+    /// Commands up to these numbers become doubtful at these times, for their leader was lost.
     doubts: VecDeque<(u64, u64)>,
+    /// Commands up to these numbers become doubtful at these times, whatever happens.
+    deadlines: VecDeque<(u64, u64)>,
 
     /// The frames of the proposal, no-op or message that is being stepped.
     incoming: Vec<Frame>,
     grants: Vec<Grant>,
     /// Grants whose entries are being read back from the log.
     reading: BTreeMap<NodeId, Grant>,
+    /// The peers for whom the log is being read, whether or not their grant still stands: one read
+    /// at a time for each.
+    reads_under_way: BTreeSet<NodeId>,
     reading_to_apply: bool,
     read_outcome: Option<Output>,
     more_to_apply: bool,
+    /// What the machine was last told to be safe in this member's log.
+    log_safe: Index,
 
     outputs: Vec<Output>,
     commands: Vec<Frame>,
@@ -382,6 +409,9 @@ impl<M: StateMachine> Member<M> {
     ///
     /// # Errors
     /// If the log and the state machine do not belong together.
+    ///
+    /// # Panics
+    /// If an interval is 0.
     pub fn new(now: Now, start: MemberStart, machine: M) -> Result<Member<M>, StartError> {
         let record = match machine.recovered() {
             Some(bytes) => Record::decode(&bytes)?,
@@ -394,6 +424,8 @@ impl<M: StateMachine> Member<M> {
         }
         let acquaintances = Acquaintances::decode(&start.note)?;
         let options = start.options;
+        assert!(0 < options.heartbeat_interval_us, "a leader makes itself heard now and then");
+        assert!(0 < options.election_timeout_us, "a leader is given time to make itself heard");
         let random = fastrand::Rng::with_seed(start.seed);
         let log_begins = start.log.prev;
         let raft = Raft::new(Start {
@@ -433,19 +465,22 @@ impl<M: StateMachine> Member<M> {
             held_bytes: 0,
             sequence_last: 0,
             doubts: VecDeque::new(),
+            deadlines: VecDeque::new(),
             incoming: Vec::new(),
             grants: Vec::new(),
             reading: BTreeMap::new(),
+            reads_under_way: BTreeSet::new(),
             reading_to_apply: false,
             read_outcome: None,
             more_to_apply: false,
+            log_safe: applied.index,
             outputs: Vec::new(),
             commands: Vec::new(),
             outcomes: Vec::new(),
             runnable: Vec::new(),
             effects: Vec::new(),
         };
-        member.machine.log_durable(last.index);
+        member.machine.log_durable(applied.index);
         Ok(member)
     }
 
@@ -464,6 +499,7 @@ impl<M: StateMachine> Member<M> {
         self.submit();
         self.ask_for_reads();
         self.send_granted();
+        self.tell_log_durable();
         self.apply();
         self.run_reads();
         self.write_log();
@@ -484,11 +520,19 @@ impl<M: StateMachine> Member<M> {
         if let Some(timer) = self.timers.next() {
             next = next.min(timer);
         }
-        if let Some((_, at)) = self.doubts.front() {
-            next = next.min(*at);
+        for queue in [&self.doubts, &self.deadlines] {
+            if let Some((_, at)) = queue.front() {
+                next = next.min(*at);
+            }
         }
         if let Some(asked) = &self.reads.asked {
-            next = next.min(asked.sent_us + READ_RETRY_US);
+            next = next.min(asked.sent_us + self.read_retry_us());
+        }
+        if let Some((_, since_us)) = self.held.front() {
+            next = next.min(since_us + self.options.leader_wait_us);
+        }
+        if let Some(since_us) = self.reads.oldest_us() {
+            next = next.min(since_us + self.options.leader_wait_us);
         }
         next
     }
@@ -771,7 +815,6 @@ impl<M: StateMachine> Member<M> {
             self.effects.push(Effect::Send { to, message: PeerMessage::Raft(message) });
         }
         self.input(Input::Persisted { write: written.number, last: written.last });
-        self.machine.log_durable(self.raft.durable_index());
         // Every note queued before this batch was handed out went with it; one queued since has its
         // own batch, and its peers wait for that one.
         if !self.writer.has_note() {
@@ -780,6 +823,25 @@ impl<M: StateMachine> Member<M> {
                     self.received(peer, message);
                 }
             }
+        }
+    }
+
+    /// Tells the machine how far it may make its own state durable: up to what is durable in this
+    /// member's log *and* committed. Durable alone is not enough, for it can be taken back:
+    ///
+    /// ```text
+    ///   log        7 8 9      9 is durable and not committed
+    ///   append     7 8 9'     another leader replaces 9; the write of 9' is under way
+    ///   commit 9'             by the disks of others: 9' is applied here
+    /// ```
+    ///
+    /// A machine that took "9 is durable" for leave to store the effects of 9' would, after a crash,
+    /// have applied an entry that its log does not hold.
+    fn tell_log_durable(&mut self) {
+        let safe = self.raft.durable_index().min(self.raft.commit_index());
+        if self.log_safe < safe {
+            self.log_safe = safe;
+            self.machine.log_durable(safe);
         }
     }
 
@@ -846,8 +908,9 @@ impl<M: StateMachine> Member<M> {
             last: grant.range.last.min(self.tail.before().index),
             bytes_max: grant.bytes_max,
         };
-        let under_way = self.reading.insert(peer, grant);
-        if under_way.is_none_or(|before| before.range.first() != first) {
+        self.reading.insert(peer, grant);
+        // Should a read be under way for an earlier grant, the right one follows its answer.
+        if self.reads_under_way.insert(peer) {
             self.effects.push(Effect::Read(read));
         }
         false
@@ -871,6 +934,7 @@ impl<M: StateMachine> Member<M> {
     }
 
     fn log_read_for(&mut self, peer: NodeId, frames: Vec<Frame>) {
+        assert!(self.reads_under_way.remove(&peer), "the log answers what it was asked");
         // No grant: leadership ended or the lane broke while the log was read.
         let Some(grant) = self.reading.remove(&peer) else { return };
         let first = grant.range.first();
@@ -910,6 +974,12 @@ impl<M: StateMachine> Member<M> {
         }
         let entries = self.submissions.len() as u64;
         let bytes = self.submissions.iter().map(|s| s.draft.frame_bytes() as u64).sum();
+        // The others may commit while this member's own disk or machine lags behind.
+        let unsettled_bytes_max = self.options.tail_bytes_max + UNSETTLED_BYTES_MAX;
+        if self.raft.role() == RoleKind::Leader && unsettled_bytes_max < self.tail.bytes() {
+            self.refuse(Refused::Busy);
+            return;
+        }
         self.input(Input::Propose { entries, bytes });
         self.incoming.clear();
         assert!(self.submissions.is_empty(), "every command was stamped or refused");
@@ -932,8 +1002,15 @@ impl<M: StateMachine> Member<M> {
 
     fn note_under_way(&mut self, draft: &Draft) {
         let origin = draft.origin();
-        if origin.incarnation == self.process {
-            self.sequence_last = self.sequence_last.max(origin.sequence);
+        if origin.incarnation != self.process {
+            return;
+        }
+        self.sequence_last = self.sequence_last.max(origin.sequence);
+        let wait_us = self.now.monotonic_us + self.options.leader_wait_us;
+        let at = wait_us.next_multiple_of(DEADLINE_STEP_US);
+        match self.deadlines.back_mut() {
+            Some((sequence_max, last_at)) if *last_at == at => *sequence_max = self.sequence_last,
+            _ => self.deadlines.push_back((self.sequence_last, at)),
         }
     }
 
@@ -960,14 +1037,33 @@ impl<M: StateMachine> Member<M> {
             }
         }
         self.submissions = submissions;
-        if let Refused::NotLeader(Some(leader)) = refused
-            && !forward.is_empty()
-        {
-            self.send(leader, PeerMessage::Forward(forward));
+        if let Refused::NotLeader(Some(leader)) = refused {
+            self.forward(leader, forward);
         }
         for ((peer, process), sequences) in refused_to {
-            let reason = refusal;
-            self.send(peer, PeerMessage::ForwardRefused { process, sequences, reason });
+            for sequences in sequences.chunks(FORWARD_PROPOSALS_MAX) {
+                let (sequences, reason) = (sequences.to_vec(), refusal);
+                self.send(peer, PeerMessage::ForwardRefused { process, sequences, reason });
+            }
+        }
+    }
+
+    /// Sends commands to the leader, in messages that a lane takes.
+    fn forward(&mut self, leader: NodeId, proposals: Vec<Proposal>) {
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        for proposal in proposals {
+            let more = proposal.payload.len() as u64;
+            let full = FORWARD_PROPOSALS_MAX <= part.len() || FORWARD_BYTES_MAX < bytes + more;
+            if full && !part.is_empty() {
+                self.send(leader, PeerMessage::Forward(std::mem::take(&mut part)));
+                bytes = 0;
+            }
+            bytes += more;
+            part.push(proposal);
+        }
+        if !part.is_empty() {
+            self.send(leader, PeerMessage::Forward(part));
         }
     }
 
@@ -1001,9 +1097,15 @@ impl<M: StateMachine> Member<M> {
 
     fn expire(&mut self) {
         let now_us = self.now.monotonic_us;
-        while let Some((sequence_max, _)) = self.doubts.front().copied().filter(|d| d.1 <= now_us) {
-            self.doubts.pop_front();
-            self.effects.push(Effect::Doubt { sequence_max });
+        let mut doubtful = 0;
+        for queue in [&mut self.doubts, &mut self.deadlines] {
+            while let Some((sequence_max, _)) = queue.front().filter(|(_, at)| *at <= now_us) {
+                doubtful = doubtful.max(*sequence_max);
+                queue.pop_front();
+            }
+        }
+        if 0 < doubtful {
+            self.effects.push(Effect::Doubt { sequence_max: doubtful });
         }
         let Some(before_us) = now_us.checked_sub(self.options.leader_wait_us) else { return };
         while self.held.front().is_some_and(|(_, since_us)| *since_us <= before_us) {
@@ -1020,8 +1122,14 @@ impl<M: StateMachine> Member<M> {
 
     // ---- reads ----
 
+    /// How long to wait for the answer to a read index: members whose election timeout is long are
+    /// far from one another.
+    fn read_retry_us(&self) -> u64 {
+        READ_RETRY_US.max(self.options.election_timeout_us / 2)
+    }
+
     fn ask_for_reads(&mut self) {
-        let late = |sent_us: u64| sent_us + READ_RETRY_US <= self.now.monotonic_us;
+        let late = |sent_us: u64| sent_us + self.read_retry_us() <= self.now.monotonic_us;
         if self.reads.asked.as_ref().is_some_and(|asked| late(asked.sent_us)) {
             self.reads.ask_again();
         }

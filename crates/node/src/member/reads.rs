@@ -85,14 +85,14 @@ impl Reads {
 
     /// The leader has answered; a late answer to an earlier question is ignored, since the batches
     /// have been asked for again.
+    ///
+    /// A member that does not lead has no index to give. It is not asked again at once: until this
+    /// member hears of another leader, which starts everything over, the two would send each other
+    /// the same two messages as fast as they can.
     pub(super) fn answered(&mut self, number: u64, index: Option<Index>) {
+        let Some(index) = index else { return };
         let Some(asked) = self.asked.take_if(|asked| asked.number == number) else { return };
-        match index {
-            Some(index) => {
-                self.ready.extend(asked.batches.into_iter().map(|batch| (index, batch)));
-            }
-            None => self.arrived.extend(asked.batches),
-        }
+        self.ready.extend(asked.batches.into_iter().map(|batch| (index, batch)));
     }
 
     /// Rounds up to `round` are confirmed at `index`. Returns the followers to tell.
@@ -138,6 +138,18 @@ impl Reads {
             }
             waits
         });
+    }
+
+    /// Since when the batch that has waited longest waits.
+    pub(super) fn oldest_us(&self) -> Option<u64> {
+        let rounds = self.rounds.iter().filter_map(|(_, asker)| match asker {
+            Asker::Local(waiting) => Some(waiting),
+            Asker::Peer { .. } => None,
+        });
+        let asked = self.asked.iter().flat_map(|asked| &asked.batches);
+        let ready = self.ready.iter().map(|(_, waiting)| waiting);
+        let all = self.arrived.iter().chain(rounds).chain(asked).chain(ready);
+        all.map(|waiting| waiting.since_us).min()
     }
 
     /// Takes the batches that have waited since `before_us` or longer.

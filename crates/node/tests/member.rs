@@ -1,0 +1,551 @@
+//! One member, stepped by hand: its log, its clock and its two peers are the test's.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use jangada::entry::{Draft, Frame, Kind, Origin};
+use jangada::net::{ForwardRefusal, PeerMessage};
+use jangada::raft::{
+    AppendOutcome, AppendRequest, AppendResponse, Configuration, HardState, Heartbeat,
+    HeartbeatResponse, Index, Message, NodeId, Position, PreVoteResponse, Range, ReadRound,
+    RoleKind, Term, VoteResponse,
+};
+use jangada::{
+    Effect, Event, Log, LogBatch, LogCut, LogWritten, Member, MemberStart, MemoryLog, Now, Options,
+    Outcome, ProposeError, ReadBatch, StateMachine,
+};
+
+const SELF: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
+const THREE: NodeId = NodeId(3);
+
+/// Names the process under test.
+const PROCESS: u64 = 77;
+
+/// Remembers every command, and what it was told of the log.
+#[derive(Default)]
+struct Journal {
+    commands: Vec<Vec<u8>>,
+    durable: u64,
+    log_durable: Arc<Mutex<u64>>,
+}
+
+impl StateMachine for Journal {
+    type Reply = usize;
+
+    fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<usize>>) {
+        for command in commands {
+            self.commands.push(command.payload().to_vec());
+            outcomes.push(Outcome { reply: self.commands.len(), digest: 0 });
+        }
+    }
+
+    fn log_durable(&mut self, index: Index) {
+        let mut told = self.log_durable.lock().expect("nobody panics under the lock");
+        *told = index.0.max(*told);
+    }
+
+    fn durable_index(&self) -> Index {
+        Index(self.durable)
+    }
+}
+
+/// Whether the log completes what it is asked at once, or when it is told to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    Prompt,
+    Stalled,
+}
+
+/// A member in the test's hands.
+struct Hand {
+    member: Member<Journal>,
+    log: MemoryLog,
+    disk: Disk,
+    unwritten: Vec<LogBatch>,
+    now_us: u64,
+    sent: Vec<(NodeId, PeerMessage)>,
+    told: Vec<Told>,
+    cuts: Vec<LogCut>,
+}
+
+/// What clients are told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    Reply(u64, usize),
+    Refuse(u64, ProposeError),
+    Doubt(u64),
+    ReadReady(u64),
+    ReadExpired(u64),
+    Stranger(NodeId),
+}
+
+fn at(index: u64, term: u64) -> Position {
+    Position { index: Index(index), term: Term(term) }
+}
+
+fn draft(sequence: u64, command: &[u8]) -> Draft {
+    let mut buffer = Draft::buffer(command.len());
+    buffer.extend_from_slice(command);
+    let origin = Origin { incarnation: PROCESS, sequence };
+    Draft::new(buffer, Kind::Command, 1, 0, origin)
+}
+
+fn propose(sequence: u64) -> Event {
+    Event::Propose(draft(sequence, &sequence.to_le_bytes()))
+}
+
+fn raft(from: NodeId, message: Message) -> Event {
+    Event::Received { from, message: PeerMessage::Raft(message) }
+}
+
+fn heartbeat(from: NodeId, term: u64, commit: u64) -> Event {
+    let (term, commit, round) = (Term(term), Index(commit), ReadRound(0));
+    raft(from, Message::Heartbeat(Heartbeat { term, commit, round }))
+}
+
+/// Commands of `term` behind `prev`, as their leader sends them.
+fn append(from: NodeId, term: u64, prev: Position, last: u64, commit: u64) -> Event {
+    let range = if last == prev.index.0 {
+        Range::empty(prev)
+    } else {
+        Range::of_term(prev, Term(term), Index(last))
+    };
+    let frame = |index| {
+        let draft = Draft::new(Draft::buffer(0), Kind::Command, 1, 0, Origin::default());
+        draft.stamp(at(index, term), 0)
+    };
+    let frames = (prev.index.0 + 1..=last).map(frame).collect();
+    let request = AppendRequest { term: Term(term), range, commit: Index(commit) };
+    Event::Received { from, message: PeerMessage::Append { request, frames } }
+}
+
+fn matched(from: NodeId, term: u64, index: u64) -> Event {
+    let outcome = AppendOutcome::Match(Index(index));
+    raft(from, Message::AppendResponse(AppendResponse { term: Term(term), outcome }))
+}
+
+impl Hand {
+    /// A member of three that starts on `log`, with a machine that remembers nothing.
+    fn start(log: MemoryLog, range: Range) -> Hand {
+        let start = MemberStart {
+            id: SELF,
+            group: 0,
+            process: PROCESS,
+            hard_state: HardState { term: range.last_position().term, vote: None },
+            configuration: Configuration::of_voters([SELF, TWO, THREE]),
+            log: range,
+            time_ms: 0,
+            note: Bytes::new(),
+            options: Options::default(),
+            seed: 1,
+        };
+        let member = Member::new(Now::default(), start, Journal::default()).expect("it starts");
+        Hand {
+            member,
+            log,
+            disk: Disk::Prompt,
+            unwritten: Vec::new(),
+            now_us: 0,
+            sent: Vec::new(),
+            told: Vec::new(),
+            cuts: Vec::new(),
+        }
+    }
+
+    /// As `start`, with an empty log, and both peers met.
+    fn new() -> Hand {
+        let mut hand = Hand::start(MemoryLog::default(), Range::empty(Position::default()));
+        hand.meet();
+        hand
+    }
+
+    fn meet(&mut self) {
+        for peer in [TWO, THREE] {
+            self.step([Event::Hello { peer, incarnation: peer.0 }, Event::PeerUp(peer)]);
+        }
+    }
+
+    /// A follower of `TWO` in term 1.
+    fn follower() -> Hand {
+        let mut hand = Hand::new();
+        hand.step([heartbeat(TWO, 1, 0)]);
+        assert_eq!(hand.member.status().standing.leader, Some(TWO));
+        hand.sent.clear();
+        hand
+    }
+
+    /// The leader of term 1, whose no-op is committed.
+    fn leader() -> Hand {
+        let mut hand = Hand::new();
+        while hand.member.status().standing.role == RoleKind::Follower {
+            hand.sleep();
+        }
+        let term = Term(1);
+        let granted = true;
+        hand.step([raft(TWO, Message::PreVoteResponse(PreVoteResponse { term, granted }))]);
+        hand.step([raft(TWO, Message::VoteResponse(VoteResponse { term, granted }))]);
+        hand.step([matched(TWO, 1, 1)]);
+        assert_eq!(hand.member.status().standing.role, RoleKind::Leader);
+        assert_eq!(hand.member.status().commit, Index(1));
+        hand.sent.clear();
+        hand
+    }
+
+    /// Steps until the member has nothing more to do at this moment.
+    fn step(&mut self, events: impl IntoIterator<Item = Event>) {
+        let mut events: Vec<Event> = events.into_iter().collect();
+        let mut effects = Vec::new();
+        loop {
+            let now = Now { monotonic_us: self.now_us, wall_ms: 0 };
+            self.member.step(now, &mut events, &mut effects);
+            for effect in effects.drain(..) {
+                self.carry_out(effect, &mut events);
+            }
+            if events.is_empty() && self.now_us < self.member.next_step_us() {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect<usize>, events: &mut Vec<Event>) {
+        let told = match effect {
+            Effect::Write(batch) => {
+                self.unwritten.push(batch);
+                if self.disk == Disk::Prompt {
+                    events.extend(self.write());
+                }
+                return;
+            }
+            Effect::Read(read) => {
+                let frames = self.log.read(&read).expect("in memory");
+                events.push(Event::LogRead { reader: read.reader, frames });
+                return;
+            }
+            Effect::Cut(cut) => {
+                let begins = self.log.cut(&cut).expect("in memory");
+                self.cuts.push(cut);
+                events.push(Event::LogBegins(begins));
+                return;
+            }
+            Effect::Send { to, message } => {
+                self.sent.push((to, message));
+                return;
+            }
+            Effect::Changed(_) => return,
+            Effect::Reply { sequence, reply } => Told::Reply(sequence, reply),
+            Effect::Refuse { sequence, reason } => Told::Refuse(sequence, reason),
+            Effect::Doubt { sequence_max } => Told::Doubt(sequence_max),
+            Effect::ReadReady(batch) => Told::ReadReady(batch.0),
+            Effect::ReadExpired(batch) => Told::ReadExpired(batch.0),
+            Effect::Stranger { peer, .. } => Told::Stranger(peer),
+        };
+        self.told.push(told);
+    }
+
+    /// Does what the log was asked, and tells that it is durable.
+    fn write(&mut self) -> Vec<Event> {
+        let written = |batch: LogBatch| {
+            self.log.append(&batch).expect("in memory");
+            Event::LogWritten(LogWritten { number: batch.number, last: batch.last })
+        };
+        self.unwritten.drain(..).map(written).collect()
+    }
+
+    /// Sleeps until the member wants to be stepped.
+    fn sleep(&mut self) {
+        self.now_us = self.now_us.max(self.member.next_step_us());
+        self.step([]);
+    }
+
+    /// Sleeps on until `until_us`, hearing from the leader all the while.
+    fn sleep_until(&mut self, until_us: u64, leader: NodeId, term: u64) {
+        while self.now_us < until_us {
+            let next = self.member.next_step_us().min(self.now_us + 50_000);
+            self.now_us = next.clamp(self.now_us + 1, until_us);
+            self.step([heartbeat(leader, term, 0)]);
+        }
+    }
+
+    fn sent_to(&self, to: NodeId) -> impl Iterator<Item = &PeerMessage> {
+        self.sent.iter().filter(move |sent| sent.0 == to).map(|(_, message)| message)
+    }
+
+    fn log_durable(&self) -> u64 {
+        *self.member.machine().log_durable.lock().expect("nobody panics under the lock")
+    }
+}
+
+#[test]
+fn a_refusal_by_the_leader_is_a_refusal_here_unless_it_is_for_an_earlier_process() {
+    let mut hand = Hand::follower();
+    hand.step([propose(1), propose(2)]);
+    assert!(hand.sent_to(TWO).any(|m| matches!(m, PeerMessage::Forward(p) if p.len() == 2)));
+    let refused = |process, sequence, reason| Event::Received {
+        from: TWO,
+        message: PeerMessage::ForwardRefused { process, sequences: vec![sequence], reason },
+    };
+    hand.step([refused(PROCESS - 1, 1, ForwardRefusal::Busy)]);
+    assert_eq!(hand.told, []);
+    hand.step([refused(PROCESS, 1, ForwardRefusal::Busy)]);
+    hand.step([refused(PROCESS, 2, ForwardRefusal::NotLeader)]);
+    let told = [Told::Refuse(1, ProposeError::Busy), Told::Refuse(2, ProposeError::NoLeader)];
+    assert_eq!(hand.told, told);
+}
+
+#[test]
+fn a_change_of_leader_leaves_in_doubt_what_was_forwarded_before_it_and_nothing_else() {
+    let mut hand = Hand::follower();
+    hand.step([propose(1)]);
+    hand.step([Event::PeerDown(TWO), propose(2)]);
+    hand.sent.clear();
+    hand.step([heartbeat(THREE, 2, 0), propose(3)]);
+    let forwarded: Vec<u64> = hand
+        .sent_to(THREE)
+        .filter_map(|message| match message {
+            PeerMessage::Forward(proposals) => Some(proposals),
+            _ => None,
+        })
+        .flat_map(|proposals| proposals.iter().map(|proposal| proposal.origin.sequence))
+        .collect();
+    assert_eq!(forwarded, [2, 3], "what was held goes to the new leader, what was sent does not");
+    hand.sleep_until(Options::default().election_timeout_us - 1, THREE, 2);
+    assert_eq!(hand.told, []);
+    hand.sleep_until(Options::default().election_timeout_us, THREE, 2);
+    assert_eq!(hand.told, [Told::Doubt(1)]);
+}
+
+#[test]
+fn a_command_that_no_leader_takes_up_becomes_doubtful_in_the_end() {
+    let mut hand = Hand::follower();
+    hand.step([propose(1)]);
+    hand.sleep_until(Options::default().leader_wait_us - 1, TWO, 1);
+    assert_eq!(hand.told, []);
+    hand.sleep_until(2 * Options::default().leader_wait_us, TWO, 1);
+    assert_eq!(hand.told, [Told::Doubt(1)]);
+}
+
+#[test]
+fn without_a_leader_commands_and_reads_wait_and_are_refused_when_their_time_is_up() {
+    let mut hand = Hand::new();
+    hand.now_us = 1;
+    hand.step([propose(1), Event::Read(ReadBatch(1))]);
+    while hand.told.is_empty() {
+        hand.sleep();
+    }
+    assert_eq!(hand.now_us, 1 + Options::default().leader_wait_us);
+    assert_eq!(hand.told, [Told::Refuse(1, ProposeError::NoLeader), Told::ReadExpired(1)]);
+}
+
+#[test]
+fn many_forwarded_commands_travel_in_parts() {
+    let mut hand = Hand::follower();
+    hand.step((1..=10_000).map(propose));
+    let counts: Vec<usize> = hand
+        .sent_to(TWO)
+        .filter_map(|message| match message {
+            PeerMessage::Forward(proposals) => Some(proposals.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(counts.iter().sum::<usize>(), 10_000);
+    assert!(counts.iter().all(|count| *count <= jangada::net::wire::PROPOSALS_MAX));
+    hand.sent.clear();
+    let large = |sequence| Event::Propose(draft(sequence, &[0; 600_000]));
+    hand.step([large(10_001), large(10_002)]);
+    assert_eq!(hand.sent_to(TWO).count(), 2, "each fits, both together do not");
+}
+
+#[test]
+fn a_deposed_leader_serves_no_read() {
+    let mut hand = Hand::leader();
+    hand.step([Event::Read(ReadBatch(1))]);
+    let asked = hand.sent_to(TWO).find_map(|message| match message {
+        PeerMessage::Raft(Message::Heartbeat(heartbeat)) => Some(heartbeat.round),
+        _ => None,
+    });
+    let round = asked.expect("a round opens at once");
+    hand.step([heartbeat(THREE, 2, 0)]);
+    let answer = HeartbeatResponse { term: Term(1), round };
+    hand.step([raft(TWO, Message::HeartbeatResponse(answer))]);
+    assert_eq!(hand.told, []);
+    let asks = |m: &PeerMessage| matches!(m, PeerMessage::ReadIndexRequest { .. });
+    assert!(hand.sent_to(THREE).any(asks), "the new leader is asked instead");
+}
+
+#[test]
+fn a_leader_serves_a_read_once_a_quorum_has_answered_after_it_came() {
+    let mut hand = Hand::leader();
+    hand.step([Event::Read(ReadBatch(1))]);
+    let round = hand.sent_to(TWO).find_map(|message| match message {
+        PeerMessage::Raft(Message::Heartbeat(heartbeat)) => Some(heartbeat.round),
+        _ => None,
+    });
+    let answer = |ReadRound(round)| HeartbeatResponse { term: Term(1), round: ReadRound(round) };
+    let round = round.expect("a round opens at once");
+    let before = ReadRound(round.0 - 1);
+    hand.step([raft(TWO, Message::HeartbeatResponse(answer(before)))]);
+    assert_eq!(hand.told, []);
+    hand.step([raft(TWO, Message::HeartbeatResponse(answer(round)))]);
+    assert_eq!(hand.told, [Told::ReadReady(1)]);
+}
+
+#[test]
+fn a_member_that_does_not_lead_is_not_asked_again_at_once() {
+    let mut hand = Hand::follower();
+    hand.step([Event::Read(ReadBatch(1))]);
+    let [PeerMessage::ReadIndexRequest { number }] =
+        hand.sent_to(TWO).cloned().collect::<Vec<_>>()[..]
+    else {
+        panic!("the leader is asked once: {:?}", hand.sent)
+    };
+    hand.sent.clear();
+    let message = PeerMessage::ReadIndexResponse { number, index: None };
+    hand.step([Event::Received { from: TWO, message }]);
+    assert_eq!(hand.sent, []);
+    hand.step([heartbeat(THREE, 2, 0)]);
+    let asks = |m: &PeerMessage| matches!(m, PeerMessage::ReadIndexRequest { .. });
+    assert!(hand.sent_to(THREE).any(asks), "another leader is asked as soon as it is known");
+}
+
+#[test]
+fn a_read_of_a_follower_waits_until_the_index_is_applied_here() {
+    let mut hand = Hand::follower();
+    hand.step([append(TWO, 1, at(0, 0), 2, 1), Event::Read(ReadBatch(1))]);
+    let number = hand.sent_to(TWO).find_map(|message| match message {
+        PeerMessage::ReadIndexRequest { number } => Some(*number),
+        _ => None,
+    });
+    let number = number.expect("the leader is asked");
+    let message = PeerMessage::ReadIndexResponse { number, index: Some(Index(2)) };
+    hand.step([Event::Received { from: TWO, message }]);
+    assert_eq!(hand.told, []);
+    hand.step([append(TWO, 1, at(2, 1), 2, 2)]);
+    assert_eq!(hand.told, [Told::ReadReady(1)]);
+}
+
+/// Entry 2 of term 1 is durable here and not committed; the leader of term 2 replaces it, and others
+/// commit the new one before it is durable here. Should the machine store its effects by then, a crash
+/// would leave a machine that is ahead of its log.
+#[test]
+fn what_is_durable_may_be_replaced_before_it_is_safe_to_store() {
+    let mut hand = Hand::follower();
+    hand.step([append(TWO, 1, at(0, 0), 2, 1)]);
+    assert_eq!(hand.log_durable(), 1, "entry 2 is durable and not committed");
+    hand.disk = Disk::Stalled;
+    hand.step([append(THREE, 2, at(1, 1), 2, 2)]);
+    assert_eq!(hand.member.status().record.applied, at(2, 2));
+    assert_eq!(hand.log_durable(), 1, "entry 2 of term 2 is applied and not durable here");
+    let written = hand.write();
+    hand.step(written);
+    let written = hand.write();
+    hand.step(written);
+    assert_eq!(hand.log_durable(), 2);
+}
+
+#[test]
+fn after_a_restart_the_machine_is_fed_from_the_log_when_the_commit_is_known() {
+    let entries = |last: u64| -> Vec<Frame> {
+        let frame = |index: u64| draft(index, &index.to_le_bytes()).stamp(at(index, 1), 0);
+        (1..=last).map(frame).collect()
+    };
+    let mut log = MemoryLog::default();
+    let batch = LogBatch {
+        number: jangada::raft::WriteNumber(1),
+        last: at(5, 1),
+        hard_state: HardState { term: Term(1), vote: None },
+        note: None,
+        after: Index(0),
+        entries: entries(5),
+    };
+    log.append(&batch).expect("in memory");
+    let mut hand = Hand::start(log, Range::of_term(at(0, 0), Term(1), Index(5)));
+    hand.meet();
+    assert!(hand.member.machine().commands.is_empty(), "nothing is known to be committed");
+    hand.step([append(TWO, 1, at(5, 1), 5, 4)]);
+    let expected: Vec<Vec<u8>> = (1..=4u64).map(|n| n.to_le_bytes().to_vec()).collect();
+    assert_eq!(hand.member.machine().commands, expected);
+    assert_eq!(hand.member.status().record.applied, at(4, 1));
+}
+
+#[test]
+fn the_log_is_cut_only_behind_what_the_machine_and_everybody_hold() {
+    let mut hand = Hand::follower();
+    hand.step([append(TWO, 1, at(0, 0), 9, 9)]);
+    let holds = |from, index| {
+        let message = PeerMessage::Retention { everyone_holds: Index(index) };
+        Event::Received { from, message }
+    };
+    hand.step([holds(TWO, 6), holds(THREE, 8)]);
+    hand.sleep_until(2_000_000, TWO, 1);
+    assert!(hand.cuts.is_empty(), "the machine holds nothing durably");
+    let mut hand = Hand::leader();
+    hand.step((1..=5).map(propose));
+    hand.step([matched(TWO, 1, 6)]);
+    assert_eq!(hand.told.len(), 5, "two of three have them all: {:?}", hand.told);
+    assert_eq!(hand.member.raft().matched_by_all(), Index(0), "the third has said nothing");
+    hand.now_us += 1_000_000;
+    hand.step([matched(TWO, 1, 6), matched(THREE, 1, 3)]);
+    assert_eq!(hand.member.status().everyone_holds, Index(3));
+    let retention =
+        |m: &PeerMessage| matches!(m, PeerMessage::Retention { everyone_holds: Index(3) });
+    assert!(hand.sent_to(TWO).any(retention) && hand.sent_to(THREE).any(retention));
+}
+
+#[test]
+fn a_peer_counts_once_its_incarnation_is_in_the_log_and_a_stranger_never() {
+    let mut hand = Hand::start(MemoryLog::default(), Range::empty(Position::default()));
+    hand.step([heartbeat(TWO, 1, 0)]);
+    assert_eq!(hand.member.status().standing.leader, None, "nobody has shaken hands");
+    hand.disk = Disk::Stalled;
+    hand.step([Event::Hello { peer: TWO, incarnation: 20 }, heartbeat(TWO, 1, 0)]);
+    assert_eq!(hand.member.status().standing.leader, None, "the note is not durable");
+    let written = hand.write();
+    hand.step(written);
+    assert_eq!(hand.member.status().standing.leader, Some(TWO), "what it said meanwhile counts");
+    hand.disk = Disk::Prompt;
+    let written = hand.write();
+    hand.step(written);
+    hand.step([Event::Hello { peer: TWO, incarnation: 21 }, heartbeat(TWO, 9, 0)]);
+    assert_eq!(hand.told, [Told::Stranger(TWO)]);
+    assert_eq!(hand.member.status().standing.term, Term(1), "nothing of it counts");
+}
+
+/// The log is read for a peer once at a time, however often the peer's place changes meanwhile.
+#[test]
+fn a_lost_lane_does_not_multiply_the_reads_of_the_log() {
+    let mut log = MemoryLog::default();
+    let frames: Vec<Frame> = (1..=5).map(|i| draft(i, b"old").stamp(at(i, 1), 0)).collect();
+    let batch = LogBatch {
+        number: jangada::raft::WriteNumber(1),
+        last: at(5, 1),
+        hard_state: HardState { term: Term(1), vote: None },
+        note: None,
+        after: Index(0),
+        entries: frames,
+    };
+    log.append(&batch).expect("in memory");
+    let mut hand = Hand::start(log, Range::of_term(at(0, 0), Term(1), Index(5)));
+    hand.meet();
+    while hand.member.status().standing.role == RoleKind::Follower {
+        hand.sleep();
+    }
+    let (term, granted) = (Term(2), true);
+    hand.step([raft(TWO, Message::PreVoteResponse(PreVoteResponse { term, granted }))]);
+    hand.step([raft(TWO, Message::VoteResponse(VoteResponse { term, granted }))]);
+    assert_eq!(hand.member.status().standing.role, RoleKind::Leader);
+    // Two holds nothing: all five are read back for it.
+    let outcome = AppendOutcome::Conflict { probe: Index(5), hint: Position::default() };
+    let refusal = Message::AppendResponse(AppendResponse { term, outcome });
+    let now = Now { monotonic_us: hand.now_us, wall_ms: 0 };
+    let mut effects = Vec::new();
+    hand.member.step(now, &mut vec![raft(TWO, refusal)], &mut effects);
+    let reads = |effects: &[Effect<usize>]| {
+        effects.iter().filter(|effect| matches!(effect, Effect::Read(_))).count()
+    };
+    assert_eq!(reads(&effects), 1);
+    for _ in 0..3 {
+        hand.member.step(now, &mut vec![Event::LaneLost(TWO), Event::PeerUp(TWO)], &mut effects);
+    }
+    assert_eq!(reads(&effects), 1, "one read is under way");
+}
