@@ -86,6 +86,7 @@ struct Batch<M> {
 
 struct BatchState<M> {
     outcome: Option<Result<(), ReadError>>,
+    /// Each barrier that was polled has its place.
     wakers: Vec<Waker>,
     queries: Vec<Query<M>>,
 }
@@ -229,7 +230,7 @@ impl<M: StateMachine> Handle<M> {
         };
         lock(&batch.state).queries.extend(query);
         wake_loop(inner);
-        ReadBarrier { batch }
+        ReadBarrier { batch, place: None }
     }
 
     /// How the member stood after its last step.
@@ -319,13 +320,31 @@ impl<M: StateMachine> Shared<M> {
                 inner.proposals.answer(sequence, Err(ProposeError::InDoubt), &mut wake);
             }
         }
-        for (number, outcome) in answers.reads.drain(..) {
-            let Some(batch) = inner.under_way.remove(&number) else { continue };
-            settle(&batch, outcome, Some(machine), &mut wake);
-        }
+        // A batch stays under way until its questions are answered: should one panic, the others'
+        // clients are told by `close`. Questions are asked without the lock, so that they may use a
+        // handle.
+        let batch_of = |(number, outcome): &(ReadBatch, Result<(), ReadError>)| {
+            inner.under_way.get(number).map(|batch| (batch.clone(), *outcome))
+        };
+        let batches: Vec<_> = answers.reads.iter().filter_map(batch_of).collect();
         drop(inner);
         wake.drain(..).for_each(Waker::wake);
+        for (batch, outcome) in &batches {
+            settle(batch, *outcome, Some(machine), &mut wake);
+        }
+        if !answers.reads.is_empty() {
+            let mut inner = lock(&self.inner);
+            for (number, _) in answers.reads.drain(..) {
+                inner.under_way.remove(&number);
+            }
+        }
+        wake.drain(..).for_each(Waker::wake);
         answers.wakers = wake;
+    }
+
+    /// Whether the loop was told to end, or has ended.
+    pub(crate) fn is_stopping(&self) -> bool {
+        lock(&self.inner).stopping
     }
 
     /// The loop has ended: nobody waits in vain.
@@ -354,11 +373,11 @@ fn settle<M>(
     machine: Option<&M>,
     wake: &mut Vec<Waker>,
 ) {
-    let mut state = lock(&batch.state);
-    let queries = std::mem::take(&mut state.queries);
+    let queries = std::mem::take(&mut lock(&batch.state).queries);
     if let (Ok(()), Some(machine)) = (outcome, machine) {
         queries.into_iter().for_each(|query| query(machine));
     }
+    let mut state = lock(&batch.state);
     state.outcome = Some(outcome);
     wake.append(&mut state.wakers);
 }
@@ -439,6 +458,8 @@ impl<M: StateMachine> Drop for Proposed<M> {
 /// A linearizable read under way.
 pub struct ReadBarrier<M: StateMachine> {
     batch: Arc<Batch<M>>,
+    /// Where its waker is.
+    place: Option<usize>,
 }
 
 impl<M: StateMachine> ReadBarrier<M> {
@@ -455,16 +476,19 @@ impl<M: StateMachine> Future for ReadBarrier<M> {
     type Output = Result<(), ReadError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = lock(&self.batch.state);
-        match state.outcome {
-            Some(outcome) => Poll::Ready(outcome),
+        let ReadBarrier { batch, place } = self.get_mut();
+        let mut state = lock(&batch.state);
+        if let Some(outcome) = state.outcome {
+            return Poll::Ready(outcome);
+        }
+        match place {
+            Some(place) => state.wakers[*place].clone_from(context.waker()),
             None => {
-                if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-                    state.wakers.push(context.waker().clone());
-                }
-                Poll::Pending
+                *place = Some(state.wakers.len());
+                state.wakers.push(context.waker().clone());
             }
         }
+        Poll::Pending
     }
 }
 

@@ -1,6 +1,6 @@
 //! The in-process runtime through the public border.
 
-use jangada::{Frame, LocalCluster, Options, Outcome, StateMachine};
+use jangada::{Frame, LocalCluster, Options, Outcome, ProposeError, ReadError, StateMachine};
 
 #[derive(Default)]
 struct Sum(u64);
@@ -67,4 +67,55 @@ fn after_the_end_everybody_is_told() {
     assert!(handle.is_stopped());
     assert!(handle.propose(b"b").wait().is_err());
     assert!(handle.read_barrier().wait().is_err());
+}
+
+#[test]
+fn a_question_may_use_a_handle() {
+    let cluster = cluster(1);
+    let handle = cluster.handles()[0].clone();
+    let inner = handle.clone();
+    let proposed = handle.read(move |_| inner.propose(b"abc")).wait().expect("a leader is found");
+    assert_eq!(proposed.wait(), Ok(3));
+}
+
+/// Ends a cluster whose thread has panicked, which the cluster's end tells.
+fn end_of_panicked(cluster: LocalCluster<impl StateMachine>) {
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(cluster)));
+    assert!(ended.is_err(), "the panic is told");
+}
+
+#[test]
+fn a_question_that_panics_leaves_nobody_waiting() {
+    let cluster = cluster(1);
+    let handle = cluster.handles()[0].clone();
+    handle.read_barrier().wait().expect("a leader is found");
+    let question = handle.read(|_: &Sum| -> u64 { panic!("a question that cannot be answered") });
+    let beside = handle.read(|sum| sum.0);
+    assert_eq!(question.wait(), Err(ReadError::Stopped));
+    // It came in the same batch, or an earlier one, or after the end.
+    assert!(matches!(beside.wait(), Ok(0) | Err(ReadError::Stopped)));
+    assert_eq!(handle.propose(b"a").wait(), Err(ProposeError::Stopped));
+    end_of_panicked(cluster);
+}
+
+/// Panics at the first command.
+struct Broken;
+
+impl StateMachine for Broken {
+    type Reply = ();
+    fn apply(&mut self, commands: &[Frame], _: &mut Vec<Outcome<()>>) {
+        assert!(commands.is_empty(), "a broken invariant of the machine");
+    }
+}
+
+#[test]
+fn a_machine_that_panics_leaves_nobody_waiting() {
+    let cluster = LocalCluster::start(3, Options::default(), |_| Broken).expect("it starts");
+    let handle = cluster.handles()[0].clone();
+    let waiting: Vec<_> = (0..10).map(|_| handle.propose(b"a")).collect();
+    for proposed in waiting {
+        assert_eq!(proposed.wait(), Err(ProposeError::Stopped));
+    }
+    assert_eq!(handle.read_barrier().wait(), Err(ReadError::Stopped));
+    end_of_panicked(cluster);
 }
