@@ -23,7 +23,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jangada_net::{
-    Lane, Peer, PeerMessage, PeerStats, Transport, TransportConfig, TransportEvent, TransportLimits,
+    ForwardRefusal, Lane, Peer, PeerMessage, PeerStats, Proposal, SendError, Transport,
+    TransportConfig, TransportEvent, TransportLimits,
 };
 use jangada_raft::{Configuration, NodeId, Standing};
 use jangada_wal::{FileDisk, Identity, OpenError, Preparation, Prepared, Recovered, Wal, WalError};
@@ -481,9 +482,15 @@ impl Io for Network {
     }
 
     fn send(&mut self, to: NodeId, message: PeerMessage) {
-        let lost = self.transport.send(to, &message).is_err();
-        if lost && message.lane() == Lane::Entries {
-            self.events.borrow_mut().push(Event::LaneLost(to));
+        let Err(error) = self.transport.send(to, &message) else { return };
+        let lane = message.lane();
+        match message {
+            PeerMessage::Forward(proposals) => {
+                self.events.borrow_mut().push(not_sent(to, &proposals, error));
+            }
+            _ if lane == Lane::Entries => self.events.borrow_mut().push(Event::LaneLost(to)),
+            // Small and urgent; the protocol repeats it.
+            _ => {}
         }
     }
 
@@ -503,6 +510,21 @@ impl Io for Network {
     }
 }
 
+/// What was not taken for sending will not happen: the clients need not be left in doubt. It is as if
+/// the leader had refused it.
+fn not_sent(leader: NodeId, proposals: &[Proposal], error: SendError) -> Event {
+    let reason = match error {
+        SendError::Full => ForwardRefusal::Busy,
+        SendError::UnknownPeer | SendError::NotConnected | SendError::Message(_) => {
+            ForwardRefusal::NotLeader
+        }
+    };
+    let process = proposals.first().map_or(0, |proposal| proposal.origin.incarnation);
+    let sequences = proposals.iter().map(|proposal| proposal.origin.sequence).collect();
+    let message = PeerMessage::ForwardRefused { process, sequences, reason };
+    Event::Received { from: leader, message }
+}
+
 // ---- the log thread ----
 
 enum Job {
@@ -514,6 +536,9 @@ enum Job {
 /// How long the log waits before it tries a full disk again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
+/// How often it looks, meanwhile, whether the member was told to stop.
+const STOP_POLL: Duration = Duration::from_millis(20);
+
 fn start_log_thread<M: StateMachine>(
     wal: Wal<FileDisk>,
     disk: FileDisk,
@@ -521,19 +546,10 @@ fn start_log_thread<M: StateMachine>(
     sync_observer: SyncObserver,
     figures: Arc<Figures>,
 ) -> Result<(mpsc::Sender<Job>, JoinHandle<()>), NodeError> {
-    let (preparations, prepared, background) = start_background_thread(disk)?;
+    let background = start_background_thread(disk)?;
     let (jobs, receiver) = mpsc::channel();
     let preparing = false;
-    let thread = LogThread {
-        wal,
-        shared,
-        sync_observer,
-        figures,
-        preparations,
-        prepared,
-        background,
-        preparing,
-    };
+    let thread = LogThread { wal, shared, sync_observer, figures, background, preparing };
     let handle = std::thread::Builder::new()
         .name("jangada-log".into())
         .spawn(move || thread.run(&receiver))
@@ -541,15 +557,21 @@ fn start_log_thread<M: StateMachine>(
     Ok((jobs, handle))
 }
 
+/// The thread that makes segments ready.
+struct Background {
+    preparations: mpsc::Sender<Preparation>,
+    prepared: mpsc::Receiver<Prepared>,
+    thread: JoinHandle<()>,
+}
+
 /// Starts the thread that makes segments ready. It ends with the log thread.
-fn start_background_thread(
-    disk: FileDisk,
-) -> Result<(mpsc::Sender<Preparation>, mpsc::Receiver<Prepared>, JoinHandle<()>), NodeError> {
+fn start_background_thread(disk: FileDisk) -> Result<Background, NodeError> {
     let (preparations, to_run) = mpsc::channel::<Preparation>();
     let (done, prepared) = mpsc::channel();
     let thread = std::thread::Builder::new()
         .name("jangada-prepare".into())
         .spawn(move || {
+            let _whole = StopOnPanic;
             for preparation in to_run {
                 if done.send(preparation.run(&disk)).is_err() {
                     return;
@@ -557,7 +579,20 @@ fn start_background_thread(
             }
         })
         .map_err(NodeError::System)?;
-    Ok((preparations, prepared, thread))
+    Ok(Background { preparations, prepared, thread })
+}
+
+/// Held by the threads on which the log depends. A panic there is a broken invariant or a broken
+/// disk; without the thread the member would go on, and nobody would be answered.
+struct StopOnPanic;
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("jangada: the log has failed, and the process ends with it");
+            std::process::abort();
+        }
+    }
 }
 
 struct LogThread<M: StateMachine> {
@@ -565,14 +600,13 @@ struct LogThread<M: StateMachine> {
     shared: Arc<Shared<M>>,
     sync_observer: SyncObserver,
     figures: Arc<Figures>,
-    preparations: mpsc::Sender<Preparation>,
-    prepared: mpsc::Receiver<Prepared>,
-    background: JoinHandle<()>,
+    background: Background,
     preparing: bool,
 }
 
 impl<M: StateMachine> LogThread<M> {
     fn run(mut self, jobs: &mpsc::Receiver<Job>) {
+        let _whole = StopOnPanic;
         self.prepare();
         for job in jobs {
             match job {
@@ -590,12 +624,13 @@ impl<M: StateMachine> LogThread<M> {
             self.figures.log_bytes.store(self.wal.bytes(), Ordering::Relaxed);
         }
         // The background thread has a handle on the log's folder: its lock is released with both.
-        let LogThread { background, preparations, .. } = self;
+        let Background { preparations, thread, .. } = self.background;
         drop(preparations);
-        background.join().expect("the background thread does not panic");
+        thread.join().expect("the background thread does not panic");
     }
 
-    /// Makes a batch durable, however long the disk stays full.
+    /// Makes a batch durable, however long the disk stays full. Told to stop while it is, the member
+    /// ends without the batch, of which nothing was acknowledged.
     fn write(&mut self, batch: &LogBatch) {
         let started = Instant::now();
         while let Err(error) = Log::append(&mut self.wal, batch) {
@@ -603,7 +638,13 @@ impl<M: StateMachine> LogThread<M> {
             if !self.figures.log_full.swap(true, Ordering::Relaxed) {
                 tracing::error!("{error}; nothing is acknowledged until then");
             }
-            std::thread::sleep(FULL_RETRY);
+            let retry_at = Instant::now() + FULL_RETRY;
+            while Instant::now() < retry_at {
+                if self.shared.is_stopping() {
+                    return;
+                }
+                std::thread::sleep(STOP_POLL);
+            }
             self.prepare();
         }
         if self.figures.log_full.swap(false, Ordering::Relaxed) {
@@ -617,7 +658,7 @@ impl<M: StateMachine> LogThread<M> {
 
     /// Takes segments that are ready and has the next ones made.
     fn prepare(&mut self) {
-        while let Ok(prepared) = self.prepared.try_recv() {
+        while let Ok(prepared) = self.background.prepared.try_recv() {
             self.preparing = false;
             if let Err(error) = self.wal.prepared(prepared) {
                 // Without space the log goes on with the segments it has.
@@ -627,7 +668,7 @@ impl<M: StateMachine> LogThread<M> {
         if !self.preparing
             && let Some(preparation) = self.wal.preparation()
         {
-            self.preparing = self.preparations.send(preparation).is_ok();
+            self.preparing = self.background.preparations.send(preparation).is_ok();
         }
     }
 }
@@ -665,7 +706,10 @@ impl<M: StateMachine> Node<M> {
                     .enable_all()
                     .build()
                     .map_err(NodeError::System)?;
-                tokio::task::LocalSet::new().block_on(&runtime, opened.run())
+                let ended = tokio::task::LocalSet::new().block_on(&runtime, opened.run());
+                // Looking up a peer's name may take long, and nobody waits for it any more.
+                runtime.shutdown_background();
+                ended
             })
             .map_err(NodeError::System)?;
         Ok(Node { handle, figures, thread: Some(thread) })
