@@ -34,7 +34,7 @@ pub enum Fault {
     SyncFailed,
     /// A disk has no space left for a while.
     DiskFull,
-    /// A bit flips at rest.
+    /// A bit of a member's log flips at rest. A member may refuse such a log for good.
     BitFlipped,
     /// A process stands still for a while.
     Paused,
@@ -66,7 +66,7 @@ pub const FAULTS: [Fault; 17] = [
 ];
 
 /// How often each fault happens, in parts of a million: for messages per message, for syncs per
-/// sync, for all else per fault period and member.
+/// sync, for bits at rest per start of a process, for all else per fault period and member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultRates {
     parts: [u32; FAULTS.len()],
@@ -116,7 +116,8 @@ impl Fault {
             }
             Fault::ProcessKilled | Fault::PowerLost | Fault::CrashInOperation => 40_000,
             Fault::ClusterKilled => 10_000,
-            Fault::SyncFailed | Fault::DiskFull | Fault::BitFlipped => 10_000,
+            Fault::SyncFailed | Fault::DiskFull => 10_000,
+            Fault::BitFlipped => 500_000,
         }
     }
 }

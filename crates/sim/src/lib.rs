@@ -8,9 +8,9 @@
 //! runtime steps them, and speak over the simulated network ([`net`]). What goes wrong has names and
 //! counters ([`faults`]); what must hold has names, too ([`invariants`]).
 //!
-//! [`sweep::sweep`] runs seed after seed, [`run::run`] one: a while with faults, then calm until all work is finished. A state
-//! machine is put into the world as an [`application::Application`], its clients as
-//! [`run::Clients`]; [`tally`] is the smallest of both, and [`store`] the one that ships.
+//! [`sweep::sweep`] runs seed after seed, [`run::run`] one: a while with faults, then calm until all
+//! work is finished. A state machine is put into the world as an [`application::Application`], its
+//! clients as [`run::Clients`]; [`tally`] is the smallest of both, and [`store`] the one that ships.
 
 pub mod application;
 pub mod choices;
@@ -33,6 +33,7 @@ pub mod trace;
 pub mod world;
 
 mod chaos;
+mod rot;
 mod seat;
 mod sectors;
 
@@ -41,6 +42,7 @@ pub use choices::Choices;
 pub use disk::{DiskHandle, SimDisk, SimFile};
 pub use engine_file::EngineFile;
 pub use faults::{Fault, FaultCounts, FaultRates};
+pub use rot::RotCounts;
 pub use run::{Clients, Failure, Report, run};
 pub use sectors::SECTOR_BYTES;
 pub use trace::Trace;

@@ -6,6 +6,7 @@ use crate::application::Application;
 use crate::choices::Choices;
 use crate::faults::FaultCounts;
 use crate::invariants::Violation;
+use crate::rot::RotCounts;
 use crate::world::{World, WorldOptions};
 
 /// How long the members have to settle once nothing goes wrong any more, in microseconds: ten election
@@ -54,6 +55,8 @@ pub struct Report {
     pub commands: usize,
     /// What went wrong, how often.
     pub faults: FaultCounts,
+    /// What became of the bits that flipped.
+    pub rot: RotCounts,
 }
 
 /// What came of a run that did not hold.
@@ -109,6 +112,7 @@ pub fn run<A: Application>(
                 simulated_us: world.now_us(),
                 commands: world.invariants().commands(),
                 faults: world.counts().clone(),
+                rot: world.rot(),
             });
         }
         Ok(Err(violation)) => violation.to_string(),

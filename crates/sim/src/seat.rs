@@ -14,11 +14,12 @@ use jangada::{
 };
 use jangada_entry::Frame;
 use jangada_raft::{Configuration, HardState, Index, NodeId, Range};
-use jangada_wal::{Disk, Identity, OpenError, Options, Preparation, Wal, WalError};
+use jangada_wal::{Disk, Identity, OpenError, Options, Preparation, Report, Wal, WalError};
 
 use crate::application::{Application, Seen, Witness};
 use crate::disk::{DiskHandle, SimDisk};
 use crate::invariants::Durable;
+use crate::rot::{Aim, Flipped};
 
 /// The log's segments are small, so that runs of seconds roll and cut them.
 const SEGMENT_BYTES: (u64, u64) = (64 << 10, 256 << 10);
@@ -42,6 +43,14 @@ pub(crate) struct Seat<A: Application> {
     pub(crate) paused_until_us: u64,
     pub(crate) wall_offset_ms: i64,
     pub(crate) monotonic_offset_us: u64,
+    /// The bit that flips when the log is opened next.
+    pub(crate) aim: Option<Aim>,
+    /// The newest bit that has flipped, until the log has been opened or refused.
+    pub(crate) flipped: Option<Flipped>,
+    /// How many bits have flipped.
+    pub(crate) flips: u64,
+    /// Whether the member has refused its log: it never comes back.
+    pub(crate) refused: bool,
 }
 
 /// A process that lives.
@@ -66,6 +75,7 @@ pub(crate) struct Running<A: Application> {
     /// What the log held at the start.
     pub(crate) hard_state: HardState,
     pub(crate) log: Range,
+    pub(crate) report: Report,
 }
 
 /// What the log is asked to do.
@@ -151,6 +161,10 @@ impl<A: Application> Seat<A> {
             paused_until_us: 0,
             wall_offset_ms: 0,
             monotonic_offset_us: 0,
+            aim: None,
+            flipped: None,
+            flips: 0,
+            refused: false,
         }
     }
 
@@ -161,7 +175,7 @@ impl<A: Application> Seat<A> {
 
     /// Opens log and machine and joins them in a member.
     pub(crate) fn open(
-        &self,
+        &mut self,
         application: &A,
         members: &[NodeId],
         options: jangada::Options,
@@ -174,6 +188,10 @@ impl<A: Application> Seat<A> {
             Some(bytes) => Record::decode(&bytes).map_err(|e| Upset::Start(e.to_string()))?,
             None => Record::default(),
         };
+        if let Some(aim) = self.aim.take() {
+            self.flipped = aim.flip(&self.disk, &handle, record.applied.index);
+            self.flips += u64::from(self.flipped.is_some());
+        }
         let (mut wal, recovered) = self.open_log(&handle, members, record.applied.index, seed)?;
         let time_ms = last_time_ms(&mut wal, &recovered.range)?;
         let process = self.next_process();
@@ -208,6 +226,7 @@ impl<A: Application> Seat<A> {
             preparation: None,
             hard_state: recovered.hard_state,
             log: recovered.range,
+            report: recovered.report,
         })
     }
 

@@ -535,7 +535,7 @@ impl Clients<StoreApplication> for StoreClients {
 
     fn judge(&mut self, world: &mut World<StoreApplication>) -> Result<(), Violation> {
         let mut first: Option<Contents> = None;
-        for member in world.members() {
+        for member in world.standing_members() {
             let machine = world.machine(member).expect("all have settled, so all live");
             let shared = machine.shared().clone();
             let contents = StoreClients::contents(&shared).map_err(unreadable)?;

@@ -3,12 +3,27 @@
 //! A seed alone decides its run: the rates of its faults, the faults, the requests. So a seed that
 //! fails is all that is needed to see it fail again.
 
-use crate::choices::Choices;
+use crate::choices::{Choices, mix};
 use crate::faults::{FAULTS, Fault, FaultCounts, FaultRates};
+use crate::rot::RotCounts;
 use crate::run::{Failure, Report, run};
 use crate::store::StoreApplication;
 use crate::store_clients::{StoreClients, StoreLoad};
+use crate::tally::TallyApplication;
+use crate::tally_clients::TallyClients;
 use crate::world::WorldOptions;
+
+/// How many clients the tally has.
+const TALLY_CLIENTS: u64 = 6;
+
+/// What the members of a world replicate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replicated {
+    /// The store that ships, with its engine; every history is judged.
+    Store,
+    /// The tally, which keeps nothing durable beside the log.
+    Tally,
+}
 
 /// What is simulated.
 #[derive(Clone, Debug)]
@@ -17,6 +32,8 @@ pub struct SweepOptions {
     pub first_seed: u64,
     /// How many seeds at most.
     pub seeds_max: u64,
+    /// The worlds in which each seed runs, one after the other.
+    pub worlds: Vec<Replicated>,
     /// How many members there are.
     pub members: u64,
     /// How long each seed runs with faults, in simulated microseconds.
@@ -32,9 +49,10 @@ impl Default for SweepOptions {
         SweepOptions {
             first_seed: 0,
             seeds_max: u64::MAX,
+            worlds: vec![Replicated::Store, Replicated::Tally],
             members: 3,
             duration_us: 10_000_000,
-            faults: survivable(),
+            faults: FAULTS.to_vec(),
             lines_max: 200,
         }
     }
@@ -53,6 +71,10 @@ pub struct Progress {
     pub requests: u64,
     /// What went wrong, how often.
     pub faults: FaultCounts,
+    /// What became of the bits that flipped.
+    pub rot: RotCounts,
+    /// The hash over everything that happened in all runs.
+    pub trace_hash: u64,
 }
 
 /// Whether a sweep goes on.
@@ -69,6 +91,8 @@ pub enum Next {
 pub struct FailedSeed {
     /// The seed.
     pub seed: u64,
+    /// The world that it failed in.
+    pub world: Replicated,
     /// What did not hold.
     pub failure: Box<Failure>,
 }
@@ -81,18 +105,22 @@ impl std::fmt::Display for FailedSeed {
 
 impl std::error::Error for FailedSeed {}
 
-/// The faults that members survive by themselves. A bit that flips at rest stops a member for good,
-/// until it can recover from its peers.
+/// The faults that every member survives. A bit that flips at rest can stop one for good, until it
+/// can recover from its peers.
 #[must_use]
 pub fn survivable() -> Vec<Fault> {
     FAULTS.into_iter().filter(|fault| *fault != Fault::BitFlipped).collect()
 }
 
-/// Runs the store that ships under one seed.
+/// Runs one world under one seed. Answers also how many requests were answered.
 ///
 /// # Errors
 /// The first thing that does not hold.
-pub fn run_seed(seed: u64, options: &SweepOptions) -> Result<(Report, StoreClients), Box<Failure>> {
+pub fn run_seed(
+    seed: u64,
+    replicated: Replicated,
+    options: &SweepOptions,
+) -> Result<(Report, u64), Box<Failure>> {
     let mut choices = Choices::of_seed(seed);
     let world = WorldOptions {
         members: options.members,
@@ -100,9 +128,29 @@ pub fn run_seed(seed: u64, options: &SweepOptions) -> Result<(Report, StoreClien
         lines_max: options.lines_max,
         ..WorldOptions::default()
     };
-    let mut clients = StoreClients::new(StoreLoad::default());
-    let report = run(StoreApplication, world, choices, options.duration_us, &mut clients)?;
-    Ok((report, clients))
+    match replicated {
+        Replicated::Store => {
+            let mut clients = StoreClients::new(StoreLoad::default());
+            let report = run(StoreApplication, world, choices, options.duration_us, &mut clients)?;
+            Ok((report, clients.requests()))
+        }
+        Replicated::Tally => {
+            let mut clients = TallyClients::new(TALLY_CLIENTS);
+            let report = run(TallyApplication, world, choices, options.duration_us, &mut clients)?;
+            Ok((report, clients.acknowledged() as u64 + clients.reads()))
+        }
+    }
+}
+
+impl Progress {
+    fn ran(&mut self, report: &Report, requests: u64) {
+        self.simulated_us += report.simulated_us;
+        self.events += report.events;
+        self.requests += requests;
+        self.faults.add(&report.faults);
+        self.rot.add(&report.rot);
+        self.trace_hash = mix(self.trace_hash.wrapping_add(1) ^ report.trace_hash);
+    }
 }
 
 /// Runs seed after seed. `progress` is called after each and says whether to go on.
@@ -114,19 +162,18 @@ pub fn sweep(
     mut progress: impl FnMut(&Progress) -> Next,
 ) -> Result<Progress, FailedSeed> {
     let mut done = Progress::default();
+    // Lines cost more than all else, so a seed is only told in full when it has failed.
+    let silent = SweepOptions { lines_max: 0, ..options.clone() };
     while done.seeds < options.seeds_max {
         let seed = options.first_seed.wrapping_add(done.seeds);
-        // Lines cost more than all else, so a seed is only told in full when it has failed.
-        let silent = SweepOptions { lines_max: 0, ..options.clone() };
-        let (report, clients) = run_seed(seed, &silent).map_err(|failure| {
-            let told = run_seed(seed, options).err();
-            FailedSeed { seed, failure: told.unwrap_or(failure) }
-        })?;
+        for world in options.worlds.iter().copied() {
+            let (report, requests) = run_seed(seed, world, &silent).map_err(|failure| {
+                let told = run_seed(seed, world, options).err();
+                FailedSeed { seed, world, failure: told.unwrap_or(failure) }
+            })?;
+            done.ran(&report, requests);
+        }
         done.seeds += 1;
-        done.simulated_us += report.simulated_us;
-        done.events += report.events;
-        done.requests += clients.requests();
-        done.faults.add(&report.faults);
         if progress(&done) == Next::Stop {
             break;
         }

@@ -158,7 +158,7 @@ impl Clients<TallyApplication> for TallyClients {
     }
 
     fn judge(&mut self, world: &mut World<TallyApplication>) -> Result<(), Violation> {
-        for member in world.members() {
+        for member in world.standing_members() {
             let count = world.machine(member).map_or(0, Tally::count);
             if count != world.invariants().commands() as u64 || count < self.highest {
                 return Err(Violation {

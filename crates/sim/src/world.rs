@@ -25,6 +25,7 @@ use crate::faults::{Fault, FaultCounts, FaultRates};
 use crate::invariants::{Invariants, Violation};
 use crate::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
 use crate::queue::Queue;
+use crate::rot::{self, Aim, RotCounts};
 use crate::seat::{Job, LogOutcome, Running, Seat, Upset};
 use crate::trace::Trace;
 
@@ -161,6 +162,7 @@ pub struct World<A: Application> {
     pub(crate) seats: BTreeMap<NodeId, Seat<A>>,
     pub(crate) invariants: Invariants,
     pub(crate) trace: Trace,
+    rot: RotCounts,
     happened: VecDeque<Happened<<A::Machine as StateMachine>::Reply>>,
 }
 
@@ -199,6 +201,7 @@ impl<A: Application> World<A> {
             network: SimNetwork::new(&ids),
             seats: ids.iter().map(|id| (*id, Seat::new(*id))).collect(),
             invariants: Invariants::new(),
+            rot: RotCounts::default(),
             happened: VecDeque::new(),
         };
         for id in ids {
@@ -227,6 +230,12 @@ impl<A: Application> World<A> {
         &self.counts
     }
 
+    /// What became of the bits that flipped.
+    #[must_use]
+    pub fn rot(&self) -> RotCounts {
+        self.rot
+    }
+
     /// What has been seen and found in order.
     #[must_use]
     pub fn invariants(&self) -> &Invariants {
@@ -242,6 +251,12 @@ impl<A: Application> World<A> {
     #[must_use]
     pub fn members(&self) -> Vec<NodeId> {
         self.seats.keys().copied().collect()
+    }
+
+    /// The members that have not refused a damaged log: who is expected to be there in the end.
+    #[must_use]
+    pub fn standing_members(&self) -> Vec<NodeId> {
+        self.seats.values().filter(|seat| !seat.refused).map(|seat| seat.id).collect()
     }
 
     /// A member's disk.
@@ -330,12 +345,13 @@ impl<A: Application> World<A> {
         }
     }
 
-    /// Whether all members live, follow one leader, and have applied and written all there is.
+    /// Whether all members live that have not refused a damaged log, follow one leader, and have
+    /// applied and written all there is.
     #[must_use]
     pub fn has_settled(&self) -> bool {
         let mut leaders = 0;
         let mut indexes = Vec::new();
-        for seat in self.seats.values() {
+        for seat in self.seats.values().filter(|seat| !seat.refused) {
             let Some(running) = &seat.running else { return false };
             let status = running.member.status();
             leaders += usize::from(status.standing.role == RoleKind::Leader);
@@ -361,6 +377,7 @@ impl<A: Application> World<A> {
                 Some(running) => {
                     format!("{:?}, busy: {}", running.member.status(), running.is_busy())
                 }
+                None if seat.refused => "down for good: its log is damaged".to_owned(),
                 None => "down".to_owned(),
             };
             lines.push_str(&format!("  member {member}: {state}\n"));
@@ -726,14 +743,25 @@ impl<A: Application> World<A> {
             return Ok(());
         }
         seat.monotonic_offset_us = self.choices.below(1 << 40);
+        self.aim_at_log(member);
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        let flips = seat.flips;
         let now = seat.now(self.queue.now_us(), WALL_MS);
         let started = seat.open(&self.application, &peers, self.options.member, now, seed);
+        if let Some(flipped) = seat.flipped.as_ref().filter(|_| flips < seat.flips) {
+            self.counts.count(Fault::BitFlipped);
+            self.rot.flipped(flipped);
+            self.trace.note(format_args!("{} {member}: {flipped:?}", self.queue.now_us()));
+        }
         let running = match started {
             Ok(running) => running,
             Err(upset) => return self.failed_to_start(member, upset),
         };
         let (hard_state, log) = (running.hard_state, running.log.clone());
         let process = running.process;
+        if seat.flipped.take().is_some() {
+            self.rot.opened(&running.report);
+        }
         self.note(format_args!("{member} starts as {process}: {hard_state:?} {log:?}"));
         self.invariants.recovers(member, hard_state, &log)?;
         let seat = self.seats.get_mut(&member).expect("there is such a member");
@@ -745,7 +773,20 @@ impl<A: Application> World<A> {
         Ok(())
     }
 
-    /// A process that died in its recovery is started again.
+    /// Draws whether a bit of a member's log has flipped since it was last read. It may happen to a
+    /// minority at most: what a member refuses is gone.
+    fn aim_at_log(&mut self, member: NodeId) {
+        let damaged = self.seats.values().filter(|seat| 0 < seat.flips).count();
+        let minority = (self.seats.len() - 1) / 2;
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        seat.aim = None;
+        let may = seat.flipped.is_none() && (0 < seat.flips || damaged < minority);
+        if may && self.choices.chance(self.options.rates.of(Fault::BitFlipped)) {
+            seat.aim = Some(Aim::draw(&mut self.choices));
+        }
+    }
+
+    /// A process that died in its recovery is started again; one that refuses a damaged log is not.
     fn failed_to_start(&mut self, member: NodeId, upset: Upset) -> Result<(), Violation> {
         let now_us = self.queue.now_us();
         self.trace.note(format_args!("{now_us} {member} cannot start: {upset}"));
@@ -753,6 +794,16 @@ impl<A: Application> World<A> {
         let broken = seat.disk.is_dead() || seat.disk.has_failed();
         if seat.disk.is_dead() {
             self.counts.count(Fault::CrashInOperation);
+        }
+        if !broken
+            && !upset.is_full()
+            && let Some(flipped) = &seat.flipped
+        {
+            rot::refuses(&upset, flipped, seat.flips)?;
+            self.rot.refused += 1;
+            seat.refused = true;
+            seat.disk.kill_process();
+            return Ok(());
         }
         if !broken && !upset.is_full() {
             return Err(Violation {

@@ -1,5 +1,6 @@
 //! Members on simulated disks and a simulated network, from many seeds.
 
+use jangada_sim::faults::FAULTS;
 use jangada_sim::sweep::survivable;
 use jangada_sim::tally::TallyApplication;
 use jangada_sim::tally_clients::TallyClients;
@@ -37,14 +38,14 @@ fn whatever_goes_wrong_every_seed_holds() {
     let seeds = std::env::var("JANGADA_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
     let mut faults = FaultCounts::default();
     for seed in first..first + seeds {
-        let (result, _) = simulate(seed, |choices| FaultRates::swarm(choices, &survivable()), 10);
+        let (result, _) = simulate(seed, |choices| FaultRates::swarm(choices, &FAULTS), 10);
         let report = result.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
         faults.add(&report.faults);
     }
     if seeds < 60 {
         return;
     }
-    for fault in survivable() {
+    for fault in FAULTS {
         assert!(0 < faults.of(fault), "{} never happened: {faults}", fault.name());
     }
 }

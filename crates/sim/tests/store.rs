@@ -1,10 +1,11 @@
 //! The store that ships, on members that ship, from many seeds; every history is judged.
 
-use jangada_sim::faults::Fault;
+use jangada_sim::faults::{FAULTS, Fault};
 use jangada_sim::store::StoreApplication;
 use jangada_sim::store_clients::{Judges, StoreClients, StoreLoad};
-use jangada_sim::sweep::survivable;
-use jangada_sim::{Choices, Failure, FaultCounts, FaultRates, Report, WorldOptions, run};
+use jangada_sim::{
+    Choices, Failure, FaultCounts, FaultRates, Report, RotCounts, WorldOptions, run,
+};
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
@@ -31,7 +32,7 @@ fn whatever_goes_wrong_every_history_is_linearizable() {
     let (mut puts, mut reads, mut compactions) = (0, 0, 0);
     for seed in first..first + seeds {
         let mut choices = Choices::of_seed(seed);
-        let rates = FaultRates::swarm(&mut choices, &survivable());
+        let rates = FaultRates::swarm(&mut choices, &FAULTS);
         // Every fourth seed is shorter, so that the search can have its say, too.
         let (seconds, judges) = match seed % 4 {
             0 => (4, Judges::ByRevisionAndSearch),
@@ -50,8 +51,35 @@ fn whatever_goes_wrong_every_history_is_linearizable() {
         return;
     }
     assert!(0 < puts && 0 < reads && 0 < compactions);
-    for fault in survivable() {
+    for fault in FAULTS {
         assert!(0 < faults.of(fault), "{} never happened: {faults}", fault.name());
+    }
+}
+
+/// A member whose log has rotted comes up with all that it had, or says why not and stays away; the
+/// others go on, and nothing that was acknowledged is lost.
+#[test]
+fn rot_is_mended_cut_or_refused_and_the_others_go_on() {
+    let seeds = variable("JANGADA_SIM_SEEDS").unwrap_or(60);
+    let mut rot = RotCounts::default();
+    for seed in 0..seeds {
+        let rates = FaultRates::none()
+            .with(Fault::BitFlipped, 700_000)
+            .with(Fault::ProcessKilled, 20_000)
+            .with(Fault::PowerLost, 20_000);
+        let (result, _) = simulate(Choices::of_seed(seed), rates, 6, StoreLoad::default());
+        let report = result.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+        rot.add(&report.rot);
+    }
+    println!("{rot}");
+    if seeds < 60 {
+        return;
+    }
+    let RotCounts { below, above, mended, cut, refused, harmless: _ } = rot;
+    for (what, count) in
+        [("below", below), ("above", above), ("mended", mended), ("cut", cut), ("refused", refused)]
+    {
+        assert!(0 < count, "{what} never happened: {rot}");
     }
 }
 
