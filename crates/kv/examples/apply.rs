@@ -4,6 +4,9 @@
 //! values of 256 bytes in random order, overwrites each so many times, reads ranges, restarts, and
 //! prints rates and memory. The store runs in memory, then with an engine on a file in the
 //! temporary directory.
+//!
+//! With the words `restart FILE` behind the numbers it measures restarts alone, from a file that it
+//! makes if it is not there and keeps.
 
 // A measurement needs a clock; the state machine has none.
 #![allow(clippy::disallowed_methods)]
@@ -22,6 +25,8 @@ const VALUE_BYTES: usize = 256;
 const BATCH: usize = 256;
 /// Keys to a page of a listing.
 const PAGE: i64 = 1000;
+/// Restarts of which the median is reported.
+const RESTARTS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,7 +46,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             measure("store in memory", &mut machine, keys, overwrites)
         }
         Some("engine") => run_engine(keys, overwrites),
-        Some(other) => Err(format!("{other} is none of floor, memory, engine").into()),
+        Some("restart") => {
+            let path = arguments.get(3).ok_or("restart needs a file")?;
+            run_restart(keys, overwrites, path.as_ref())
+        }
+        Some(other) => Err(format!("{other} is none of floor, memory, engine, restart").into()),
     }
 }
 
@@ -63,17 +72,70 @@ fn run_engine(keys: usize, overwrites: usize) -> Result<(), Box<dyn std::error::
     let path = folder.path().join("store");
     let mut machine = Machine::open(Some(file(&path)?), Options::default())?;
     measure("store with engine", &mut machine, keys, overwrites)?;
-    let bytes = machine.shared().read().size();
     drop(machine);
-    let start = Watch::start();
-    let restarted = Machine::open(Some(file(&path)?), Options::default())?;
-    let found = restarted.shared().read().keys();
-    let (wall, cpu) = start.seconds();
+    restart(&path)
+}
+
+fn run_restart(
+    keys: usize,
+    overwrites: usize,
+    path: &std::path::Path,
+) -> Result<(), Box<dyn std::error::Error>> {
+    if !path.exists() {
+        let mut machine = Machine::open(Some(file(path)?), Options::default())?;
+        let start = Watch::start();
+        load(&mut machine, &mut 0, keys, overwrites, start)?;
+        settle(&mut machine, start)?;
+    }
+    restart(path)
+}
+
+/// Restarts a few times and reports the median beside a plain read of the file.
+fn restart(path: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut reads, mut restarts) = (Vec::new(), Vec::new());
+    let (mut bytes, mut found, mut grown) = (0, 0, 0);
+    for _ in 0..RESTARTS {
+        let start = Watch::start();
+        bytes = read_whole(path)?;
+        reads.push(start.seconds());
+        let before = resident_bytes();
+        let start = Watch::start();
+        let machine = Machine::open(Some(file(path)?), Options::default())?;
+        restarts.push(start.seconds());
+        found = machine.shared().read().keys();
+        grown = resident_bytes().saturating_sub(before);
+    }
+    let (read, read_cpu) = median(&mut reads);
+    let (wall, cpu) = median(&mut restarts);
     println!(
-        "restart: {found} keys from a file of {} MiB in {wall:.2} s, {cpu:.2} s of processor",
+        "plain read (floor): {} MiB in {read:.2} s, {read_cpu:.2} s of processor",
         bytes >> 20
     );
+    println!(
+        "restart: {found} keys in {wall:.2} s, {cpu:.2} s of processor, {:.1} times the floor; \
+         {} MiB resident, {} MiB at the peak",
+        wall / read,
+        grown >> 20,
+        status_bytes("VmHWM:") >> 20
+    );
     Ok(())
+}
+
+fn median(seconds: &mut [(f64, f64)]) -> (f64, f64) {
+    seconds.sort_by(|a, b| a.0.total_cmp(&b.0));
+    seconds[seconds.len() / 2]
+}
+
+/// Reads a file from its beginning to its end, in pieces as the engine's cache could hold them.
+fn read_whole(path: &std::path::Path) -> std::io::Result<usize> {
+    let (mut file, mut buffer) = (std::fs::File::open(path)?, vec![0; 64 << 10]);
+    let mut bytes = 0;
+    loop {
+        match std::io::Read::read(&mut file, &mut buffer)? {
+            0 => return Ok(bytes),
+            read => bytes += read,
+        }
+    }
 }
 
 fn file(path: &std::path::Path) -> Result<Box<dyn StorageBackend>, Box<dyn std::error::Error>> {
@@ -121,20 +183,9 @@ fn measure(
     overwrites: usize,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let before = resident_bytes();
-    let (mut index, mut batch) = (0, Vec::with_capacity(BATCH));
-    let mut buffer = BytesMut::new();
+    let mut index = 0;
     let start = Watch::start();
-    for round in 0..=overwrites {
-        let value = value(round);
-        for at in 0..keys {
-            encode_put(&mut buffer, key(at, keys).as_bytes(), &value, 0, PutFlags::default());
-            batch.push(buffer.split().freeze());
-            if batch.len() == BATCH || at + 1 == keys {
-                flush(machine, &mut index, &mut batch)?;
-                while machine.engine_turn(elapsed_ms(start))? == Turn::More {}
-            }
-        }
-    }
+    load(machine, &mut index, keys, overwrites, start)?;
     report(name, "puts", keys * (overwrites + 1), start);
     memory(name, before, keys);
     settle(machine, start)?;
@@ -165,6 +216,29 @@ fn measure(
     settle(machine, start)?;
     report(name, "versions compacted", keys * overwrites, start);
     println!("  ({} MiB in use, {} MiB on disk)\n", in_use(&shared), shared.read().size() >> 20);
+    Ok(())
+}
+
+/// Puts all keys, once and then as often again as there are overwrites.
+fn load(
+    machine: &mut Machine,
+    index: &mut u64,
+    keys: usize,
+    overwrites: usize,
+    start: Watch,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut buffer, mut batch) = (BytesMut::new(), Vec::with_capacity(BATCH));
+    for round in 0..=overwrites {
+        let value = value(round);
+        for at in 0..keys {
+            encode_put(&mut buffer, key(at, keys).as_bytes(), &value, 0, PutFlags::default());
+            batch.push(buffer.split().freeze());
+            if batch.len() == BATCH || at + 1 == keys {
+                flush(machine, index, &mut batch)?;
+                while machine.engine_turn(elapsed_ms(start))? == Turn::More {}
+            }
+        }
+    }
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Hints {
 
 /// The eight bytes of a key behind its first `skip`, zeros where it is shorter. A key that is not
 /// above another has a word that is not above the other's.
-fn word(key: &[u8], skip: usize) -> u64 {
+pub(crate) fn word(key: &[u8], skip: usize) -> u64 {
     let rest = &key[skip..];
     let mut bytes = [0; 8];
     let length = rest.len().min(8);
@@ -26,7 +26,8 @@ fn word(key: &[u8], skip: usize) -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-fn shared(a: &[u8], b: &[u8]) -> usize {
+/// How many bytes two keys share at their beginning.
+pub(crate) fn shared(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 

@@ -94,6 +94,82 @@ impl<const MAX: usize> Keys<MAX> {
         }
     }
 
+    /// Brings in many records at once. Their keys ascend, and their versions are newer than those
+    /// that are here.
+    pub(crate) fn merge(&mut self, records: Vec<(Bytes, Record)>) {
+        let mut coming = records.into_iter().peekable();
+        let mut chunks = std::mem::take(&mut self.chunks);
+        let mut separators = std::mem::take(&mut self.separators);
+        if chunks.is_empty() && coming.peek().is_some() {
+            chunks.push(Chunk::of(Vec::new()));
+            separators.push(Box::default());
+        }
+        let mut ends = separators.iter().skip(1);
+        for (chunk, separator) in chunks.into_iter().zip(&separators) {
+            let end = ends.next();
+            let belongs = |key: &[u8]| end.is_none_or(|end| *key < **end);
+            if !coming.peek().is_some_and(|(key, _)| belongs(key)) {
+                self.chunks.push(chunk);
+                self.separators.push(separator.clone());
+                continue;
+            }
+            let mut merged = Vec::with_capacity(chunk.records.len() + 1);
+            for (key, mut record) in chunk.records {
+                while let Some(before) = coming.next_if(|(other, _)| *other < key) {
+                    merged.push(before);
+                }
+                if let Some((_, later)) = coming.next_if(|(other, _)| *other == key) {
+                    record.append(later);
+                }
+                merged.push((key, record));
+            }
+            while let Some(behind) = coming.next_if(|(key, _)| belongs(key)) {
+                merged.push(behind);
+            }
+            self.push_merged(merged, separator);
+        }
+        let looked_at = self.separators.iter().skip(1);
+        self.separator_hints = Hints::of(looked_at.map(|separator| &**separator));
+    }
+
+    /// Adds records behind all others, as one chunk or, where they are too many, as several of
+    /// about three quarters of the maximum.
+    fn push_merged(&mut self, records: Vec<(Bytes, Record)>, separator: &[u8]) {
+        let pieces = if records.len() <= MAX { 1 } else { records.len().div_ceil(MAX * 3 / 4) };
+        let length = records.len().div_ceil(pieces);
+        let mut rest = records.into_iter();
+        let mut separator: Box<[u8]> = separator.into();
+        loop {
+            let mut piece = Vec::with_capacity(length.min(rest.len()));
+            piece.extend(rest.by_ref().take(length));
+            self.chunks.push(Chunk::of(piece));
+            self.separators.push(separator);
+            match rest.as_slice().first() {
+                Some((next, _)) => separator = next.as_ref().into(),
+                None => return,
+            }
+        }
+    }
+
+    /// Panics unless the invariants hold.
+    #[cfg(test)]
+    pub(crate) fn assert_invariants(&self) {
+        let mut last: Option<&Bytes> = None;
+        for (at, chunk) in self.chunks.iter().enumerate() {
+            assert!((1..=MAX).contains(&chunk.records.len()), "keys invariant 1");
+            let live = chunk.records.iter().filter(|(_, record)| record.is_live()).count() as u64;
+            assert_eq!(chunk.live, live, "keys invariant 4");
+            assert_eq!(chunk.hints.len(), chunk.records.len(), "keys invariant 3");
+            for (key, record) in &chunk.records {
+                assert!(last.is_none_or(|last| last < key), "keys invariant 1");
+                assert!(at == 0 || *self.separators[at] <= **key, "keys invariant 2");
+                assert!(record.newest().revision.main <= chunk.changed, "keys invariant 4");
+                last = Some(key);
+            }
+        }
+        assert_eq!(self.separators.len(), self.chunks.len());
+    }
+
     /// The records of a range, in order.
     pub(crate) fn range(
         &self,
@@ -281,6 +357,15 @@ impl<const MAX: usize> Keys<MAX> {
 }
 
 impl Chunk {
+    fn of(records: Vec<(Bytes, Record)>) -> Chunk {
+        let live = records.iter().filter(|(_, record)| record.is_live()).count() as u64;
+        let changed = records.iter().map(|(_, record)| record.newest().revision.main).max();
+        let mut chunk =
+            Chunk { records, hints: Hints::default(), live, changed: changed.unwrap_or(0) };
+        chunk.hint();
+        chunk
+    }
+
     /// Makes the hints anew.
     fn hint(&mut self) {
         self.hints = Hints::of(self.records.iter().map(|(key, _)| &**key));
@@ -364,23 +449,6 @@ mod tests {
         }
     }
 
-    fn check(keys: &Keys<4>) {
-        let mut last: Option<&Bytes> = None;
-        for (at, chunk) in keys.chunks.iter().enumerate() {
-            assert!((1..=4).contains(&chunk.records.len()), "keys invariant 1");
-            let live = chunk.records.iter().filter(|(_, record)| record.is_live()).count() as u64;
-            assert_eq!(chunk.live, live, "keys invariant 4");
-            assert_eq!(chunk.hints.len(), chunk.records.len(), "keys invariant 3");
-            for (key, record) in &chunk.records {
-                assert!(last.is_none_or(|last| last < key), "keys invariant 1");
-                assert!(at == 0 || *keys.separators[at] <= **key, "keys invariant 2");
-                assert!(record.newest().revision.main <= chunk.changed, "keys invariant 4");
-                last = Some(key);
-            }
-        }
-        assert_eq!(keys.separators.len(), keys.chunks.len());
-    }
-
     proptest! {
         #[test]
         fn chunks_are_a_map(steps in vec(step(), 1..150), probes in vec((key(), key(), 0i64..150), 4)) {
@@ -411,14 +479,14 @@ mod tests {
                             next = keys.sweep(next.as_deref(), slice, |_, record| {
                                 record.compact(swept, &mut Vec::new())
                             });
-                            check(&keys);
+                            keys.assert_invariants();
                             if next.is_none() {
                                 break;
                             }
                         }
                     }
                 }
-                check(&keys);
+                keys.assert_invariants();
             }
             prop_assert_eq!(keys.live(), count(&lives, &Bytes::new(), &"z".into(), main));
             for (a, b, revision) in probes {

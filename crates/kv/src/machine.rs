@@ -15,6 +15,7 @@ use bytes::Bytes;
 use redb::StorageBackend;
 
 use crate::Outcome;
+use crate::bulk::Bulk;
 use crate::command::DecodeError;
 use crate::engine::{Engine, EngineError, Meta};
 use crate::history::History;
@@ -262,19 +263,19 @@ impl Forgetting {
 fn restore(store: &mut Store, engine: &dyn Engine) -> Result<Option<Meta>, EngineError> {
     let snapshot = engine.snapshot()?;
     let meta = snapshot.meta()?;
-    let mut last = Revision::default();
+    let (mut last, mut bulk) = (Revision::default(), Bulk::default());
     snapshot.rows(&mut |row_key, sealed| {
         let (revision, tombstone) =
             RowKey::decode(row_key).map_err(|error| EngineError::damaged(last, error))?;
         let row = unseal(row_key, sealed).and_then(decode_message);
         let row = row.map_err(|error| EngineError::damaged(revision, error))?;
-        store.restore_row(Name { revision, tombstone }, &row);
+        store.restore_row(&mut bulk, Name { revision, tombstone }, &row);
         last = revision;
         Ok(())
     })?;
     match &meta {
         Some(meta) => {
-            store.restore_rest(meta);
+            store.restore_rest(bulk, meta);
             if store.revision() != meta.revision {
                 return Err(EngineError::Meta(format!(
                     "they name revision {}, the rows end at {}",

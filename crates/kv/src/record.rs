@@ -143,6 +143,19 @@ impl Record {
         self.replace(name, content)
     }
 
+    /// Adds the versions of `later`, all of them newer than those here.
+    pub(crate) fn append(&mut self, mut later: Record) {
+        let newest = self.newest();
+        let first = later.names().next().expect("record: there is a newest version");
+        assert!(newest.revision < first.revision, "record invariant 1");
+        let mut rare = self.rare.take().unwrap_or_default();
+        rare.older.push(Packed::new(newest));
+        let of_later = later.rare.take().unwrap_or_default();
+        rare.older.extend(of_later.older);
+        rare.lease = of_later.lease;
+        *self = Record { rare: Some(rare), ..later };
+    }
+
     fn replace(&mut self, name: Name, content: Content) -> Content {
         let bare = content.create == 0 && content.version == 0 && content.lease == 0;
         assert!(!name.tombstone || (bare && content.value.is_empty()), "record invariant 2");

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::bulk::Bulk;
 use crate::command::{Alarm, AlarmKind, Member};
 use crate::digest::Digest;
 use crate::effects::{Batch, Note};
@@ -328,22 +329,20 @@ impl Store {
         self.members.insert(member.id, member);
     }
 
-    /// Adds a row read from the engine. Rows come in the order of their revisions.
-    pub(crate) fn restore_row(&mut self, name: Name, row: &RowView<'_>) {
+    /// Adds a row read from the engine. Rows come in the order of their revisions; they are in force
+    /// only after [`Store::restore_rest`].
+    pub(crate) fn restore_row(&mut self, bulk: &mut Bulk, name: Name, row: &RowView<'_>) {
         self.bytes += row_bytes(name, row);
         self.revision = self.revision.max(name.revision.main);
-        let content = if name.tombstone { Content::default() } else { Content::of(row) };
-        match self.keys.find(row.key) {
-            Ok(place) => drop(self.keys.change(place, |record| record.push(name, content))),
-            Err(place) => {
-                let record = Record::new(name, content);
-                self.keys.insert(place, Bytes::copy_from_slice(row.key), record);
-            }
+        bulk.add(name, row);
+        if bulk.is_full() {
+            bulk.merge(&mut self.keys);
         }
     }
 
-    /// Adds what the engine holds beside rows.
-    pub(crate) fn restore_rest(&mut self, meta: &Meta) {
+    /// Adds the last of the rows and what the engine holds beside them.
+    pub(crate) fn restore_rest(&mut self, mut bulk: Bulk, meta: &Meta) {
+        bulk.merge(&mut self.keys);
         if let Some(compacted) = meta.compact_scheduled {
             self.compact_revision = compacted;
             self.revision = self.revision.max(compacted);
