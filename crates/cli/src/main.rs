@@ -1,4 +1,5 @@
-//! The `jangada` binary: the server, a cluster for trying things out, a client, and benchmarks.
+//! The `jangada` binary: the server, a cluster for trying things out, a client, benchmarks, and the
+//! simulation.
 //!
 //! Responsible for the command line and for printing. Called by the name `etcd`, or with the
 //! server's flags and no command, it is the server, so that a link drops it in where etcd was.
@@ -59,6 +60,7 @@ fn run(program: &OsString, words: Vec<OsString>) -> Result<(), Failure> {
         Command::Member(member) => commands::member::run(client, member),
         Command::Log(log) => commands::log::run(client, log),
         Command::Bench(bench) => commands::bench::run(client, bench),
+        Command::Sim(sim) => commands::sim::run(client, sim),
     }
 }
 

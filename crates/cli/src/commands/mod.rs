@@ -1,10 +1,11 @@
-//! The commands that ask a cluster or read a log.
+//! The commands that ask a cluster, read a log or simulate.
 
 pub(crate) mod bench;
 mod compare;
 pub(crate) mod kv;
 pub(crate) mod log;
 pub(crate) mod member;
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod txn;
 mod txn_text;
