@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::command::{
     Alarm, AlarmAction, AlarmKind, Command, DecodeError, Member, PutView, member_body, view_put,
 };
+use crate::engine::EngineError;
 use crate::interval::Interval;
 use crate::range::ReadError;
 use crate::store::{Changes, Store, Write};
@@ -241,10 +242,17 @@ impl Store {
         TxnResponse { succeeded, responses }
     }
 
-    /// A range inside a transaction sees what the transaction has written.
-    fn range_within(&self, changes: &Changes, range: &RangeRequest) -> RangeResponse {
-        let plan = self.plan(range, self.revision_within(changes));
-        let response = plan.and_then(|plan| plan.finish(range).map_err(ReadError::Engine));
+    /// A range inside a transaction sees what the transaction has written. Every member must answer
+    /// the same, so one whose engine just ran out of space reads what it needs aside.
+    fn range_within(&mut self, changes: &Changes, range: &RangeRequest) -> RangeResponse {
+        let mut response = self.try_range_within(changes, range);
+        if let Err(ReadError::Engine(EngineError::NoSpace(_) | EngineError::Unavailable)) = response
+        {
+            response = match self.history_mut().read_aside() {
+                Ok(()) => self.try_range_within(changes, range),
+                Err(error) => Err(ReadError::Engine(error)),
+            };
+        }
         match response {
             Ok(response) => response,
             Err(ReadError::Kv(error)) => {
@@ -254,6 +262,15 @@ impl Store {
                 panic!("the engine cannot be read while a command is applied: {error}")
             }
         }
+    }
+
+    fn try_range_within(
+        &self,
+        changes: &Changes,
+        range: &RangeRequest,
+    ) -> Result<RangeResponse, ReadError> {
+        let plan = self.plan(range, self.revision_within(changes))?;
+        plan.finish(range).map_err(ReadError::Engine)
     }
 
     fn apply_compact(&mut self, changes: &mut Changes, revision: i64) -> Result<Answer, KvError> {

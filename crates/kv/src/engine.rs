@@ -1,7 +1,9 @@
 //! The engine's border: what the store asks of whatever keeps its rows.
 //!
-//! Six calls: a snapshot to read from, a transaction to write in, the size; a snapshot reads one
-//! row, walks all rows and gives the meta data back; a transaction appends, removes and notes.
+//! Seven calls: a snapshot to read from, a transaction to write in, a way to go on reading when
+//! there is no space to write, the size; a snapshot reads one row, walks all rows and gives the meta data back; a transaction appends, removes and notes.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -35,6 +37,9 @@ pub(crate) trait Engine: Send + Sync {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError>;
     /// Starts a transaction. There is at most one.
     fn begin(&self) -> Result<Box<dyn Transaction>, EngineError>;
+    /// The same file for reading alone, for when this engine failed for lack of space. What was
+    /// durable can be read; the file is not written.
+    fn aside(&self) -> Result<Arc<dyn Engine>, EngineError>;
     /// The bytes that the engine occupies on disk.
     fn size(&self) -> u64;
 }
@@ -148,7 +153,7 @@ impl std::fmt::Display for EngineError {
 
 impl std::error::Error for EngineError {}
 
-/// Stands for an engine that failed, until it is open again.
+/// Stands for an engine that failed and cannot even be read, until it is open again.
 pub(crate) struct Unavailable;
 
 impl Engine for Unavailable {
@@ -157,6 +162,10 @@ impl Engine for Unavailable {
     }
 
     fn begin(&self) -> Result<Box<dyn Transaction>, EngineError> {
+        Err(EngineError::Unavailable)
+    }
+
+    fn aside(&self) -> Result<Arc<dyn Engine>, EngineError> {
         Err(EngineError::Unavailable)
     }
 

@@ -60,6 +60,16 @@ impl History {
         }
     }
 
+    /// Goes on reading what the engine held durably, although it failed for lack of space. Its writer
+    /// puts an engine that can write in its place once there is space.
+    pub(crate) fn read_aside(&mut self) -> Result<(), EngineError> {
+        if let History::Engine { engine, .. } = self {
+            let aside = engine.aside()?;
+            *engine = aside;
+        }
+        Ok(())
+    }
+
     /// The engine's state from this moment on, whatever it goes on to write.
     pub(crate) fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
         match self {

@@ -18,6 +18,7 @@
 
 mod api;
 mod apply;
+mod aside;
 mod bulk;
 mod command;
 mod compare;

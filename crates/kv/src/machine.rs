@@ -120,14 +120,15 @@ impl Machine {
             let shared = Shared::new(Store::new(History::Memory(BTreeMap::new())));
             return Ok(Machine::new(shared, None, None));
         };
-        let engine: Arc<dyn Engine> = Arc::new(RedbEngine::open(backend)?);
+        let file: Arc<dyn StorageBackend> = Arc::from(backend);
+        let engine: Arc<dyn Engine> = Arc::new(RedbEngine::open(Arc::clone(&file))?);
         let history = History::Engine { engine: Arc::clone(&engine), queue: VecDeque::new() };
         let mut store = Store::new(history);
         let meta = restore(&mut store, engine.as_ref())?;
         let shared = Shared::new(store);
         let durable = meta.clone().unwrap_or_default();
         shared.gauges().durable.store(durable.applied, Ordering::Release);
-        let writer = EngineWriter::new(shared.clone(), engine, options, durable);
+        let writer = EngineWriter::new(shared.clone(), engine, file, options, durable);
         Ok(Machine::new(shared, meta, Some(writer)))
     }
 

@@ -17,6 +17,7 @@ use redb::{
     TransactionError, WriteTransaction,
 };
 
+use crate::aside::{Aside, is_closed};
 use crate::command::{Alarm, AlarmKind, Member, decode_member, member_body};
 use crate::engine::{Engine, EngineError, Meta, Snapshot, Transaction, Visit};
 use crate::row::{ROW_CRC_BYTES, RowKey};
@@ -46,12 +47,21 @@ const META_FINISHED: &str = "finished_compact_revision";
 /// The engine over one file.
 pub(crate) struct RedbEngine {
     database: Database,
+    file: Arc<dyn StorageBackend>,
     size: Arc<AtomicU64>,
+    access: Access,
+}
+
+/// What may be done with the engine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Write,
+    Read,
 }
 
 /// A backend of any kind, with its size kept where it can be read without asking.
 struct Sized {
-    backend: Box<dyn StorageBackend>,
+    backend: Arc<dyn StorageBackend>,
     size: Arc<AtomicU64>,
 }
 
@@ -61,16 +71,19 @@ struct RedbTransaction(WriteTransaction);
 
 impl RedbEngine {
     /// Opens the file, or makes a new one in an empty backend.
-    pub(crate) fn open(backend: Box<dyn StorageBackend>) -> Result<RedbEngine, EngineError> {
-        let size = Arc::new(AtomicU64::new(backend.len().map_err(|error| io_error(&error))?));
-        let backend = Sized { backend, size: Arc::clone(&size) };
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(backend)
-            .map_err(database_error)?;
-        let engine = RedbEngine { database, size };
+    pub(crate) fn open(file: Arc<dyn StorageBackend>) -> Result<RedbEngine, EngineError> {
+        let size = Arc::new(AtomicU64::new(file.len().map_err(|error| io_error(&error))?));
+        let backend = Sized { backend: Arc::clone(&file), size: Arc::clone(&size) };
+        let engine = RedbEngine { database: database(backend)?, file, size, access: Access::Write };
         engine.prepare()?;
         Ok(engine)
+    }
+
+    /// Opens the file for reading alone; it is not written.
+    pub(crate) fn open_aside(file: Arc<dyn StorageBackend>) -> Result<RedbEngine, EngineError> {
+        let size = Arc::new(AtomicU64::new(file.len().map_err(|error| io_error(&error))?));
+        let backend = Aside::new(Arc::clone(&file)).map_err(|error| io_error(&error))?;
+        Ok(RedbEngine { database: database(backend)?, file, size, access: Access::Read })
     }
 
     /// Makes the tables of a new file; checks the format of an old one.
@@ -102,6 +115,11 @@ impl RedbEngine {
     }
 }
 
+fn database(backend: impl StorageBackend) -> Result<Database, EngineError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(database_error)
+}
+
 impl Engine for RedbEngine {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
         let transaction = self.database.begin_read().map_err(transaction_error)?;
@@ -109,7 +127,14 @@ impl Engine for RedbEngine {
     }
 
     fn begin(&self) -> Result<Box<dyn Transaction>, EngineError> {
-        Ok(Box::new(RedbTransaction(self.begin_write()?)))
+        match self.access {
+            Access::Write => Ok(Box::new(RedbTransaction(self.begin_write()?))),
+            Access::Read => Err(EngineError::Unavailable),
+        }
+    }
+
+    fn aside(&self) -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(Arc::new(RedbEngine::open_aside(Arc::clone(&self.file))?))
     }
 
     fn size(&self) -> u64 {
@@ -278,6 +303,7 @@ fn io_error(error: &io::Error) -> EngineError {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             EngineError::NoSpace(error.to_string())
         }
+        _ if is_closed(error) => EngineError::Unavailable,
         _ => EngineError::Io(error.to_string()),
     }
 }
@@ -347,8 +373,12 @@ impl StorageBackend for Sized {
         Ok(())
     }
 
+    /// A failed sync leaves open what is on the disk, so that even a lack of space is no reason to
+    /// try again.
     fn sync_data(&self) -> io::Result<()> {
-        self.backend.sync_data()
+        self.backend
+            .sync_data()
+            .map_err(|error| io::Error::other(format!("the sync failed: {error}")))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

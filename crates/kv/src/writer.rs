@@ -26,6 +26,7 @@ use crate::machine::Options;
 use crate::redb_engine::RedbEngine;
 use crate::row::RowKey;
 use crate::shared::Shared;
+use crate::store::Store;
 
 /// How many rows a turn appends or removes at most: below a millisecond of work, so that whoever
 /// shares the processor is not held up.
@@ -57,6 +58,8 @@ pub enum Turn {
 pub struct EngineWriter {
     shared: Shared,
     engine: Arc<dyn Engine>,
+    /// The file that the engine was opened with.
+    file: Arc<dyn StorageBackend>,
     options: Options,
     /// What the engine holds durably.
     durable: Meta,
@@ -122,6 +125,7 @@ impl EngineWriter {
     pub(crate) fn new(
         shared: Shared,
         engine: Arc<dyn Engine>,
+        file: Arc<dyn StorageBackend>,
         options: Options,
         durable: Meta,
     ) -> EngineWriter {
@@ -131,6 +135,7 @@ impl EngineWriter {
         EngineWriter {
             shared,
             engine,
+            file,
             options,
             next: durable.clone(),
             durable,
@@ -197,23 +202,41 @@ impl EngineWriter {
         }
     }
 
-    /// Closes the engine after it failed, so that its file can be opened again: until then reads of
-    /// what it alone holds are refused.
+    /// Closes the engine after it failed, so that its file can be opened again. Until then what it
+    /// held durably is read from the file as it is, through the backend that it was opened with.
     pub fn close(&mut self) {
-        self.set_engine(Arc::new(Unavailable));
         if let Some(open) = &mut self.transaction {
             open.transaction = None;
         }
+        let shared = self.shared.clone();
+        let mut store = shared.write();
+        // An engine may write while it closes; so it is gone before its file is read aside.
+        self.set_engine(&mut store, Arc::new(Unavailable));
+        self.read_aside(&mut store);
     }
 
     /// Goes on with the file opened again, after it had no space and was
     /// [closed](EngineWriter::close). What was not committed is brought in anew from memory.
     ///
     /// # Errors
-    /// The file cannot be opened, or is not the one that this writer wrote.
+    /// The file cannot be opened, or is not the one that this writer wrote. After
+    /// [`EngineError::NoSpace`] this can be tried again.
     pub fn reopen(&mut self, backend: Box<dyn StorageBackend>) -> Result<(), EngineError> {
-        let engine: Arc<dyn Engine> = Arc::new(RedbEngine::open(backend)?);
-        let found = engine.snapshot()?.meta()?.unwrap_or_default();
+        self.file = Arc::from(backend);
+        let shared = self.shared.clone();
+        let mut store = shared.write();
+        // Reading aside ends before the file is written again. Commands wait meanwhile: one of them
+        // may need to read.
+        self.set_engine(&mut store, Arc::new(Unavailable));
+        match RedbEngine::open(Arc::clone(&self.file)) {
+            Ok(engine) => self.set_engine(&mut store, Arc::new(engine)),
+            Err(error) => {
+                self.read_aside(&mut store);
+                return Err(error);
+            }
+        }
+        drop(store);
+        let found = self.engine.snapshot()?.meta()?.unwrap_or_default();
         let happened = self.transaction.is_some() && found.commits == self.durable.commits + 1;
         if !happened && found.commits != self.durable.commits {
             return Err(EngineError::Meta(format!(
@@ -226,8 +249,21 @@ impl EngineWriter {
             Some(open) => self.repeat(open.removed),
             None => {}
         }
-        self.set_engine(engine);
         Ok(())
+    }
+
+    /// Reads what is durable, if it can be read.
+    fn read_aside(&mut self, store: &mut Store) {
+        if let Ok(aside) = RedbEngine::open_aside(Arc::clone(&self.file)) {
+            self.set_engine(store, Arc::new(aside));
+        }
+    }
+
+    fn set_engine(&mut self, store: &mut Store, engine: Arc<dyn Engine>) {
+        if let History::Engine { engine: of_readers, .. } = store.history_mut() {
+            *of_readers = Arc::clone(&engine);
+        }
+        self.engine = engine;
     }
 
     /// A transaction is lost. Its batches are still in the queue; the rows that it removed stand in
@@ -246,15 +282,6 @@ impl EngineWriter {
             });
             removed.into_iter().rev().for_each(|row_key| sweep.pending.push_front(row_key));
         }
-    }
-
-    fn set_engine(&mut self, engine: Arc<dyn Engine>) {
-        let mut store = self.shared.write();
-        if let History::Engine { engine: of_readers, .. } = store.history_mut() {
-            *of_readers = Arc::clone(&engine);
-        }
-        drop(store);
-        self.engine = engine;
     }
 
     /// What the log allows to take next (invariant 1).

@@ -4,7 +4,8 @@ use crate::disk::Disk;
 use bytes::{Bytes, BytesMut};
 use jangada_kv::{
     Alarm, AlarmAction, AlarmKind, Answer, COMMAND_VERSION, Command, EngineError, EngineThread,
-    Entry, KvError, Machine, Member, Options, Outcome, PutRequest, RangeRequest, Turn,
+    EngineWriter, Entry, KvError, Machine, Member, Options, Outcome, PutRequest, RangeRequest,
+    RequestOp, Turn, TxnRequest,
 };
 
 struct Subject {
@@ -254,9 +255,9 @@ fn a_full_disk_is_waited_for() {
     };
     assert!(matches!(error, EngineError::NoSpace(_)), "{error}");
     writer.close();
-    // The newest values are in memory; old ones are out of reach until there is space.
+    // The newest values are in memory; old ones are read from the file as it is.
     assert_eq!(subject.value("key 19", 0), Ok(Some(Bytes::from(vec![2_999u32 as u8; 10_000]))));
-    assert_eq!(subject.value("key 19", 180), Err(KvError::NoSpace));
+    assert_eq!(subject.value("key 19", 180), Ok(Some(Bytes::from(vec![159; 1_000]))));
     assert_eq!(subject.machine.shared().fault(), None);
     disk.set_bytes_max(None);
     let backend = disk.backend().expect("the disk is there");
@@ -270,6 +271,70 @@ fn a_full_disk_is_waited_for() {
         let sizes = [shared.read().size_in_use(), subject.machine.shared().read().size_in_use()];
         assert_eq!(sizes[0], sizes[1]);
     }
+}
+
+/// A transaction that reads an old version and writes.
+fn read_old_and_write(key: &str, revision: i64) -> Command {
+    let range = RangeRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        revision,
+        ..RangeRequest::default()
+    };
+    let put = PutRequest { key: "noted".into(), value: "x".into(), ..PutRequest::default() };
+    let success = vec![RequestOp::Range(range), RequestOp::Put(put)];
+    Command::Txn(TxnRequest { success, ..TxnRequest::default() })
+}
+
+#[test]
+fn commands_read_old_versions_while_the_disk_is_full() {
+    let disk = Disk::default();
+    let (mut subject, mut unharmed) = (Subject::open(Some(&disk)), Subject::open(None));
+    for at in 0..200 {
+        subject.put(&format!("key {:02}", at % 20), &[at; 1_000]);
+        unharmed.put(&format!("key {:02}", at % 20), &[at; 1_000]);
+    }
+    subject.settle();
+    for at in 0..3_000 {
+        subject.put(&format!("key {:02}", at % 20), &[at as u8; 10_000]);
+        unharmed.put(&format!("key {:02}", at % 20), &[at as u8; 10_000]);
+    }
+    disk.set_bytes_max(Some(disk.bytes().len() as u64));
+    subject.machine.log_durable(subject.index);
+    let mut writer = subject.machine.take_writer().expect("the machine has an engine");
+    let fill = |writer: &mut EngineWriter| {
+        let error = (0..).find_map(|turn| writer.turn(turn * 500).err());
+        assert!(matches!(error, Some(EngineError::NoSpace(_))), "{error:?}");
+    };
+    let mut same = |subject: &mut Subject, revision: i64| {
+        let command = read_old_and_write("key 19", revision);
+        let found = subject.apply(&command);
+        assert_eq!(found, unharmed.apply(&command));
+    };
+    fill(&mut writer);
+    let full = disk.bytes();
+    // The engine has failed, and its writer has not closed it yet.
+    same(&mut subject, 180);
+    writer.close();
+    same(&mut subject, 160);
+    let reopened = writer.reopen(disk.backend().expect("the disk is there"));
+    assert!(matches!(reopened, Ok(()) | Err(EngineError::NoSpace(_))), "{reopened:?}");
+    same(&mut subject, 140);
+    assert_eq!(subject.machine.shared().fault(), None);
+    assert_eq!(full.len(), disk.bytes().len());
+    if reopened.is_ok() {
+        fill(&mut writer);
+        writer.close();
+    }
+    same(&mut subject, 120);
+    disk.set_bytes_max(None);
+    writer.reopen(disk.backend().expect("the disk is there")).expect("there is space again");
+    same(&mut subject, 100);
+    subject.machine.log_durable(subject.index);
+    writer.flush().expect("there is space again");
+    same(&mut subject, 90);
+    let restarted = Subject::open(Some(&disk.crashed()));
+    let index = restarted.machine.durable_index();
+    assert_eq!(index + 1, subject.index);
 }
 
 #[test]
