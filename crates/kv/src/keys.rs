@@ -97,35 +97,39 @@ impl<const MAX: usize> Keys<MAX> {
     /// Brings in many records at once. Their keys ascend, and their versions are newer than those
     /// that are here.
     pub(crate) fn merge(&mut self, records: Vec<(Bytes, Record)>) {
-        let mut coming = records.into_iter().peekable();
+        let mut coming = records.into_iter();
         let mut chunks = std::mem::take(&mut self.chunks);
         let mut separators = std::mem::take(&mut self.separators);
-        if chunks.is_empty() && coming.peek().is_some() {
+        if chunks.is_empty() && !coming.as_slice().is_empty() {
             chunks.push(Chunk::of(Vec::new()));
             separators.push(Box::default());
         }
         let mut ends = separators.iter().skip(1);
         for (chunk, separator) in chunks.into_iter().zip(&separators) {
             let end = ends.next();
-            let belongs = |key: &[u8]| end.is_none_or(|end| *key < **end);
-            if !coming.peek().is_some_and(|(key, _)| belongs(key)) {
+            let belongs = |(key, _): &&(Bytes, Record)| end.is_none_or(|end| **key < **end);
+            let ours = coming.as_slice().iter().take_while(belongs);
+            let places: Vec<_> = ours.map(|(key, _)| chunk.find(key)).collect();
+            if places.is_empty() {
                 self.chunks.push(chunk);
                 self.separators.push(separator.clone());
                 continue;
             }
-            let mut merged = Vec::with_capacity(chunk.records.len() + 1);
-            for (key, mut record) in chunk.records {
-                while let Some(before) = coming.next_if(|(other, _)| *other < key) {
-                    merged.push(before);
+            let mut merged = Vec::with_capacity(chunk.records.len() + places.len());
+            let mut here = chunk.records.into_iter();
+            let length = here.len();
+            for (place, (key, record)) in places.into_iter().zip(coming.by_ref()) {
+                let (Ok(at) | Err(at)) = place;
+                let done = length - here.len();
+                merged.extend(here.by_ref().take(at - done));
+                if place.is_err() {
+                    merged.push((key, record));
+                } else if let Some((key, mut older)) = here.next() {
+                    older.append(record);
+                    merged.push((key, older));
                 }
-                if let Some((_, later)) = coming.next_if(|(other, _)| *other == key) {
-                    record.append(later);
-                }
-                merged.push((key, record));
             }
-            while let Some(behind) = coming.next_if(|(key, _)| belongs(key)) {
-                merged.push(behind);
-            }
+            merged.extend(here);
             self.push_merged(merged, separator);
         }
         let looked_at = self.separators.iter().skip(1);
@@ -328,7 +332,7 @@ impl<const MAX: usize> Keys<MAX> {
             return Err(Place { chunk: 0, record: 0 });
         };
         let place = |record| Place { chunk: at, record };
-        let found = chunk.hints.find(key, |at| &chunk.records[at].0);
+        let found = chunk.find(key);
         found.map(place).map_err(place)
     }
 
@@ -364,6 +368,10 @@ impl Chunk {
             Chunk { records, hints: Hints::default(), live, changed: changed.unwrap_or(0) };
         chunk.hint();
         chunk
+    }
+
+    fn find(&self, key: &[u8]) -> Result<usize, usize> {
+        self.hints.find(key, |at| &self.records[at].0)
     }
 
     /// Makes the hints anew.
