@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use jangada::net::TransportLimits;
 use jangada::raft::NodeId;
-use jangada::wal::{FileDisk, OpenError};
+use jangada::wal::{FileDisk, OpenError, Wal};
 use jangada::{Handle, MemberAddress, NodeError, Options};
 use jangada_kv::{Command, EngineError, EngineThread};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::backend::Backend;
-use crate::config::{Config, ConfigError, Url};
+use crate::config::{ClusterState, Config, ConfigError, Url};
 use crate::settings::Versions;
 use crate::{Edge, Metrics, Settings, connection};
 use machine::KvMachine;
@@ -107,6 +107,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let listeners = config.listen()?;
     config.create_directories()?;
     let disk = FileDisk::open(&config.wal_dir)?;
+    refuse_to_join(&config, Wal::exists(&disk)?)?;
     let engine_options = jangada_kv::Options::default();
     let (machine, engine) = machine::open(&config.data_dir, engine_options)?;
     let store = machine.shared().clone();
@@ -132,7 +133,28 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let clients: Vec<(Url, TcpListener)> = clients.map(|l| (l.url, l.socket)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(config, opened, engine, backend, edge, clients))
+    let ended = local.block_on(&runtime, serve(config, opened, engine, backend, edge, clients));
+    // Looking up a peer's name may take long, and nobody waits for it any more.
+    drop(local);
+    runtime.shutdown_background();
+    ended
+}
+
+/// A member without data that is told the cluster exists is to be let in by the others, and they
+/// cannot do that. To form the cluster anew from such a member would give it votes that the life of
+/// its data directory before this one may have given already.
+fn refuse_to_join(config: &Config, has_log: bool) -> Result<(), ConfigError> {
+    if has_log || config.cluster_state == ClusterState::New {
+        return Ok(());
+    }
+    Err(ConfigError::Directory {
+        name: "wal-dir",
+        path: config.wal_dir.clone(),
+        problem: "it holds no log, and --initial-cluster-state=existing is for a member that has \
+                  one: joining a cluster that exists is not served by this version; check the path \
+                  if this member ran before, or use --initial-cluster-state=new to form a cluster"
+            .to_owned(),
+    })
 }
 
 fn texts(urls: &[Url]) -> Vec<String> {
@@ -191,9 +213,15 @@ fn settings(config: &Config) -> Settings {
         keepalive_timeout: limits.keepalive_timeout,
         cors: config.cors.clone(),
         host_whitelist: config.host_whitelist.clone(),
+        stop_timeout: STOP_TIMEOUT,
         ..defaults
     }
 }
+
+/// How long a stop waits for requests under way. They take milliseconds; what is open for longer are
+/// streams that end only with their connection. Whoever told the member to stop expects it to be gone
+/// in a second or two, the engine's last transaction included.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Longer than any connection lives, and no overflow when added to the time.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -209,6 +237,7 @@ async fn serve(
 ) -> Result<(), RunError> {
     let handle = opened.handle();
     let figures = opened.figures();
+    let store = backend.store().clone();
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let mut accepting = Vec::new();
     for (url, listener) in clients {
@@ -230,7 +259,7 @@ async fn serve(
     );
     let member = tokio::task::spawn_local(opened.run());
     let publishing = tokio::task::spawn_local(publish(backend, config));
-    let watching = tokio::task::spawn_local(watch_log(figures));
+    let watching = tokio::task::spawn_local(watch(figures, store));
     let told = told_to_stop(&handle).await?;
     tracing::info!(signal = told, "stopping");
     publishing.abort();
@@ -293,17 +322,21 @@ async fn publish(backend: Served, config: Config) {
     tracing::info!("ready to serve client requests");
 }
 
-/// How often the size of the log is looked at.
-const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the log's size and the store's health are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Beyond this a retained log is worth a warning: a member is away, and the log is kept for it.
 const LOG_WARNING_BYTES: u64 = 1 << 30;
 
-/// Warns when the log grows because it cannot be cut, each time it has doubled.
-async fn watch_log(figures: Arc<jangada::Figures>) {
+/// Warns when the log grows because it cannot be cut, each time it has doubled; and ends the process
+/// when the engine could not be read, for what it holds is then not known.
+async fn watch(figures: Arc<jangada::Figures>, store: jangada_kv::Shared) {
     let mut warn_at = LOG_WARNING_BYTES;
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
+        if let Some(fault) = store.fault() {
+            broken(&fault)
+        }
         let bytes = figures.log_bytes.load(Ordering::Relaxed);
         if warn_at <= bytes {
             tracing::warn!(
@@ -315,5 +348,30 @@ async fn watch_log(figures: Arc<jangada::Figures>) {
         } else if bytes < LOG_WARNING_BYTES {
             warn_at = LOG_WARNING_BYTES;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Invocation;
+
+    fn config(state: &str) -> Config {
+        let words = [format!("--initial-cluster-state={state}").into()];
+        match Invocation::parse(words, []).expect("a good line") {
+            Invocation::Serve(config) => *config,
+            Invocation::Print(text) => panic!("the line serves: {text}"),
+        }
+    }
+
+    #[test]
+    fn a_member_without_a_log_does_not_join_what_exists() {
+        let error = refuse_to_join(&config("existing"), false).expect_err("it must be refused");
+        let sentence = error.to_string();
+        assert!(sentence.contains("holds no log"), "{sentence}");
+        assert!(sentence.contains("--initial-cluster-state=new"), "{sentence}");
+        refuse_to_join(&config("existing"), true).expect("a restart");
+        refuse_to_join(&config("new"), false).expect("a new cluster");
+        refuse_to_join(&config("new"), true).expect("a restart with the flags of the first start");
     }
 }
