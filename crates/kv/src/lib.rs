@@ -39,6 +39,7 @@ mod row;
 mod runtime;
 mod shared;
 mod signal;
+mod slices;
 mod store;
 mod validate;
 mod writer;
@@ -57,6 +58,7 @@ pub use redb::StorageBackend;
 pub use row::Revision;
 pub use runtime::{EngineThread, Reopen};
 pub use shared::{Shared, View};
+pub use slices::RangeSlices;
 pub use validate::{
     TXN_DEPTH_MAX, check_delete, check_put, check_range, check_txn, cost, is_read_only,
 };

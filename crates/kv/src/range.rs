@@ -25,9 +25,26 @@ pub(crate) struct Plan {
     snapshot: Option<Box<dyn Snapshot>>,
 }
 
+/// The most keys to a slice: some 100 us of work, encoding included. Versions that must be fetched
+/// from the engine take ten times as long.
+const SLICE_KEYS: usize = 512;
+
+/// The most records that are looked at for a slice, whether they exist at its revision or not.
+const SLICE_RECORDS: usize = 4 * SLICE_KEYS;
+
+/// A slice ends once it has gathered this many bytes: copying them takes as long as gathering keys.
+const SLICE_BYTES: usize = 512 << 10;
+
+/// A part of a read.
+pub(crate) struct Slice {
+    pub(crate) plan: Plan,
+    /// The key that the next slice begins with.
+    pub(crate) next: Option<Bytes>,
+}
+
 /// When the walk may stop to collect.
 #[derive(Clone, Copy)]
-enum Direction {
+pub(crate) enum Direction {
     Forward,
     Backward,
 }
@@ -35,19 +52,7 @@ enum Direction {
 impl Store {
     /// The first step of a read. `current` is the revision that the reader sees as the newest.
     pub(crate) fn plan(&self, range: &RangeRequest, current: i64) -> Result<Plan, ReadError> {
-        let revision = if range.revision <= 0 { current } else { range.revision };
-        if current < revision {
-            return Err(ReadError::Kv(KvError::FutureRevision));
-        }
-        if revision < self.compact_revision() {
-            return Err(ReadError::Kv(KvError::Compacted));
-        }
-        let mut walk = Walk {
-            store: self,
-            revision,
-            plan: Plan { kvs: Vec::new(), count: 0, pending: Vec::new(), snapshot: None },
-            collect_max: collect_max(range),
-        };
+        let mut walk = self.walk(range, current, collect_max(range))?;
         let interval = Interval::new(&range.key, &range.range_end);
         if let Interval::One(key) = interval {
             if let Some((key, record)) = self.keys().get(key) {
@@ -60,14 +65,45 @@ impl Store {
                 Direction::Backward => walk.over(records.rev()),
             };
             if !complete {
-                walk.plan.count = self.keys().count(bounds, revision) as i64;
+                walk.plan.count = self.keys().count(bounds, walk.revision) as i64;
             }
         }
-        let mut plan = walk.plan;
-        if !plan.pending.is_empty() {
-            plan.snapshot = Some(self.history().snapshot().map_err(ReadError::Engine)?);
+        walk.end()
+    }
+
+    /// The first step of a part of a read, from the beginning of its range on.
+    pub(crate) fn plan_slice(
+        &self,
+        range: &RangeRequest,
+        current: i64,
+    ) -> Result<Slice, ReadError> {
+        let mut walk = self.walk(range, current, usize::MAX)?;
+        let mut next = None;
+        if let Some(bounds) = Interval::new(&range.key, &range.range_end).bounds() {
+            let records = self.keys().range(bounds);
+            next = match direction(range) {
+                Direction::Forward => walk.slice(records),
+                Direction::Backward => walk.slice(records.rev()),
+            };
         }
-        Ok(plan)
+        Ok(Slice { plan: walk.end()?, next })
+    }
+
+    fn walk(
+        &self,
+        range: &RangeRequest,
+        current: i64,
+        collect_max: usize,
+    ) -> Result<Walk<'_>, ReadError> {
+        let revision = if range.revision <= 0 { current } else { range.revision };
+        if current < revision {
+            return Err(ReadError::Kv(KvError::FutureRevision));
+        }
+        if revision < self.compact_revision() {
+            return Err(ReadError::Kv(KvError::Compacted));
+        }
+        let plan = Plan { kvs: Vec::new(), count: 0, pending: Vec::new(), snapshot: None };
+        Ok(Walk { store: self, revision, plan, collect_max })
     }
 }
 
@@ -99,6 +135,33 @@ impl Walk<'_> {
         false
     }
 
+    /// Goes over the records of a slice; answers the key of the first one behind it.
+    fn slice<'a>(
+        &mut self,
+        records: impl Iterator<Item = (&'a Bytes, &'a Record)>,
+    ) -> Option<Bytes> {
+        let mut bytes = 0;
+        for (seen, (key, record)) in records.enumerate() {
+            let collected = self.plan.kvs.len();
+            if seen == SLICE_RECORDS || collected == SLICE_KEYS || SLICE_BYTES <= bytes {
+                return Some(Bytes::copy_from_slice(key));
+            }
+            self.visit(key, record);
+            let added = self.plan.kvs[collected..].iter();
+            bytes += added.map(|kv| kv.key.len() + kv.value.len()).sum::<usize>();
+        }
+        None
+    }
+
+    fn end(self) -> Result<Plan, ReadError> {
+        let mut plan = self.plan;
+        if !plan.pending.is_empty() {
+            let snapshot = self.store.history().snapshot();
+            plan.snapshot = Some(snapshot.map_err(ReadError::Engine)?);
+        }
+        Ok(plan)
+    }
+
     fn visit(&mut self, key: &Bytes, record: &Record) {
         let Some(found) = record.find(self.revision) else {
             return;
@@ -122,6 +185,11 @@ impl Walk<'_> {
 }
 
 impl Plan {
+    /// How many keys of those that were walked over exist.
+    pub(crate) fn count(&self) -> i64 {
+        self.count
+    }
+
     /// The second step of a read.
     pub(crate) fn finish(mut self, range: &RangeRequest) -> Result<RangeResponse, EngineError> {
         if let Some(snapshot) = self.snapshot {
@@ -186,7 +254,7 @@ fn collect_max(range: &RangeRequest) -> usize {
 }
 
 /// The order of the walk is the answer's order when it sorts by key.
-fn direction(range: &RangeRequest) -> Direction {
+pub(crate) fn direction(range: &RangeRequest) -> Direction {
     match (range.sort_target, range.sort_order) {
         (SortTarget::Key, SortOrder::Descend) => Direction::Backward,
         _ => Direction::Forward,

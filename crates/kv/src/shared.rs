@@ -9,11 +9,12 @@ use crate::effects::Batch;
 use crate::engine::EngineError;
 use crate::hash::HashPlan;
 use crate::history::History;
-use crate::range::{Plan, ReadError};
+use crate::interval::Interval;
+use crate::range::{Plan, ReadError, Slice};
 use crate::store::Store;
 use crate::{
-    HashKv, KvError, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest, TxnResponse,
-    is_read_only,
+    HashKv, KeyValue, KvError, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest,
+    TxnResponse, is_read_only,
 };
 
 /// The state, as readers on any thread see it. Cloning shares it.
@@ -75,7 +76,7 @@ impl Shared {
             let view = self.read();
             (view.revision(), view.plan(range))
         };
-        (revision, plan.and_then(|plan| self.finish(plan, range)))
+        (revision, plan.and_then(|plan| self.answer(plan, range)))
     }
 
     /// Runs a read-only transaction, otherwise like [`Shared::range`].
@@ -142,14 +143,23 @@ impl Shared {
         KvError::Corrupt
     }
 
-    fn finish(&self, plan: Plan, range: &RangeRequest) -> Result<RangeResponse, KvError> {
+    /// The keys of a slice of a read.
+    pub(crate) fn finish(
+        &self,
+        plan: Plan,
+        range: &RangeRequest,
+    ) -> Result<Vec<KeyValue>, KvError> {
+        Ok(self.answer(plan, range)?.kvs)
+    }
+
+    fn answer(&self, plan: Plan, range: &RangeRequest) -> Result<RangeResponse, KvError> {
         plan.finish(range).map_err(|error| self.fail(error))
     }
 
     fn finish_txn(&self, plan: TxnPlan<'_>) -> Result<TxnResponse, KvError> {
         let mut responses = Vec::with_capacity(plan.ranges.len());
         for (range, plan) in plan.ranges {
-            responses.push(ResponseOp::Range(self.finish(plan, range)?));
+            responses.push(ResponseOp::Range(self.answer(plan, range)?));
         }
         Ok(TxnResponse { succeeded: plan.succeeded, responses })
     }
@@ -167,7 +177,7 @@ impl View<'_> {
     /// # Errors
     /// [`KvError::FutureRevision`], [`KvError::Compacted`], [`KvError::Corrupt`].
     pub fn range(&self, range: &RangeRequest) -> Result<RangeResponse, KvError> {
-        self.plan(range).and_then(|plan| self.shared.finish(plan, range))
+        self.plan(range).and_then(|plan| self.shared.answer(plan, range))
     }
 
     /// Runs a read-only transaction.
@@ -251,6 +261,18 @@ impl View<'_> {
     fn plan(&self, range: &RangeRequest) -> Result<Plan, KvError> {
         self.refuse_while_corrupt()?;
         self.store.plan(range, self.store.revision()).map_err(|error| self.refusal(error))
+    }
+
+    pub(crate) fn plan_slice(&self, range: &RangeRequest) -> Result<Slice, KvError> {
+        self.refuse_while_corrupt()?;
+        let slice = self.store.plan_slice(range, self.store.revision());
+        slice.map_err(|error| self.refusal(error))
+    }
+
+    /// How many keys of a range exist at its revision, whatever else it asks for.
+    pub(crate) fn count(&self, range: &RangeRequest) -> i64 {
+        let bounds = Interval::new(&range.key, &range.range_end).bounds();
+        bounds.map_or(0, |bounds| self.store.keys().count(bounds, range.revision) as i64)
     }
 
     fn plan_txn<'r>(&self, txn: &'r TxnRequest) -> Result<TxnPlan<'r>, KvError> {

@@ -3,6 +3,7 @@
 
 mod against_model;
 mod rules;
+mod slices;
 
 mod engine;
 
