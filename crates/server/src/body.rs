@@ -1,5 +1,6 @@
 //! The body of an answer, whichever part of the API made it.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -19,6 +20,8 @@ pub enum Body {
     Empty,
     /// One gRPC message with its prefix; then the trailers of a success.
     Message(Bytes),
+    /// The same in several pieces, one behind the other.
+    Pieces(VecDeque<Bytes>),
     /// The trailers of a success.
     Trailers,
     /// One gRPC message, and nothing until the client goes.
@@ -42,6 +45,13 @@ impl http_body::Body for Body {
                 *self = Body::Trailers;
                 Poll::Ready(Some(Ok(Frame::data(message))))
             }
+            Body::Pieces(pieces) => {
+                let piece = pieces.pop_front().unwrap_or_default();
+                if pieces.is_empty() {
+                    *self = Body::Trailers;
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
             Body::Trailers => {
                 *self = Body::Empty;
                 let mut trailers = HeaderMap::with_capacity(1);
@@ -60,7 +70,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Body::Empty => true,
-            Body::Message(_) | Body::Trailers | Body::Standing(_) => false,
+            Body::Message(_) | Body::Pieces(_) | Body::Trailers | Body::Standing(_) => false,
             Body::Http(body) => body.is_end_stream(),
         }
     }
@@ -69,7 +79,9 @@ impl http_body::Body for Body {
         match self {
             Body::Empty => SizeHint::with_exact(0),
             Body::Http(body) => body.size_hint(),
-            Body::Message(_) | Body::Trailers | Body::Standing(_) => SizeHint::default(),
+            Body::Message(_) | Body::Pieces(_) | Body::Trailers | Body::Standing(_) => {
+                SizeHint::default()
+            }
         }
     }
 }

@@ -133,17 +133,26 @@ pub(crate) fn decode<M: Message + Default>(bytes: Bytes) -> Result<M, Status> {
 /// The message is larger than a prefix can say.
 pub(crate) fn encode(message: &impl Message) -> Result<Bytes, Status> {
     let length = message.encoded_len();
-    let Ok(prefix) = u32::try_from(length) else {
+    let prefix = prefix(length)?;
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
+    frame.put_slice(&prefix);
+    message.encode(&mut frame).expect("the buffer has room for the message");
+    Ok(frame.freeze())
+}
+
+/// The prefix of a message of this length.
+///
+/// # Errors
+/// The message is larger than a prefix can say.
+pub(crate) fn prefix(length: usize) -> Result<[u8; PREFIX_BYTES], Status> {
+    let Ok(number) = u32::try_from(length) else {
         return Err(Status::resource_exhausted(format!(
             "grpc: trying to send message larger than max ({length} vs. {}); ask for less at a time",
             u32::MAX
         )));
     };
-    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
-    frame.put_u8(0);
-    frame.put_u32(prefix);
-    message.encode(&mut frame).expect("the buffer has room for the message");
-    Ok(frame.freeze())
+    let [a, b, c, d] = number.to_be_bytes();
+    Ok([0, a, b, c, d])
 }
 
 /// The answer with a body that begins with a message made by [`encode`].

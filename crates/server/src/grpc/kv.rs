@@ -6,9 +6,10 @@
 //! is.
 
 use bytes::Bytes;
-use jangada_kv::{Answer, Command, Reply};
+use jangada_kv::{Answer, Command, RangeRequest, RangeSlices, Reply};
 use tonic::Status;
 
+use super::frame::{Frame, RangeEncoder};
 use super::{Received, framing, header::header};
 use crate::backend::Backend;
 use crate::convert;
@@ -24,7 +25,7 @@ const WRAPPING_BYTES: usize = 2 + 1 + 10 + 1;
 pub(crate) async fn range<B: Backend>(
     context: &Context<B>,
     request: Received<pb::RangeRequest>,
-) -> Result<Bytes, Status> {
+) -> Result<Frame, Status> {
     let serializable = request.message.serializable;
     if !serializable && context.backend.status().is_learner {
         return Err(ApiError::NotSupportedForLearner.into());
@@ -33,10 +34,33 @@ pub(crate) async fn range<B: Backend>(
     if !serializable {
         barrier(context).await?;
     }
+    if RangeSlices::fit(&range) {
+        return range_in_slices(context, range).await;
+    }
     let (revision, response) = context.backend.store().range(&range);
     let response = response.map_err(ApiError::from)?;
     context.metrics.ranges.increment();
-    framing::encode(&convert::range_response(response, header(&context.backend, revision)))
+    let header = header(&context.backend, revision);
+    framing::encode(&convert::range_response(response, header)).map(Frame::Whole)
+}
+
+/// Reads keys of which there may be very many: others have their turn between two slices, the
+/// member's heartbeats among them.
+async fn range_in_slices<B: Backend>(
+    context: &Context<B>,
+    range: RangeRequest,
+) -> Result<Frame, Status> {
+    let store = context.backend.store();
+    let mut slices = RangeSlices::new(range);
+    let first = slices.next(store).map_err(ApiError::from)?;
+    let mut encoder = RangeEncoder::new(header(&context.backend, slices.revision()));
+    encoder.add(first)?;
+    while !slices.is_done() {
+        tokio::task::yield_now().await;
+        encoder.add(slices.next(store).map_err(ApiError::from)?)?;
+    }
+    context.metrics.ranges.increment();
+    encoder.finish(slices.more(), slices.count())
 }
 
 /// Writes a key.

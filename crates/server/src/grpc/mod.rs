@@ -9,6 +9,7 @@
 //!    whichever way: a client that goes away counts as a cancelled call.
 
 mod cluster;
+mod frame;
 mod framing;
 mod header;
 mod health;
@@ -31,6 +32,7 @@ use crate::edge::Context;
 use crate::errors::ApiError;
 use crate::metrics::Metrics;
 use crate::settings::MESSAGE_OVERHEAD_BYTES;
+use frame::Frame;
 use methods::Method;
 pub use standing::Standing;
 
@@ -64,9 +66,9 @@ async fn unary<B: Backend>(
     context: &Context<B>,
     method: Method,
     body: Incoming,
-) -> Result<Bytes, Status> {
-    match method {
-        Method::Range => kv::range(context, receive(context, body).await?).await,
+) -> Result<Frame, Status> {
+    let whole = match method {
+        Method::Range => return kv::range(context, receive(context, body).await?).await,
         Method::Put => kv::put(context, receive(context, body).await?).await,
         Method::DeleteRange => kv::delete_range(context, receive(context, body).await?).await,
         Method::Txn => kv::txn(context, receive(context, body).await?).await,
@@ -82,7 +84,8 @@ async fn unary<B: Backend>(
                 row.name, row.service
             )))
         }
-    }
+    };
+    whole.map(Frame::Whole)
 }
 
 /// A request's message and its size on the wire.
@@ -147,24 +150,27 @@ impl Call {
         Call { metrics, method, ended: false }
     }
 
-    fn succeeded(mut self, frame: Bytes) -> Response<Body> {
-        self.answered(&frame);
+    fn succeeded(mut self, frame: Frame) -> Response<Body> {
+        self.answered(frame.message_bytes());
         self.end(Code::Ok);
-        framing::success(Body::Message(frame))
+        framing::success(match frame {
+            Frame::Whole(bytes) => Body::Message(bytes),
+            Frame::Pieces(pieces) => Body::Pieces(pieces),
+        })
     }
 
     /// A success that stays open until the client goes.
     fn standing(self, frame: Bytes) -> Response<Body> {
-        self.answered(&frame);
+        self.answered(frame.len() - framing::PREFIX_BYTES);
         framing::success(Body::Standing(Standing::new(frame, self)))
     }
 
-    /// Counts a request and its answer.
-    fn answered(&self, frame: &Bytes) {
+    /// Counts a request and its answer of so many bytes.
+    fn answered(&self, bytes: usize) {
         let counts = self.metrics.calls.of(self.method);
         counts.received.increment();
         counts.sent.increment();
-        self.metrics.sent_bytes.add((frame.len() - framing::PREFIX_BYTES) as u64);
+        self.metrics.sent_bytes.add(bytes as u64);
     }
 
     fn failed(mut self, status: impl Into<Status>) -> Response<Body> {

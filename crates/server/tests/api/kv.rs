@@ -154,6 +154,29 @@ async fn range_passes_every_option_on() {
     assert_eq!((answer.kvs[0].value.len(), answer.kvs[0].mod_revision), (0, 3));
 }
 
+/// More keys than are read at once.
+#[tokio::test]
+async fn a_long_range_comes_whole_and_others_are_served_meanwhile() {
+    let server = Server::start().await;
+    let mut kv = server.kv().await;
+    let key = |at: usize| format!("key {at:04}");
+    for at in 0..3_000 {
+        kv.put(put(&key(at), "x")).await.expect("it is served");
+    }
+    let expected: Vec<String> = (0..3_000).map(key).collect();
+    let (mut one, mut other) = (server.kv().await, server.kv().await);
+    let (long, short) = tokio::join!(one.range(all()), other.range(get("key 0000")));
+    let (long, short) = (long.expect("it is served").into_inner(), short.expect("it is served"));
+    assert_eq!(keys(&long.kvs), expected);
+    assert_eq!((long.header, long.more, long.count), (header(3_001), false, 3_000));
+    assert_eq!(short.into_inner().count, 1);
+    let limited = pb::RangeRequest { limit: 1_100, sort_order: SortOrder::Descend.into(), ..all() };
+    let limited = kv.range(limited).await.expect("it is served").into_inner();
+    let last: Vec<&str> = expected.iter().rev().take(1_100).map(String::as_str).collect();
+    assert_eq!(keys(&limited.kvs), last);
+    assert_eq!((limited.more, limited.count), (true, 3_000));
+}
+
 #[tokio::test]
 async fn delete_range_answers_what_was_there() {
     let server = Server::start().await;
