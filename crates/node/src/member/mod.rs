@@ -619,8 +619,13 @@ impl<M: StateMachine> Member<M> {
                 self.reading.remove(&peer);
                 self.input(Input::Unreachable(peer));
             }
-            // What was granted while the lane was closed went nowhere: the peer is probed at once.
-            Event::LaneUp(peer) => self.input(Input::Unreachable(peer)),
+            // What was granted while the lane was closed went nowhere: the leader probes at once. To a
+            // follower the lane of entries says nothing about who leads.
+            Event::LaneUp(peer) => {
+                if self.raft.role() == RoleKind::Leader {
+                    self.input(Input::PeerUp(peer));
+                }
+            }
             Event::LogWritten(written) => self.log_written(written),
             Event::LogRead { reader: LogReader::Peer(peer), frames } => {
                 self.log_read_for(peer, frames);
