@@ -25,8 +25,8 @@ pub(crate) struct Plan {
     snapshot: Option<Box<dyn Snapshot>>,
 }
 
-/// The most keys to a slice: some 100 us of work, encoding included. Versions that must be fetched
-/// from the engine take ten times as long.
+/// The most keys to a slice: little enough that a heartbeat is not held up, encoding included, even
+/// where older versions must be fetched from the engine, which takes far longer.
 const SLICE_KEYS: usize = 512;
 
 /// The most records that are looked at for a slice, whether they exist at its revision or not.

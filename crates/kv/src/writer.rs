@@ -28,12 +28,12 @@ use crate::row::RowKey;
 use crate::shared::Shared;
 use crate::store::Store;
 
-/// How many rows a turn appends or removes at most: below a millisecond of work, so that whoever
-/// shares the processor is not held up.
+/// How many rows a turn appends or removes at most, so that whoever shares the processor is not held
+/// up for long.
 const SLICE_ROWS: usize = 512;
 
-/// How many keys a turn looks at for a compaction, under the store's lock: some tens of
-/// microseconds.
+/// How many keys a turn looks at for a compaction, under the store's lock: few enough
+/// for a reader not to notice.
 const SLICE_KEYS: usize = 1024;
 
 /// Rows are brought into the transaction once this many bytes wait, not one by one.
