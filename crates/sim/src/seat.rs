@@ -51,6 +51,8 @@ pub(crate) struct Seat<A: Application> {
     pub(crate) flips: u64,
     /// Whether the member has refused its log: it never comes back.
     pub(crate) refused: bool,
+    /// Whether the member's log was ever cut behind rot: others may lack what it let go.
+    pub(crate) cut_behind_rot: bool,
 }
 
 /// A process that lives.
@@ -165,6 +167,7 @@ impl<A: Application> Seat<A> {
             flipped: None,
             flips: 0,
             refused: false,
+            cut_behind_rot: false,
         }
     }
 

@@ -10,7 +10,7 @@
 //! 2. Every event that reaches a member and every effect it has enters the trace.
 //! 3. Whatever is open is decided by [`Choices`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use jangada::{Effect, Event, Now, ProposeError, ReadBatch, StateMachine, Status};
@@ -253,10 +253,29 @@ impl<A: Application> World<A> {
         self.seats.keys().copied().collect()
     }
 
-    /// The members that have not refused a damaged log: who is expected to be there in the end.
+    /// The members that are expected to be there and up to date in the end: those that have not
+    /// refused a damaged log and are not [stranded](World::stranded).
     #[must_use]
     pub fn standing_members(&self) -> Vec<NodeId> {
-        self.seats.values().filter(|seat| !seat.refused).map(|seat| seat.id).collect()
+        let stranded = self.stranded();
+        let stands = |seat: &&Seat<A>| !seat.refused && !stranded.contains(&seat.id);
+        self.seats.values().filter(stands).map(|seat| seat.id).collect()
+    }
+
+    /// The members that the present leader cannot help: its own log was cut behind rot, which it may
+    /// be where the state machine held all of it, and begins behind their last entry. Until
+    /// followers can be sent snapshots they wait for a leader that still has what they lack. No
+    /// other reason to lag is excused.
+    #[must_use]
+    pub fn stranded(&self) -> BTreeSet<NodeId> {
+        let running = |seat: &Seat<A>| seat.running.as_ref().map(|r| r.member.status());
+        let begins = self.seats.values().filter(|seat| seat.cut_behind_rot).filter_map(|seat| {
+            let status = running(seat)?;
+            (status.standing.role == RoleKind::Leader).then_some(status.log_begins.index)
+        });
+        let Some(begins) = begins.max() else { return BTreeSet::new() };
+        let lacks = |seat: &&Seat<A>| running(seat).is_some_and(|status| status.last < begins);
+        self.seats.values().filter(lacks).map(|seat| seat.id).collect()
     }
 
     /// A member's disk.
@@ -345,13 +364,15 @@ impl<A: Application> World<A> {
         }
     }
 
-    /// Whether all members live that have not refused a damaged log, follow one leader, and have
+    /// Whether all [standing](World::standing_members) members live, follow one leader, and have
     /// applied and written all there is.
     #[must_use]
     pub fn has_settled(&self) -> bool {
         let mut leaders = 0;
         let mut indexes = Vec::new();
-        for seat in self.seats.values().filter(|seat| !seat.refused) {
+        let stranded = self.stranded();
+        let expected = |seat: &&Seat<A>| !seat.refused && !stranded.contains(&seat.id);
+        for seat in self.seats.values().filter(expected) {
             let Some(running) = &seat.running else { return false };
             let status = running.member.status();
             leaders += usize::from(status.standing.role == RoleKind::Leader);
@@ -762,6 +783,7 @@ impl<A: Application> World<A> {
         if seat.flipped.take().is_some() {
             self.rot.opened(&running.report);
         }
+        seat.cut_behind_rot |= running.report.cut.is_some();
         self.note(format_args!("{member} starts as {process}: {hard_state:?} {log:?}"));
         self.invariants.recovers(member, hard_state, &log)?;
         let seat = self.seats.get_mut(&member).expect("there is such a member");
