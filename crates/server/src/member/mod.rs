@@ -332,8 +332,15 @@ const LOG_WARNING_BYTES: u64 = 1 << 30;
 /// when the engine could not be read, for what it holds is then not known.
 async fn watch(figures: Arc<jangada::Figures>, store: jangada_kv::Shared) {
     let mut warn_at = LOG_WARNING_BYTES;
+    let mut compacted = store.read().compact_revision();
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
+        let compact_revision = store.read().compact_revision();
+        if compacted < compact_revision {
+            // In effect at once; the space comes back in the background.
+            tracing::info!(compact_revision, "finished scheduled compaction");
+            compacted = compact_revision;
+        }
         if let Some(fault) = store.fault() {
             broken(&fault)
         }
