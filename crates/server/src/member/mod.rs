@@ -328,8 +328,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Beyond this a retained log is worth a warning: a member is away, and the log is kept for it.
 const LOG_WARNING_BYTES: u64 = 1 << 30;
 
-/// Warns when the log grows because it cannot be cut, each time it has doubled; and ends the process
-/// when the engine could not be read, for what it holds is then not known.
+/// Tells of compactions, warns when the log grows because it cannot be cut, each time it has doubled,
+/// and ends the process when the engine could not be read, for what it holds is then not known.
 async fn watch(figures: Arc<jangada::Figures>, store: jangada_kv::Shared) {
     let mut warn_at = LOG_WARNING_BYTES;
     let mut compacted = store.read().compact_revision();
