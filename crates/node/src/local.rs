@@ -2,6 +2,9 @@
 //!
 //! For embedding where one process is enough, for tests, and for measuring the library without disk
 //! and network. The members are the same stepped parts that the networked runtime drives.
+//!
+//! A state machine that keeps nothing durable needs the whole log to be built anew, so the logs of its
+//! members are never cut: they grow with every command until snapshots of such machines exist.
 
 use std::sync::Arc;
 use std::sync::mpsc;
