@@ -11,8 +11,9 @@ use jangada_server::proto::etcdserverpb::{
     PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
 };
 use support::cluster::{Cluster, Plan, Program};
+use support::ports::is_free;
 use support::process::Process;
-use support::run;
+use support::{run, until};
 use tonic::{Code, Status};
 
 /// The hang guard.
@@ -96,7 +97,9 @@ fn a_port_in_use_is_named() {
             let taken = TcpListener::bind(&address).expect("the member has ended");
             let said = refused(&cluster, cluster.command(0)).await;
             assert_says(&said, &["already in use", &address]);
+            let port = taken.local_addr().expect("bound").port();
             drop(taken);
+            until(async || is_free(port).then_some(())).await;
         }
         cluster.start(0);
         cluster.ready(0).await;

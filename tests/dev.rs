@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use support::client::Client;
+use support::ports::is_free;
 use support::process::Process;
 use support::{run, until};
 
@@ -104,7 +104,7 @@ fn free_base_port() -> u16 {
     loop {
         let base = fastrand::u16(BASE_PORTS);
         let ports = [0, 1, 20_000, 20_001, 30_000, 30_001].map(|offset| base + offset);
-        if ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
+        if ports.into_iter().all(is_free) {
             return base;
         }
     }
