@@ -9,6 +9,7 @@ use redb::StorageBackend;
 
 use crate::engine::EngineError;
 use crate::machine::Machine;
+use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::writer::{EngineWriter, Turn};
 
@@ -26,8 +27,8 @@ pub struct EngineThread {
 }
 
 impl EngineThread {
-    /// Takes the machine's writer and runs it. `reopen` opens the same file again; it is used when
-    /// the disk was full. `failed` hears of an error after which nothing more is written: the
+    /// Takes the machine's writer and runs it. `committed` hears how long each commit took, and should
+    /// only note it. `reopen` opens the same file again; it is used when the disk was full. `failed` hears of an error after which nothing more is written: the
     /// member must stop. `None` if the machine has no engine or its writer is taken.
     ///
     /// # Errors
@@ -35,13 +36,21 @@ impl EngineThread {
     pub fn start(
         machine: &mut Machine,
         reopen: Reopen,
+        committed: impl FnMut(Duration) + Send + 'static,
         failed: impl FnOnce(&EngineError) + Send + 'static,
     ) -> std::io::Result<Option<EngineThread>> {
         let Some(writer) = machine.take_writer() else {
             return Ok(None);
         };
         let (signal, stop) = (machine.signal(), Arc::new(AtomicBool::new(false)));
-        let run = Run { writer, reopen, signal: Arc::clone(&signal), stop: Arc::clone(&stop) };
+        let run = Run {
+            writer,
+            shared: machine.shared(),
+            reopen,
+            committed: Box::new(committed),
+            signal: Arc::clone(&signal),
+            stop: Arc::clone(&stop),
+        };
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
             let result = run.run();
             if let Err(error) = &result {
@@ -83,14 +92,16 @@ impl Drop for EngineThread {
 
 struct Run {
     writer: EngineWriter,
+    shared: Shared,
     reopen: Reopen,
+    committed: Box<dyn FnMut(Duration) + Send>,
     signal: Arc<Signal>,
     stop: Arc<AtomicBool>,
 }
 
 impl Run {
     fn run(mut self) -> Result<(), EngineError> {
-        // The one clock of this crate: it paces the engine and touches no state.
+        // It paces the engine and touches no state.
         #[allow(clippy::disallowed_methods)]
         let start = Instant::now();
         while !self.stopping() {
@@ -107,7 +118,7 @@ impl Run {
                 }
             }
         }
-        self.writer.flush()
+        self.timed(EngineWriter::flush)
     }
 
     fn stopping(&self) -> bool {
@@ -116,7 +127,7 @@ impl Run {
 
     /// A turn that waits for space when there is none.
     fn turn(&mut self, now_ms: u64) -> Result<Turn, EngineError> {
-        match self.writer.turn(now_ms) {
+        match self.timed(|writer| writer.turn(now_ms)) {
             Err(EngineError::NoSpace(_) | EngineError::Unavailable) => {
                 self.writer.close();
                 self.signal.sleep(Some(NO_SPACE_RETRY));
@@ -124,6 +135,22 @@ impl Run {
             }
             other => other,
         }
+    }
+
+    /// Lets the writer work, and tells how long that took if it ended with a commit: then the engine
+    /// holds more than before.
+    fn timed<T>(
+        &mut self,
+        work: impl FnOnce(&mut EngineWriter) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        #[allow(clippy::disallowed_methods)] // for the figures alone; it touches no state
+        let start = Instant::now();
+        let before = self.shared.durable_index();
+        let done = work(&mut self.writer)?;
+        if before < self.shared.durable_index() {
+            (self.committed)(start.elapsed());
+        }
+        Ok(done)
     }
 
     /// Opening may find no space again; then the next turn fails likewise and comes back here.

@@ -394,7 +394,9 @@ fn the_thread_brings_everything_in() {
     let mut subject = Subject::open(Some(&disk));
     let reopen = Box::new(|| Err(std::io::Error::other("the disk was not full")));
     let failed = |error: &EngineError| panic!("the disk is well, yet: {error}");
-    let thread = EngineThread::start(&mut subject.machine, reopen, failed);
+    let (hear, heard) = std::sync::mpsc::channel();
+    let committed = move |took| hear.send(took).expect("the test listens");
+    let thread = EngineThread::start(&mut subject.machine, reopen, committed, failed);
     let thread = thread.expect("a thread starts").expect("the machine has an engine");
     for at in 0..2_000u32 {
         subject.put(&format!("key {}", at % 7), &at.to_le_bytes());
@@ -402,6 +404,7 @@ fn the_thread_brings_everything_in() {
     }
     thread.stop().expect("the disk is well");
     assert_eq!(subject.machine.durable_index(), 2_000);
+    assert!(0 < heard.iter().count(), "each commit is told");
     let restarted = Subject::open(Some(&disk.crashed()));
     let (found, expected) = (restarted.machine.shared(), subject.machine.shared());
     assert_eq!(found.hash_kv(0), expected.hash_kv(0));

@@ -18,7 +18,7 @@ use std::time::Duration;
 use jangada::net::TransportLimits;
 use jangada::raft::NodeId;
 use jangada::wal::{FileDisk, OpenError, Wal};
-use jangada::{Handle, MemberAddress, NodeError, Options};
+use jangada::{MemberAddress, NodeError, Options};
 use jangada_kv::{Command, EngineError, EngineThread};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -109,9 +109,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let disk = FileDisk::open(&config.wal_dir)?;
     refuse_to_join(&config, Wal::exists(&disk)?)?;
     let engine_options = jangada_kv::Options::default();
-    let (machine, engine) = machine::open(&config.data_dir, engine_options)?;
-    let store = machine.shared().clone();
     let metrics = Arc::new(Metrics::default());
+    let commits = metrics.backend_commit.clone();
+    let (machine, engine) = machine::open(&config.data_dir, engine_options, commits)?;
+    let store = machine.shared().clone();
     let peer_listeners = listeners.peer.into_iter().map(|listener| listener.socket).collect();
     let node = node_config(&config, disk, peer_listeners, &metrics);
     let opened = jangada::open(node, machine)?;
@@ -257,19 +258,31 @@ async fn serve(
         cluster_id = %format!("{:x}", config.cluster_id.0),
         "started the member"
     );
-    let member = tokio::task::spawn_local(opened.run());
+    let mut member = tokio::task::spawn_local(opened.run());
     let publishing = tokio::task::spawn_local(publish(backend, config));
     let watching = tokio::task::spawn_local(watch(figures, store));
-    let told = told_to_stop(&handle).await?;
-    tracing::info!(signal = told, "stopping");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = &mut member => Some(ended),
+    };
+    tracing::info!(by_itself = ended.is_some(), "stopping");
     publishing.abort();
     watching.abort();
     stop.send_replace(true);
     for accepting in accepting {
         accepting.await.map_err(std::io::Error::other)?;
     }
-    handle.stop();
-    member.await.map_err(std::io::Error::other)??;
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            handle.stop();
+            member.await
+        }
+    };
+    ended.map_err(std::io::Error::other)??;
     engine.stop()?;
     tracing::info!("stopped");
     Ok(())
@@ -278,22 +291,6 @@ async fn serve(
 async fn stopped(mut stopping: tokio::sync::watch::Receiver<bool>) {
     // An error means that the sender is gone, and then it is time to stop, too.
     let _ = stopping.wait_for(|stop| *stop).await;
-}
-
-/// Waits for a signal, or for the member's end.
-async fn told_to_stop(handle: &Handle<KvMachine>) -> Result<&'static str, RunError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let ended = async {
-        while !handle.is_stopped() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    Ok(tokio::select! {
-        _ = terminate.recv() => "terminated",
-        _ = interrupt.recv() => "interrupt",
-        () = ended => "the member has ended",
-    })
 }
 
 /// How long to wait before the member's name is published again after a failure.
