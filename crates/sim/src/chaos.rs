@@ -51,7 +51,7 @@ impl<A: Application> World<A> {
     }
 
     fn draws(&mut self, fault: Fault) -> bool {
-        self.choices.chance(self.options.rates.of(fault))
+        self.dice.strikes(fault, &mut self.choices)
     }
 
     fn any_death(&mut self) -> Death {

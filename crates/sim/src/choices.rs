@@ -44,6 +44,18 @@ impl Choices {
         Choices { bytes: bytes.to_vec(), used: 0, state }
     }
 
+    /// A generator of its own, which differs for each `label` and takes nothing from this one.
+    #[must_use]
+    pub fn apart(&self, label: u64) -> Choices {
+        Choices { bytes: Vec::new(), used: 0, state: mix(self.state ^ mix(label.wrapping_add(1))) }
+    }
+
+    /// Whether the byte string is not used up.
+    #[must_use]
+    pub fn has_bytes(&self) -> bool {
+        self.used < self.bytes.len()
+    }
+
     /// Any 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.draw(8)

@@ -15,6 +15,7 @@
 pub mod application;
 pub mod choices;
 pub mod desk;
+pub mod dice;
 pub mod disk;
 pub mod engine_file;
 pub mod faults;

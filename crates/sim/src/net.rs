@@ -19,7 +19,8 @@ use jangada_net::Lane;
 use jangada_raft::NodeId;
 
 use crate::choices::Choices;
-use crate::faults::{Fault, FaultCounts, FaultRates};
+use crate::dice::Dice;
+use crate::faults::{Fault, FaultCounts};
 
 /// A message's usual way, in microseconds: a local network.
 const DELAY_US: (u64, u64) = (50, 400);
@@ -127,10 +128,20 @@ pub struct Weather<'a> {
     pub now_us: u64,
     /// Where decisions come from.
     pub choices: &'a mut Choices,
-    /// How often what goes wrong.
-    pub rates: &'a FaultRates,
+    /// What goes wrong.
+    pub dice: &'a mut Dice,
     /// What has gone wrong.
     pub counts: &'a mut FaultCounts,
+}
+
+impl Weather<'_> {
+    fn strikes(&mut self, fault: Fault) -> bool {
+        self.dice.strikes(fault, self.choices)
+    }
+
+    fn strikes_times(&mut self, fault: Fault, times: u32) -> bool {
+        self.dice.strikes_times(fault, times, self.choices)
+    }
 }
 
 /// The network.
@@ -185,7 +196,7 @@ impl<M: Clone + Debug> SimNetwork<M> {
             return;
         }
         for fault in [Fault::MessageLost, Fault::ConnectionReset] {
-            if weather.choices.chance(weather.rates.of(fault)) {
+            if weather.strikes(fault) {
                 weather.counts.count(fault);
                 let at = between(weather, RECONNECT_US);
                 self.disconnect(packet, at);
@@ -193,14 +204,14 @@ impl<M: Clone + Debug> SimNetwork<M> {
             }
         }
         let mut at = between(weather, DELAY_US);
-        if weather.choices.chance(weather.rates.of(Fault::MessageDelayed)) {
+        if weather.strikes(Fault::MessageDelayed) {
             weather.counts.count(Fault::MessageDelayed);
             at = between(weather, DELAY_LONG_US);
         }
         let mut overtakes = false;
         if repeat == Repeat::Allowed
             && at < connection.last_us
-            && weather.choices.chance(weather.rates.of(Fault::MessageReordered).saturating_mul(4))
+            && weather.strikes_times(Fault::MessageReordered, 4)
         {
             weather.counts.count(Fault::MessageReordered);
             overtakes = true;
@@ -210,9 +221,7 @@ impl<M: Clone + Debug> SimNetwork<M> {
             connection.last_us = at;
         }
         let packet = Packet { from, to, lane, message, epoch: connection.epoch };
-        if repeat == Repeat::Allowed
-            && weather.choices.chance(weather.rates.of(Fault::MessageDuplicated))
-        {
+        if repeat == Repeat::Allowed && weather.strikes(Fault::MessageDuplicated) {
             weather.counts.count(Fault::MessageDuplicated);
             let again = at + weather.choices.between(0, DELAY_LONG_US.1);
             self.later.push((again, NetworkEvent::Arrive(packet.clone())));

@@ -1,6 +1,8 @@
 //! The simulated network's rules, one by one.
 
 use super::*;
+use crate::dice::Suppressed;
+use crate::faults::FaultRates;
 use crate::queue::Queue;
 
 const A: NodeId = NodeId(1);
@@ -11,7 +13,7 @@ struct Ends {
     network: SimNetwork<u32>,
     queue: Queue<NetworkEvent<u32>>,
     choices: Choices,
-    rates: FaultRates,
+    dice: Dice,
     counts: FaultCounts,
     arrived: Vec<(u64, u32)>,
     noticed: Vec<(u64, NodeId, Notice)>,
@@ -19,11 +21,12 @@ struct Ends {
 
 impl Ends {
     fn new(seed: u64, rates: FaultRates) -> Ends {
+        let choices = Choices::of_seed(seed);
         let mut ends = Ends {
             network: SimNetwork::new(&[A, B]),
             queue: Queue::new(),
-            choices: Choices::of_seed(seed),
-            rates,
+            dice: Dice::new(rates, Suppressed::new(), &choices),
+            choices,
             counts: FaultCounts::default(),
             arrived: Vec::new(),
             noticed: Vec::new(),
@@ -38,7 +41,7 @@ impl Ends {
         let mut weather = Weather {
             now_us: self.queue.now_us(),
             choices: &mut self.choices,
-            rates: &self.rates,
+            dice: &mut self.dice,
             counts: &mut self.counts,
         };
         let result = act(&mut self.network, &mut weather);

@@ -20,6 +20,7 @@ use jangada_raft::{NodeId, RoleKind};
 
 use crate::application::{Application, Witness, take};
 use crate::choices::Choices;
+use crate::dice::{Dice, Suppressed};
 use crate::disk::SimDisk;
 use crate::faults::{Fault, FaultCounts, FaultRates};
 use crate::invariants::{Invariants, Violation};
@@ -67,6 +68,8 @@ pub struct WorldOptions {
     pub members: u64,
     /// How often what goes wrong.
     pub rates: FaultRates,
+    /// Which occurrences of faults are left out, to make a failing run smaller.
+    pub suppressed: Suppressed,
     /// How many of a million sectors in flight are unreadable after a loss of power.
     pub unreadable_sectors: u32,
     /// The members' bounds and intervals.
@@ -80,6 +83,7 @@ impl Default for WorldOptions {
         WorldOptions {
             members: 3,
             rates: FaultRates::none(),
+            suppressed: Suppressed::new(),
             unreadable_sectors: 0,
             member: jangada::Options::default(),
             lines_max: 0,
@@ -156,6 +160,7 @@ pub struct World<A: Application> {
     pub(crate) application: A,
     pub(crate) options: WorldOptions,
     pub(crate) choices: Choices,
+    pub(crate) dice: Dice,
     pub(crate) counts: FaultCounts,
     pub(crate) queue: Queue<Later>,
     pub(crate) network: SimNetwork<PeerMessage>,
@@ -194,6 +199,7 @@ impl<A: Application> World<A> {
         let mut world = World {
             application,
             trace: Trace::new(options.lines_max),
+            dice: Dice::new(options.rates.clone(), options.suppressed.clone(), &choices),
             options,
             choices,
             counts: FaultCounts::default(),
@@ -354,7 +360,7 @@ impl<A: Application> World<A> {
     /// Nothing goes wrong from here on, and what is broken is mended.
     pub fn calm(&mut self) {
         self.note(format_args!("calm"));
-        self.options.rates = FaultRates::none();
+        self.dice.rest();
         self.network.heal();
         for member in self.members() {
             let seat = self.seats.get_mut(&member).expect("listed");
@@ -421,7 +427,7 @@ impl<A: Application> World<A> {
         let mut weather = Weather {
             now_us: self.queue.now_us(),
             choices: &mut self.choices,
-            rates: &self.options.rates,
+            dice: &mut self.dice,
             counts: &mut self.counts,
         };
         let result = act(&mut self.network, &mut weather);
@@ -637,7 +643,7 @@ impl<A: Application> World<A> {
         if let Job::Write(batch) = job {
             self.invariants.writes(member, batch.into());
             range = SYNC_US;
-            if self.choices.chance(self.options.rates.of(Fault::SyncSlow)) {
+            if self.dice.strikes(Fault::SyncSlow, &mut self.choices) {
                 self.counts.count(Fault::SyncSlow);
                 range = SYNC_SLOW_US;
             }
@@ -803,7 +809,7 @@ impl<A: Application> World<A> {
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         seat.aim = None;
         let may = seat.flipped.is_none() && (0 < seat.flips || damaged < minority);
-        if may && self.choices.chance(self.options.rates.of(Fault::BitFlipped)) {
+        if may && self.dice.strikes(Fault::BitFlipped, &mut self.choices) {
             seat.aim = Some(Aim::draw(&mut self.choices));
         }
     }
