@@ -34,6 +34,7 @@ pub mod trace;
 pub mod world;
 
 mod chaos;
+mod fingerprint;
 mod rot;
 mod seat;
 mod sectors;

@@ -5,20 +5,29 @@
 //! 2. Time never goes back.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 /// Events by time, and the present time in microseconds.
 #[derive(Clone, Debug)]
 pub struct Queue<E> {
     now_us: u64,
     pushed: u64,
-    times: BinaryHeap<Reverse<(u64, u64)>>,
-    events: BTreeMap<u64, E>,
+    /// The time, the number and the place of each event: events stay where they are while the heap
+    /// moves their names.
+    times: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    places: Vec<Option<E>>,
+    free: Vec<usize>,
 }
 
 impl<E> Default for Queue<E> {
     fn default() -> Queue<E> {
-        Queue { now_us: 0, pushed: 0, times: BinaryHeap::new(), events: BTreeMap::new() }
+        Queue {
+            now_us: 0,
+            pushed: 0,
+            times: BinaryHeap::new(),
+            places: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -38,34 +47,39 @@ impl<E> Queue<E> {
     /// How many events wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.events.len()
+        self.times.len()
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.times.is_empty()
     }
 
     /// Lets an event happen at a time; at once if that time has passed.
     pub fn push(&mut self, at_us: u64, event: E) {
         self.pushed += 1;
-        self.times.push(Reverse((at_us.max(self.now_us), self.pushed)));
-        self.events.insert(self.pushed, event);
+        let place = self.free.pop().unwrap_or(self.places.len());
+        if place == self.places.len() {
+            self.places.push(None);
+        }
+        self.places[place] = Some(event);
+        self.times.push(Reverse((at_us.max(self.now_us), self.pushed, place)));
     }
 
     /// The next event, if it happens by `end_us`; time moves to it. Otherwise time moves to
     /// `end_us`.
     pub fn pop_until(&mut self, end_us: u64) -> Option<E> {
-        let next = self.times.peek().filter(|Reverse((at_us, _))| *at_us <= end_us);
-        let Some(Reverse((at_us, number))) = next.copied() else {
+        let next = self.times.peek().filter(|Reverse((at_us, ..))| *at_us <= end_us);
+        let Some(Reverse((at_us, _, place))) = next.copied() else {
             self.now_us = self.now_us.max(end_us);
             return None;
         };
         self.times.pop();
         assert!(self.now_us <= at_us, "queue rule 2");
         self.now_us = at_us;
-        Some(self.events.remove(&number).expect("every time has its event"))
+        self.free.push(place);
+        Some(self.places[place].take().expect("every time has its event"))
     }
 }
 

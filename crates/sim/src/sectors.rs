@@ -10,27 +10,108 @@
 //!    anything between (a file system grows a file as it writes its blocks, and cuts it in one step).
 //! 4. A killed process loses nothing: what it wrote stays in the page cache.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::choices::Choices;
 
 /// The unit of damage in bytes.
 pub const SECTOR_BYTES: usize = 512;
 
-type Sector = [u8; SECTOR_BYTES];
+const ZEROS: [u8; SECTOR_BYTES] = [0; SECTOR_BYTES];
 
 /// A file's bytes, with the way back to what is durable.
 ///
 /// `undo` holds the durable contents of each sector that has been written since it was last
-/// durable; `None` stands for zeros. What is not in it is durable as it is.
+/// durable. What is not in it is durable as it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
     bytes: Vec<u8>,
     durable_length: usize,
     /// Each change of the length since the last sync.
     lengths: Vec<LengthChange>,
-    undo: BTreeMap<usize, Option<Box<Sector>>>,
+    undo: Undo,
     unreadable: BTreeSet<usize>,
+}
+
+/// The durable contents of sectors that were written since. Most writes of a run end here, so none of
+/// it allocates but to grow: the sectors' bytes lie behind one another.
+#[derive(Clone, Debug, Default)]
+struct Undo {
+    /// For each sector, whether and where its old bytes are kept.
+    kept: Vec<Kept>,
+    /// The sectors that are kept, in the order in which they were first written.
+    sectors: Vec<usize>,
+    old: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kept {
+    Not,
+    Zeros,
+    /// From this place in `old` on.
+    Bytes(usize),
+}
+
+impl Undo {
+    fn is_empty(&self) -> bool {
+        self.sectors.is_empty()
+    }
+
+    fn of(&self, sector: usize) -> Kept {
+        self.kept.get(sector).copied().unwrap_or(Kept::Not)
+    }
+
+    /// Keeps a sector that is not kept; what is missing of it beyond the file's end is zeros.
+    fn keep(&mut self, sector: usize, present: &[u8]) {
+        if self.kept.len() <= sector {
+            self.kept.resize(sector + 1, Kept::Not);
+        }
+        self.sectors.push(sector);
+        if present == &ZEROS[..present.len()] {
+            self.kept[sector] = Kept::Zeros;
+            return;
+        }
+        let place = self.old.len();
+        self.kept[sector] = Kept::Bytes(place);
+        self.old.extend_from_slice(present);
+        self.old.resize(place + SECTOR_BYTES, 0);
+    }
+
+    fn old(&self, sector: usize) -> Option<&[u8]> {
+        match self.of(sector) {
+            Kept::Not => None,
+            Kept::Zeros => Some(&ZEROS),
+            Kept::Bytes(place) => Some(&self.old[place..place + SECTOR_BYTES]),
+        }
+    }
+
+    /// Every kept sector, in rising order.
+    fn sectors(&self) -> Vec<usize> {
+        let mut sectors = self.sectors.clone();
+        sectors.sort_unstable();
+        sectors
+    }
+
+    /// Lets go of those sectors that `stays` is false for, asked in rising order. Their bytes stay
+    /// until all are let go.
+    fn retain(&mut self, mut stays: impl FnMut(usize) -> bool) {
+        let kept = self.sectors();
+        self.sectors.clear();
+        for sector in kept {
+            if stays(sector) {
+                self.sectors.push(sector);
+            } else {
+                self.kept[sector] = Kept::Not;
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        for sector in self.sectors.drain(..) {
+            self.kept[sector] = Kept::Not;
+        }
+        self.old.clear();
+    }
 }
 
 /// A change of a file's length.
@@ -102,7 +183,9 @@ impl Contents {
         }
         for sector in sectors_of(offset, bytes.len()) {
             self.remember(sector);
-            self.unreadable.remove(&sector);
+            if !self.unreadable.is_empty() {
+                self.unreadable.remove(&sector);
+            }
         }
         self.bytes[offset..end].copy_from_slice(bytes);
         Ok(())
@@ -130,7 +213,7 @@ impl Contents {
     /// The disk writes some sectors back by itself, in any order, as it may at any time. They hold
     /// what they hold now, whatever is written over them later.
     pub(crate) fn write_back(&mut self, choices: &mut Choices) {
-        self.undo.retain(|_, _| choices.below(2) == 0);
+        self.undo.retain(|_| choices.below(2) == 0);
     }
 
     /// The power goes (rules 1 to 3). `unreadable` is how many of a million sectors in flight end
@@ -141,7 +224,8 @@ impl Contents {
         }
         let length = self.length_after_power_loss(choices);
         self.bytes.resize(length.max(self.bytes.len()), 0);
-        for (sector, old) in std::mem::take(&mut self.undo) {
+        let undo = std::mem::take(&mut self.undo);
+        for sector in undo.sectors() {
             let start = sector * SECTOR_BYTES;
             if self.bytes.len() <= start {
                 continue;
@@ -154,8 +238,7 @@ impl Contents {
                 continue;
             }
             let end = self.bytes.len().min(start + SECTOR_BYTES);
-            let zeros = [0; SECTOR_BYTES];
-            let old = old.as_deref().unwrap_or(&zeros);
+            let old = undo.old(sector).expect("it is kept");
             self.bytes[start..end].copy_from_slice(&old[..end - start]);
         }
         self.bytes.truncate(length);
@@ -168,8 +251,8 @@ impl Contents {
         if let Some(byte) = self.bytes.get_mut(offset) {
             *byte ^= 1 << (bit % 8);
         }
-        if let Some(Some(old)) = self.undo.get_mut(&(offset / SECTOR_BYTES)) {
-            old[offset % SECTOR_BYTES] ^= 1 << (bit % 8);
+        if let Kept::Bytes(place) = self.undo.of(offset / SECTOR_BYTES) {
+            self.undo.old[place + offset % SECTOR_BYTES] ^= 1 << (bit % 8);
         }
     }
 
@@ -197,18 +280,12 @@ impl Contents {
 
     /// Keeps the durable contents of a sector that is about to change.
     fn remember(&mut self, sector: usize) {
-        if self.undo.contains_key(&sector) {
+        if self.undo.of(sector) != Kept::Not {
             return;
         }
         let start = sector * SECTOR_BYTES;
         let end = self.bytes.len().min(start + SECTOR_BYTES).max(start);
-        let present = self.bytes.get(start..end).unwrap_or_default();
-        let old = present.iter().any(|byte| *byte != 0).then(|| {
-            let mut old = Box::new([0; SECTOR_BYTES]);
-            old[..present.len()].copy_from_slice(present);
-            old
-        });
-        self.undo.insert(sector, old);
+        self.undo.keep(sector, self.bytes.get(start..end).unwrap_or_default());
     }
 }
 

@@ -5,9 +5,10 @@
 //! clock, a hash map's order or an uninitialised value.
 
 use std::collections::VecDeque;
-use std::fmt::{self, Write};
+use std::fmt;
+use std::hash::Hasher;
 
-use crate::choices::mix;
+use crate::fingerprint::Fingerprint;
 
 /// The running hash over everything that happened, and the newest lines of it.
 #[derive(Clone, Debug)]
@@ -18,26 +19,6 @@ pub struct Trace {
     kept: VecDeque<String>,
 }
 
-/// Feeds formatted text into a hash without building the text.
-struct Chain {
-    hash: u64,
-}
-
-impl Write for Chain {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut chunks = text.as_bytes().chunks_exact(8);
-        for chunk in &mut chunks {
-            let word = u64::from_le_bytes(chunk.try_into().expect("chunks of eight"));
-            self.hash = mix(self.hash ^ word);
-        }
-        let mut last = [0; 8];
-        last[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-        last[7] = text.len() as u8;
-        self.hash = mix(self.hash ^ u64::from_le_bytes(last)).wrapping_add(1);
-        Ok(())
-    }
-}
-
 impl Trace {
     /// An empty trace that keeps the newest `kept_max` lines as text; 0 for none, which is faster.
     #[must_use]
@@ -45,19 +26,25 @@ impl Trace {
         Trace { hash: 0, events: 0, kept_max, kept: VecDeque::new() }
     }
 
-    /// Chains one event.
+    /// Chains one event, as its text says it.
     pub fn note(&mut self, event: fmt::Arguments<'_>) {
+        self.chain(|into| into.text(event), event);
+    }
+
+    /// Chains one event, as `fill` says it; `line` says the same for a reader, and is only formatted
+    /// when lines are kept. Formatting is dearer than all else that a simulation does.
+    pub(crate) fn chain(&mut self, fill: impl FnOnce(&mut Fingerprint), line: fmt::Arguments<'_>) {
         self.events += 1;
-        let mut chain = Chain { hash: mix(self.hash.wrapping_add(self.events)) };
-        chain.write_fmt(event).expect("hashing text does not fail");
-        self.hash = chain.hash;
+        let mut fingerprint = Fingerprint::from(self.hash.wrapping_add(self.events));
+        fill(&mut fingerprint);
+        self.hash = fingerprint.finish();
         if self.kept_max == 0 {
             return;
         }
         if self.kept.len() == self.kept_max {
             self.kept.pop_front();
         }
-        self.kept.push_back(event.to_string());
+        self.kept.push_back(line.to_string());
     }
 
     /// The hash over all events so far.

@@ -11,6 +11,7 @@
 //! 3. Whatever is open is decided by [`Choices`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::Hash;
 
 use bytes::Bytes;
 use jangada::{Effect, Event, Now, ProposeError, ReadBatch, StateMachine, Status};
@@ -23,6 +24,7 @@ use crate::choices::Choices;
 use crate::dice::{Dice, Suppressed};
 use crate::disk::SimDisk;
 use crate::faults::{Fault, FaultCounts, FaultRates};
+use crate::fingerprint;
 use crate::invariants::{Invariants, Violation};
 use crate::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
 use crate::queue::Queue;
@@ -509,7 +511,13 @@ impl<A: Application> World<A> {
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         let Some(running) = seat.running.as_mut() else { return };
         let now_us = self.queue.now_us();
-        self.trace.note(format_args!("{now_us} {member} <- {event:?}"));
+        self.trace.chain(
+            |into| {
+                (now_us, member).hash(into);
+                fingerprint::event(&event, into);
+            },
+            format_args!("{now_us} {member} <- {event:?}"),
+        );
         running.inbox.push(event);
         let after = self.choices.between(STEP_US.0, STEP_US.1);
         self.step_by(member, now_us + after);
@@ -581,7 +589,13 @@ impl<A: Application> World<A> {
         effect: Effect<<A::Machine as StateMachine>::Reply>,
     ) -> Result<(), Violation> {
         let now_us = self.queue.now_us();
-        self.trace.note(format_args!("{now_us} {member} -> {effect:?}"));
+        self.trace.chain(
+            |into| {
+                (now_us, member).hash(into);
+                fingerprint::effect(&effect, into);
+            },
+            format_args!("{now_us} {member} -> {effect:?}"),
+        );
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         let running = seat.running.as_mut().expect("it has just been stepped");
         let process = running.process;
