@@ -159,6 +159,9 @@ pub mod quorum;
 pub mod invariants;
 mod raft;
 
+mod canonical;
+mod display;
+
 pub use contract::*;
 pub use quorum::Tally;
 pub use raft::Raft;

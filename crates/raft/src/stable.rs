@@ -125,6 +125,23 @@ impl Stable {
         self.holding <= self.durable
     }
 
+    /// The same writes, the newest of which holds `hard_state` instead.
+    pub(crate) fn with_hard_state(&self, hard_state: HardState) -> Stable {
+        Stable { hard_state, ..self.clone() }
+    }
+
+    /// Lowers all numbers so that the newest durable write is number 0; by how much. What was first
+    /// held by an earlier write is as durable as what number 0 holds.
+    pub(crate) fn renumber(&mut self) -> u64 {
+        let shift = self.durable.0;
+        let lower = |number: WriteNumber| WriteNumber(number.0.saturating_sub(shift));
+        self.newest = lower(self.newest);
+        self.durable = lower(self.durable);
+        self.holding = lower(self.holding);
+        self.overwritten = self.overwritten.map(|(number, kept)| (lower(number), kept));
+        shift
+    }
+
     /// Whether the invariants above hold as far as they can be seen from here.
     pub(crate) fn is_well_formed(&self, last: Index) -> bool {
         self.durable <= self.newest && self.holding <= self.newest && self.durable_index <= last

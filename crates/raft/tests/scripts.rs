@@ -19,12 +19,14 @@
 //! | `limits append=30 messages=2 bytes=60 uncommitted=100` | bounds for members started later |
 //! | `start 2 term=3 vote=1 log=1,1,2 commit=1` | starts a member with this durable state |
 //! | `timer 1 election` | fires a timer: `heartbeat`, `quorum-check`, `quiet`, `election`, `soon` |
-//! | `deliver 1->2`, `deliver 1->2 last`, `deliver all` | delivers the first or last message, or all until none is left |
-//! | `drop 1->2`, `drop all` | loses what waits on a link, or on all |
-//! | `duplicate 1->2` | doubles the first message of a link |
-//! | `persist 1`, `persist 1 all`, `persist all` | completes the oldest write, or all |
+//! | `deliver 1->2`, `deliver 1->2 last`, `deliver 1->2 3`, `deliver all` | delivers the first, last or third message, or all until none is left |
+//! | `drop 1->2`, `drop 1->2 3`, `drop all` | loses what waits on a link, or the third of it, or what waits on all |
+//! | `duplicate 1->2`, `duplicate 1->2 3` | doubles the first or third message of a link |
+//! | `persist 1`, `persist 1 all`, `persist all` | completes the oldest write, or all one after the other |
+//! | `persist 1 merged 2` | completes the two oldest writes, which were merged, at once |
 //! | `late 1 3 7/2` | a late completion of write 3, after which the log ended in 7/2 |
 //! | `crash 1`, `crash 1 2` | stops a member; of its writes under way, the first 2 survive |
+//! | `crash 1 2 applied 0` | as before, the state machine having kept what it had applied up to 0 |
 //! | `restart 1` | starts it from its disk |
 //! | `cut 1 5` | cuts the log, of which 5 becomes the last entry known by name only |
 //! | `propose 1 3 100` | proposes 3 entries of 100 bytes in all (1 of 10) |
@@ -48,8 +50,8 @@ use std::path::{Path, PathBuf};
 
 use harness::{Cluster, Disk, Event};
 use jangada_raft::{
-    AppendOutcome, HardState, Index, Input, Limits, Message, NodeId, Output, Position, Raft, Range,
-    Refused, RoleKind, Standing, Term, Timer, WriteNumber, marks,
+    HardState, Index, Input, Limits, NodeId, Output, Position, Raft, Term, Timer, WriteNumber,
+    marks,
 };
 
 #[test]
@@ -171,10 +173,17 @@ impl Script {
                 cluster.network.remove(&parse_link(link));
                 vec![]
             }
-            ["duplicate", link] => {
+            ["drop", link, which] => {
+                let waiting = cluster.network.get_mut(&parse_link(link));
+                let waiting = waiting.expect("the link is in use");
+                waiting.remove(place(which)).expect("so many messages wait");
+                vec![]
+            }
+            ["duplicate", link, ref which @ ..] => {
+                let at = which.first().map_or(0, |which| place(which));
                 let link = cluster.network.get_mut(&parse_link(link)).expect("the link is in use");
-                let first = link.front().expect("a message waits").clone();
-                link.push_front(first);
+                let message = link.get(at).expect("a message waits").clone();
+                link.insert(at, message);
                 vec![]
             }
             ["persist", "all"] => {
@@ -190,6 +199,13 @@ impl Script {
                 while cluster.persist(node(id)) {}
                 vec![node(id)]
             }
+            ["persist", id, "merged", count] => {
+                assert!(
+                    cluster.persist_merged(node(id), place(count) + 1),
+                    "so many are under way"
+                );
+                vec![node(id)]
+            }
             ["late", id, write, last] => {
                 let (write, last) = (WriteNumber(number(write)), parse_position(last));
                 self.input(id, Input::Persisted { write, last })
@@ -200,6 +216,10 @@ impl Script {
             }
             ["crash", id, survive] => {
                 cluster.crash(node(id), number(survive) as usize);
+                vec![]
+            }
+            ["crash", id, survive, "applied", applied] => {
+                cluster.crash_applied(node(id), number(survive) as usize, Index(number(applied)));
                 vec![]
             }
             ["restart", id] => {
@@ -258,10 +278,11 @@ impl Script {
         let waiting = self.cluster.network.get_mut(&(from, to)).expect("the link is in use");
         let message = match which {
             ["last"] => waiting.pop_back(),
+            [which] => waiting.remove(place(which)),
             _ => waiting.pop_front(),
         };
         let message = message.unwrap_or_else(|| panic!("no message waits on {link}"));
-        self.print(&format!("{to} <- {from}: {}", describe(&message)));
+        self.print(&format!("{to} <- {from}: {message}"));
         self.cluster.step(to, Input::Receive { from, message });
         vec![to]
     }
@@ -288,16 +309,16 @@ impl Script {
     }
 
     fn report(&mut self) {
-        let mut timers: Vec<(NodeId, Vec<&str>)> = Vec::new();
+        let mut timers: Vec<(NodeId, Vec<String>)> = Vec::new();
         for event in std::mem::take(&mut self.cluster.events) {
             match event {
                 Event::Output(id, Output::Restart(timer)) => match timers.last_mut() {
-                    Some((last, names)) if *last == id => names.push(name_of(timer)),
-                    _ => timers.push((id, vec![name_of(timer)])),
+                    Some((last, names)) if *last == id => names.push(timer.to_string()),
+                    _ => timers.push((id, vec![timer.to_string()])),
                 },
-                Event::Output(id, output) => self.print(&format!("{id} {}", effect(&output))),
+                Event::Output(id, output) => self.print(&format!("{id} {output}")),
                 Event::Sent(from, to, message) => {
-                    self.print(&format!("{from} -> {to}: {}", describe(&message)));
+                    self.print(&format!("{from} -> {to}: {message}"));
                 }
             }
         }
@@ -317,6 +338,11 @@ impl Script {
 
 fn number(word: &str) -> u64 {
     word.parse().unwrap_or_else(|_| panic!("{word} is no number"))
+}
+
+/// A place in a row, counted from 1 in scripts.
+fn place(word: &str) -> usize {
+    number(word).checked_sub(1).expect("messages and writes are counted from 1") as usize
 }
 
 fn node(word: &str) -> NodeId {
@@ -341,16 +367,6 @@ fn parse_timer(word: &str) -> Timer {
         "election" => Timer::Election,
         "soon" => Timer::ElectionSoon,
         _ => panic!("no such timer: {word}"),
-    }
-}
-
-fn name_of(timer: Timer) -> &'static str {
-    match timer {
-        Timer::Heartbeat => "heartbeat",
-        Timer::QuorumCheck => "quorum-check",
-        Timer::Quiet => "quiet",
-        Timer::Election => "election",
-        Timer::ElectionSoon => "soon",
     }
 }
 
@@ -393,100 +409,9 @@ fn state(raft: &Raft) -> String {
     format!(
         "{} is {}{vote}, commit {}, durable {}, log [{}]",
         raft.id(),
-        standing(&raft.standing()),
+        raft.standing(),
         raft.commit_index(),
         raft.durable_index(),
         terms.join(" ")
     )
-}
-
-fn standing(standing: &Standing) -> String {
-    let role = match standing.role {
-        RoleKind::Follower => "follower",
-        RoleKind::PreCandidate => "pre-candidate",
-        RoleKind::Candidate => "candidate",
-        RoleKind::Leader => "leader",
-    };
-    let of = match standing.leader {
-        Some(leader) if standing.role != RoleKind::Leader => format!(" of {leader}"),
-        _ => String::new(),
-    };
-    format!("{role}{of} in term {}", standing.term)
-}
-
-fn effect(output: &Output) -> String {
-    match output {
-        Output::Write(write) => {
-            let vote = write.hard_state.vote.map_or(String::new(), |vote| format!(" vote {vote}"));
-            let range =
-                write.range.as_ref().map_or(String::new(), |range| format!(" {}", names(range)));
-            format!("writes #{}: term {}{vote}{range}", write.number.0, write.hard_state.term)
-        }
-        Output::SendAfter { after, to, message } => {
-            format!("-> {to} after #{}: {}", after.0, describe(message))
-        }
-        Output::Assigned { range } => format!("assigns {}", names(range)),
-        Output::NoOp { position } => format!("opens its term with {}", place(*position)),
-        Output::ProposalRefused(refused) => format!("refuses the proposal: {}", reason(*refused)),
-        Output::ReadQueued(round) => format!("queues the read for round {}", round.0),
-        Output::ReadRefused(refused) => format!("refuses the read: {}", reason(*refused)),
-        Output::ReadsReady { round, index } => {
-            format!("reads up to round {} at index {index}", round.0)
-        }
-        Output::Commit(index) => format!("commits {index}"),
-        Output::Changed(to) => format!("becomes {}", standing(to)),
-        Output::Send { .. } | Output::Grant(_) | Output::Restart(_) => {
-            unreachable!("the harness reports these as messages, the script as timers")
-        }
-    }
-}
-
-fn reason(refused: Refused) -> String {
-    match refused {
-        Refused::NotLeader(Some(leader)) => format!("{leader} leads"),
-        Refused::NotLeader(None) => "no leader is known".to_owned(),
-        Refused::Busy => "busy".to_owned(),
-    }
-}
-
-fn place(position: Position) -> String {
-    format!("{}/{}", position.index, position.term)
-}
-
-fn names(range: &Range) -> String {
-    let entries = (range.first().0..=range.last.0).map(|index| {
-        let term = range.term_at(Index(index)).expect("within the range");
-        place(Position { index: Index(index), term })
-    });
-    let entries: Vec<String> = entries.collect();
-    format!("{} + [{}]", place(range.prev), entries.join(" "))
-}
-
-fn describe(message: &Message) -> String {
-    let answer = |granted| if granted { "yes" } else { "no" };
-    match message {
-        Message::PreVoteRequest(m) => {
-            format!("PreVoteRequest term {} last {}", m.term, place(m.last))
-        }
-        Message::PreVoteResponse(m) => {
-            format!("PreVoteResponse term {} {}", m.term, answer(m.granted))
-        }
-        Message::VoteRequest(m) => format!("VoteRequest term {} last {}", m.term, place(m.last)),
-        Message::VoteResponse(m) => format!("VoteResponse term {} {}", m.term, answer(m.granted)),
-        Message::AppendRequest(m) => {
-            format!("AppendRequest term {} {} commit {}", m.term, names(&m.range), m.commit)
-        }
-        Message::AppendResponse(m) => match &m.outcome {
-            AppendOutcome::Match(index) => format!("AppendResponse term {} match {index}", m.term),
-            AppendOutcome::Conflict { probe, hint } => {
-                format!("AppendResponse term {} conflict at {probe} hint {}", m.term, place(*hint))
-            }
-        },
-        Message::Heartbeat(m) => {
-            format!("Heartbeat term {} commit {} round {}", m.term, m.commit, m.round.0)
-        }
-        Message::HeartbeatResponse(m) => {
-            format!("HeartbeatResponse term {} round {}", m.term, m.round.0)
-        }
-    }
 }

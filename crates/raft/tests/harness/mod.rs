@@ -197,8 +197,18 @@ impl Cluster {
     /// Completes the oldest write of a member, if it has any under way.
     pub(crate) fn persist(&mut self, id: NodeId) -> bool {
         let member = self.members.get_mut(&id).expect("a known member");
-        let Some(write) = member.pending.pop_front() else { return false };
-        member.disk.write(&write);
+        !member.pending.is_empty() && self.persist_merged(id, 1)
+    }
+
+    /// Completes the `count` oldest writes of a member at once, if so many are under way.
+    pub(crate) fn persist_merged(&mut self, id: NodeId, count: usize) -> bool {
+        let member = self.members.get_mut(&id).expect("a known member");
+        if member.pending.len() < count {
+            return false;
+        }
+        let merged: Vec<Pending> = member.pending.drain(..count).collect();
+        merged.iter().for_each(|write| member.disk.write(write));
+        let Some(write) = merged.last() else { return false };
         member.durable = write.number;
         let released: Vec<_> =
             member.held.extract_if(.., |(after, ..)| *after <= write.number).collect();
@@ -221,6 +231,15 @@ impl Cluster {
             member.disk.applied = member.disk.applied.max(applied);
         }
         member.held.clear();
+    }
+
+    /// As `crash`, the state machine having kept no more than it had applied up to `applied`.
+    pub(crate) fn crash_applied(&mut self, id: NodeId, survive: usize, applied: Index) {
+        let before = self.members[&id].disk.applied;
+        self.crash(id, survive);
+        let member = self.members.get_mut(&id).expect("a known member");
+        assert!(before <= applied && applied <= member.disk.applied, "applied and durable");
+        member.disk.applied = applied;
     }
 
     pub(crate) fn restart(&mut self, id: NodeId) {
