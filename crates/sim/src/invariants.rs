@@ -28,7 +28,7 @@ impl std::fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-fn require(
+pub(crate) fn require(
     holds: bool,
     invariant: &'static str,
     seen: impl FnOnce() -> String,

@@ -25,6 +25,7 @@ pub mod linearizability;
 pub mod net;
 pub mod queue;
 pub mod run;
+pub mod specification;
 pub mod store;
 pub mod store_clients;
 pub mod sweep;
