@@ -6,7 +6,9 @@
 use jangada_raft::NodeId;
 
 use crate::application::Application;
+use crate::disk::MOMENTS;
 use crate::faults::Fault;
+use crate::topology::{Topology, pairs};
 use crate::world::{Death, FAULT_PERIOD, Later, World};
 
 /// How long a partition lasts, in microseconds: from less than a heartbeat to several elections.
@@ -20,6 +22,33 @@ const FULL_US: (u64, u64) = (100_000, 4_000_000);
 
 /// How far a wall clock jumps, in milliseconds.
 const JUMP_MS: u64 = 3_600_000;
+
+/// How long a way is slow, in microseconds.
+const SLOW_US: (u64, u64) = (100_000, 6_000_000);
+
+/// What a message takes longer on a slow way, in microseconds: from what is hardly felt to most of an
+/// election timeout.
+const SLOW_EXTRA_US: (u64, u64) = (1_000, 800_000);
+
+/// How long a disk completes no sync, in microseconds: from the longest of slow ones to what only a
+/// keeper ends.
+const HUNG_US: (u64, u64) = (1_500_000, 60_000_000);
+
+/// How long a keeper waits for a process whose disk hangs, in microseconds.
+const KEEPER_US: (u64, u64) = (1_500_000, 10_000_000);
+
+/// How much faster or slower than the world's a clock runs, in parts of a million. Quartz is off by a
+/// hundred at most; a virtual machine's clock can be off by percents while it is steered.
+const DRIFT: u64 = 50_000;
+
+/// In which operation after a chosen moment a process dies at most; in the moment's own at least.
+const BEHIND_MAX: u64 = 3;
+
+/// In how many writes from now at most one fails.
+const WRITES_MAX: u64 = 40;
+
+/// In how many reads from now at most one fails.
+const READS_MAX: u64 = 10;
 
 /// In how many operations from now at most a process dies that dies in one.
 const OPERATIONS_MAX: u64 = 40;
@@ -39,15 +68,11 @@ impl<A: Application> World<A> {
             }
         }
         self.partitions();
+        self.slowness();
         for member in self.members() {
+            self.count_struck(member);
             self.ails(member);
         }
-    }
-
-    /// Everything passes everywhere again.
-    pub(crate) fn heal(&mut self) {
-        self.note(format_args!("the network heals"));
-        self.network.heal();
     }
 
     fn draws(&mut self, fault: Fault) -> bool {
@@ -63,33 +88,66 @@ impl<A: Application> World<A> {
         if self.network.is_cut() {
             return;
         }
-        let members = self.members();
-        if self.draws(Fault::Partition) {
-            self.counts.count(Fault::Partition);
-            // At least one on each side.
-            let sides = self.choices.between(1, (1 << members.len()) - 2);
-            let side = |member: &NodeId| {
-                let place = members.iter().position(|other| other == member).expect("listed");
-                sides >> place & 1
-            };
-            let apart: Vec<(NodeId, NodeId)> =
-                pairs(&members).filter(|(from, to)| side(from) != side(to)).collect();
-            self.cut(&apart);
+        let mut members = self.members();
+        if members.len() < 2 {
+            return;
+        }
+        let shape = if self.draws(Fault::Partition) {
+            Some((Fault::Partition, Topology::Sides(self.some_of(&members))))
         } else if self.draws(Fault::PartitionOneWay) {
-            self.counts.count(Fault::PartitionOneWay);
-            let ways: Vec<(NodeId, NodeId)> = pairs(&members).collect();
-            let way = *self.choices.pick(&ways);
-            self.cut(&[way]);
+            let (from, to) = self.some_way(&members);
+            Some((Fault::PartitionOneWay, Topology::OneWay(from, to)))
+        } else if self.draws(Fault::PairCut) {
+            let (one, other) = self.some_way(&members);
+            Some((Fault::PairCut, Topology::Pair(one, other)))
+        } else if 3 <= members.len() && self.draws(Fault::PartitionBridge) {
+            let place = self.choices.below(members.len() as u64) as usize;
+            let bridge = members.remove(place);
+            let side = self.some_of(&members);
+            Some((Fault::PartitionBridge, Topology::Bridge { bridge, side }))
+        } else if 3 <= members.len() && self.draws(Fault::PartitionChain) {
+            for last in (1..members.len()).rev() {
+                members.swap(last, self.choices.below(last as u64 + 1) as usize);
+            }
+            Some((Fault::PartitionChain, Topology::Chain(members)))
+        } else {
+            None
+        };
+        if let Some((fault, topology)) = shape {
+            self.counts.count(fault);
+            self.shape(&topology);
+            let until = self.now_us() + self.choices.between(PARTITION_US.0, PARTITION_US.1);
+            self.queue.push(until, Later::Heal);
         }
     }
 
-    fn cut(&mut self, ways: &[(NodeId, NodeId)]) {
-        self.note(format_args!("the network is cut: {ways:?}"));
-        for (from, to) in ways {
-            self.network.cut(*from, *to);
+    /// At least one of the members, and not all.
+    fn some_of(&mut self, members: &[NodeId]) -> Vec<NodeId> {
+        let chosen = self.choices.between(1, (1 << members.len()) - 2);
+        let places = members.iter().enumerate();
+        places.filter(|(place, _)| chosen >> place & 1 == 1).map(|(_, member)| *member).collect()
+    }
+
+    fn some_way(&mut self, members: &[NodeId]) -> (NodeId, NodeId) {
+        let ways: Vec<(NodeId, NodeId)> = pairs(members).collect();
+        *self.choices.pick(&ways)
+    }
+
+    /// Makes a way slow, or both between two members. Counted when a message takes longer.
+    fn slowness(&mut self) {
+        let members = self.members();
+        if members.len() < 2 || !self.draws(Fault::LinkSlow) {
+            return;
         }
-        let until = self.now_us() + self.choices.between(PARTITION_US.0, PARTITION_US.1);
-        self.queue.push(until, Later::Heal);
+        let (one, other) = self.some_way(&members);
+        let extra_us = self.choices.between(SLOW_EXTRA_US.0, SLOW_EXTRA_US.1);
+        let until_us = self.now_us() + self.choices.between(SLOW_US.0, SLOW_US.1);
+        self.note(format_args!("from {one} to {other} it is slow by {extra_us} until {until_us}"));
+        self.network.slow(one, other, extra_us, until_us);
+        if self.choices.below(2) == 0 {
+            self.note(format_args!("and back"));
+            self.network.slow(other, one, extra_us, until_us);
+        }
     }
 
     /// What befalls one member and its machine.
@@ -108,11 +166,7 @@ impl<A: Application> World<A> {
             let number = self.choices.between(1, OPERATIONS_MAX);
             self.seats[&member].disk.die_in_operation(number);
         }
-        // Counted when a sync does fail.
-        if self.draws(Fault::SyncFailed) {
-            let number = self.choices.between(1, SYNCS_MAX);
-            self.seats[&member].disk.fail_sync(number);
-        }
+        self.disk_ails(member);
         if self.draws(Fault::DiskFull) {
             self.counts.count(Fault::DiskFull);
             let disk = &self.seats[&member].disk;
@@ -131,17 +185,49 @@ impl<A: Application> World<A> {
             self.counts.count(Fault::ClockJumped);
             let jump = self.choices.below(2 * JUMP_MS) as i64 - JUMP_MS as i64;
             self.note(format_args!("{member}'s wall clock is off by {jump} ms"));
-            self.seats.get_mut(&member).expect("listed").wall_offset_ms = jump;
+            self.seats.get_mut(&member).expect("listed").clocks.jump(jump);
+        }
+        if self.draws(Fault::ClockDrifted) {
+            self.counts.count(Fault::ClockDrifted);
+            let pace = 1_000_000 - DRIFT + self.choices.below(2 * DRIFT + 1);
+            self.note(format_args!("{member}'s clock runs at {pace} us a second"));
+            self.seats.get_mut(&member).expect("listed").clocks.drift(now_us, pace);
         }
         if self.choices.below(4) == 0 {
             self.seats[&member].disk.write_back(&mut self.choices);
         }
     }
-}
 
-/// All ordered pairs of different members.
-fn pairs(members: &[NodeId]) -> impl Iterator<Item = (NodeId, NodeId)> {
-    members.iter().flat_map(move |from| {
-        members.iter().filter(move |to| *to != from).map(move |to| (*from, *to))
-    })
+    /// What befalls a member's disk later, and is counted when it does.
+    fn disk_ails(&mut self, member: NodeId) {
+        if self.draws(Fault::SyncFailed) {
+            let number = self.choices.between(1, SYNCS_MAX);
+            self.seats[&member].disk.fail_sync(number);
+        }
+        for fault in [Fault::WriteFailed, Fault::WriteShort] {
+            if self.draws(fault) {
+                let number = self.choices.between(1, WRITES_MAX);
+                self.seats[&member].disk.fail_write(number, fault);
+            }
+        }
+        if self.draws(Fault::ReadFailed) {
+            let number = self.choices.between(1, READS_MAX);
+            self.seats[&member].disk.fail_read(number);
+        }
+        if self.draws(Fault::CrashAtWorst) {
+            let moment = *self.choices.pick(&MOMENTS);
+            let number = self.choices.between(0, BEHIND_MAX);
+            self.seats[&member].disk.die_after(moment, number);
+        }
+        if self.draws(Fault::SyncHung) {
+            let now_us = self.now_us();
+            let until = now_us + self.choices.between(HUNG_US.0, HUNG_US.1);
+            self.note(format_args!("{member}'s disk hangs until {until}"));
+            let seat = self.seats.get_mut(&member).expect("listed");
+            (seat.hung_until_us, seat.hung) = (until, false);
+            let life = seat.life;
+            let at = now_us + self.choices.between(KEEPER_US.0, KEEPER_US.1);
+            self.queue.push(at, Later::Keeper { member, life });
+        }
+    }
 }

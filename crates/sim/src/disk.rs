@@ -10,6 +10,7 @@
 //!    been done in part.
 //! 3. A full disk takes what fits and refuses the rest; what is allocated can be overwritten.
 //! 4. A failed sync makes nothing durable and says so once.
+//! 5. What goes wrong is counted here, when it does.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use jangada_wal::{Disk, File};
 
 use crate::choices::{Choices, mix};
+use crate::faults::Fault;
 use crate::sectors::{Contents, Damage, SECTOR_BYTES};
 
 type Shared = Arc<Mutex<Contents>>;
@@ -37,9 +39,37 @@ pub struct DiskCounts {
     pub operations: u64,
     /// Syncs of files and of the folder.
     pub syncs: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Reads.
+    pub reads: u64,
     /// Bytes written.
     pub bytes: u64,
 }
+
+/// A moment at which a death is at its worst: what was just done is not durable yet, or just is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// A file was renamed: a segment begins, or is let go.
+    Renamed,
+    /// The folder was synced.
+    FolderSynced,
+    /// A segment of the log, or a file that is to become one, was synced.
+    LogSynced,
+    /// The engine's file was synced.
+    EngineSynced,
+    /// A file was made, removed, or given another length.
+    Resized,
+}
+
+/// Every moment.
+pub(crate) const MOMENTS: [Moment; 5] = [
+    Moment::Renamed,
+    Moment::FolderSynced,
+    Moment::LogSynced,
+    Moment::EngineSynced,
+    Moment::Resized,
+];
 
 #[derive(Debug, Default)]
 struct State {
@@ -49,11 +79,18 @@ struct State {
     counts: DiskCounts,
     /// Rises with each death of the process; handles of an earlier life are dead.
     life: u64,
-    dead: bool,
-    die_at: Option<u64>,
+    /// What the process died of in the middle of an operation.
+    dead: Option<Fault>,
+    die_at: Option<(u64, Fault)>,
+    /// In which operation behind a moment the process dies.
+    die_after: Option<(Moment, u64)>,
     sync_fails_at: Option<u64>,
-    /// Whether a sync has failed in this life of the process.
-    failed: bool,
+    write_fails_at: Option<(u64, Fault)>,
+    read_fails_at: Option<u64>,
+    /// How the disk has failed in this life of the process, first.
+    failed: Option<Fault>,
+    /// What has gone wrong and has not been counted.
+    struck: Vec<Fault>,
     capacity: Option<u64>,
 }
 
@@ -76,6 +113,7 @@ pub struct SimFile {
     state: Arc<Mutex<State>>,
     life: u64,
     contents: Shared,
+    synced: Moment,
 }
 
 /// How an operation goes.
@@ -106,7 +144,7 @@ fn missing(name: &str) -> io::Error {
 
 impl State {
     fn check_alive(&self, life: u64) -> io::Result<()> {
-        if self.dead || self.life != life {
+        if self.dead.is_some() || self.life != life {
             return Err(dead());
         }
         Ok(())
@@ -116,12 +154,34 @@ impl State {
     fn begin(&mut self, life: u64) -> io::Result<Fate> {
         self.check_alive(life)?;
         self.counts.operations += 1;
-        if self.die_at.is_none_or(|at| self.counts.operations < at) {
+        let Some((at, fault)) = self.die_at else { return Ok(Fate::Done) };
+        if self.counts.operations < at {
             return Ok(Fate::Done);
         }
-        self.dead = true;
+        self.dead = Some(fault);
         self.die_at = None;
+        self.struck.push(fault);
         Ok(Fate::DiesAt(mix(self.counts.operations ^ self.counts.bytes << 20) % 1_000_001))
+    }
+
+    /// A moment is about to come: the process may be meant to die in it, or soon after.
+    fn comes(&mut self, moment: Moment) {
+        if let Some((_, number)) = self.die_after.take_if(|(wanted, _)| *wanted == moment) {
+            self.die_at = Some((self.counts.operations + 1 + number, Fault::CrashAtWorst));
+        }
+    }
+
+    fn fails(&mut self, fault: Fault) {
+        self.failed.get_or_insert(fault);
+        self.struck.push(fault);
+    }
+
+    fn disarm(&mut self) {
+        self.die_at = None;
+        self.die_after = None;
+        self.sync_fails_at = None;
+        self.write_fails_at = None;
+        self.read_fails_at = None;
     }
 
     /// An operation that is done whole or not at all, as the process dies in it.
@@ -188,36 +248,60 @@ impl SimDisk {
         lock(&self.state).counts
     }
 
-    /// Whether the process died in an operation, as [`SimDisk::die_in_operation`] asked.
+    /// Whether the process died in an operation, as [`SimDisk::die_in_operation`] or
+    /// [`SimDisk::die_after`] asked.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        lock(&self.state).dead
+        lock(&self.state).dead.is_some()
     }
 
     /// The process dies in the `number`-th operation from now that changes anything, counted from
     /// 1. A write is then done up to some sector.
     pub fn die_in_operation(&self, number: u64) {
         let mut state = lock(&self.state);
-        state.die_at = Some(state.counts.operations + number);
+        state.die_at = Some((state.counts.operations + number, Fault::CrashInOperation));
     }
 
-    /// Whether a sync has failed in this life of the process.
+    /// The process dies when the moment comes next: in that operation if `number` is 0, in the
+    /// `number`-th one after it if not.
+    pub fn die_after(&self, moment: Moment, number: u64) {
+        lock(&self.state).die_after = Some((moment, number));
+    }
+
+    /// How the disk has failed first in this life of the process, if it has: in a sync, a write or
+    /// a read.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
+    pub fn failure(&self) -> Option<Fault> {
         lock(&self.state).failed
     }
 
-    /// Takes back what [`SimDisk::die_in_operation`] and [`SimDisk::fail_sync`] asked for.
+    /// What has gone wrong since this was last asked.
+    pub(crate) fn take_struck(&self) -> Vec<Fault> {
+        std::mem::take(&mut lock(&self.state).struck)
+    }
+
+    /// Takes back whatever is to go wrong later.
     pub fn die_never(&self) {
-        let mut state = lock(&self.state);
-        state.die_at = None;
-        state.sync_fails_at = None;
+        lock(&self.state).disarm();
     }
 
     /// The `number`-th sync from now fails, counted from 1.
     pub fn fail_sync(&self, number: u64) {
         let mut state = lock(&self.state);
         state.sync_fails_at = Some(state.counts.syncs + number);
+    }
+
+    /// The `number`-th write from now fails after a part of it, counted from 1: as a disk that fails
+    /// ([`Fault::WriteFailed`]), or as one that has no space ([`Fault::WriteShort`]).
+    pub fn fail_write(&self, number: u64, fault: Fault) {
+        let mut state = lock(&self.state);
+        state.write_fails_at = Some((state.counts.writes + number, fault));
+    }
+
+    /// The `number`-th read from now fails, counted from 1; the same read succeeds later.
+    pub fn fail_read(&self, number: u64) {
+        let mut state = lock(&self.state);
+        state.read_fails_at = Some(state.counts.reads + number);
     }
 
     /// Limits the sum of all files' lengths; `None` for no limit.
@@ -236,15 +320,20 @@ impl SimDisk {
     pub fn kill_process(&self) {
         let mut state = lock(&self.state);
         state.life += 1;
-        state.dead = false;
-        state.failed = false;
-        state.die_at = None;
-        state.sync_fails_at = None;
+        state.dead = None;
+        state.failed = None;
+        state.disarm();
     }
 
     /// The power goes: the process dies, and what was not synced is lost in part. `unreadable` is
-    /// how many of a million sectors in flight cannot be read afterwards.
-    pub fn lose_power(&self, choices: &mut Choices, unreadable: u32) {
+    /// how many of a million sectors in flight cannot be read afterwards; `name_lost` decides for
+    /// each unsynced change of a name.
+    pub fn lose_power(
+        &self,
+        choices: &mut Choices,
+        unreadable: u32,
+        name_lost: &mut dyn FnMut(&mut Choices) -> bool,
+    ) {
         self.kill_process();
         let mut state = lock(&self.state);
         for file in state.files() {
@@ -252,8 +341,12 @@ impl SimDisk {
         }
         let mut names = state.durable_names.clone();
         for change in std::mem::take(&mut state.pending) {
-            if choices.below(2) == 0 {
+            if !name_lost(choices) {
                 apply_name_change(&mut names, &change);
+                continue;
+            }
+            if !matches!(change, NameChange::Remove { .. }) {
+                state.struck.push(Fault::NameLost);
             }
         }
         // A file whose name comes back, or comes into being, has lost what its file lost.
@@ -314,8 +407,9 @@ impl DiskHandle {
         }
     }
 
-    fn file(&self, contents: Shared) -> SimFile {
-        SimFile { state: Arc::clone(&self.state), life: self.life, contents }
+    fn file(&self, contents: Shared, name: &str) -> SimFile {
+        let synced = if is_of_log(name) { Moment::LogSynced } else { Moment::EngineSynced };
+        SimFile { state: Arc::clone(&self.state), life: self.life, contents, synced }
     }
 }
 
@@ -324,6 +418,7 @@ impl Disk for DiskHandle {
 
     fn create(&self, name: &str) -> io::Result<SimFile> {
         let mut state = lock(&self.state);
+        state.comes(Moment::Resized);
         state.begin_whole(self.life)?;
         if state.names.contains_key(name) {
             let text = format!("there is a file {name} already");
@@ -331,18 +426,19 @@ impl Disk for DiskHandle {
         }
         let file = Shared::default();
         state.change_names(NameChange::Put { name: name.to_owned(), file: Arc::clone(&file) });
-        Ok(self.file(file))
+        Ok(self.file(file, name))
     }
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
         let state = lock(&self.state);
         state.check_alive(self.life)?;
         let contents = state.names.get(name).ok_or_else(|| missing(name))?;
-        Ok(self.file(Arc::clone(contents)))
+        Ok(self.file(Arc::clone(contents), name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = lock(&self.state);
+        state.comes(Moment::Renamed);
         state.begin_whole(self.life)?;
         if !state.names.contains_key(from) {
             return Err(missing(from));
@@ -353,6 +449,7 @@ impl Disk for DiskHandle {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = lock(&self.state);
+        state.comes(Moment::Resized);
         state.begin_whole(self.life)?;
         if !state.names.contains_key(name) {
             return Err(missing(name));
@@ -369,20 +466,35 @@ impl Disk for DiskHandle {
 
     fn sync_directory(&self) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.begin_sync(self.life)?;
+        state.begin_sync(self.life, Moment::FolderSynced)?;
         state.durable_names = state.names.clone();
         state.pending.clear();
         Ok(())
     }
 }
 
+/// Whether a file is the log's: a segment or a spare.
+fn is_of_log(name: &str) -> bool {
+    name.starts_with("segment-") || name.starts_with("spare-")
+}
+
 impl State {
-    fn begin_sync(&mut self, life: u64) -> io::Result<()> {
+    fn begin_read(&mut self, life: u64) -> io::Result<()> {
+        self.check_alive(life)?;
+        self.counts.reads += 1;
+        if self.read_fails_at.take_if(|at| *at <= self.counts.reads).is_some() {
+            self.fails(Fault::ReadFailed);
+            return Err(io::Error::other("the disk failed to read"));
+        }
+        Ok(())
+    }
+
+    fn begin_sync(&mut self, life: u64, moment: Moment) -> io::Result<()> {
+        self.comes(moment);
         self.begin_whole(life)?;
         self.counts.syncs += 1;
-        if self.sync_fails_at.is_some_and(|at| at <= self.counts.syncs) {
-            self.sync_fails_at = None;
-            self.failed = true;
+        if self.sync_fails_at.take_if(|at| *at <= self.counts.syncs).is_some() {
+            self.fails(Fault::SyncFailed);
             return Err(io::Error::other("the disk failed to make its contents durable"));
         }
         Ok(())
@@ -409,6 +521,24 @@ impl SimFile {
             result =
                 result.and(Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is full")));
         }
+        state.counts.writes += 1;
+        let writes = state.counts.writes;
+        let fails = state.write_fails_at.take_if(|(at, _)| *at <= writes);
+        if let (Some((_, fault)), true) = (fails, result.is_ok()) {
+            match fault {
+                // The disk is not broken, it says, and whoever waits may try again.
+                Fault::WriteShort => state.struck.push(fault),
+                _ => state.fails(fault),
+            }
+            // The page cache takes pages, so that a write stops between two sectors.
+            done =
+                (mix(state.counts.bytes ^ state.counts.writes << 24) % (done as u64 + 1)) as usize;
+            done = done.saturating_sub((offset + done) % SECTOR_BYTES);
+            result = Err(match fault {
+                Fault::WriteShort => io::Error::new(io::ErrorKind::StorageFull, "no space is left"),
+                _ => io::Error::other("the disk failed to write"),
+            });
+        }
         state.counts.bytes += done as u64;
         lock(&self.contents).write(offset, &bytes[..done]).map_err(read_error)?;
         result
@@ -417,6 +547,7 @@ impl SimFile {
     /// Changes the length; new bytes are zero.
     pub(crate) fn set_length(&self, length: u64) -> io::Result<()> {
         let mut state = lock(&self.state);
+        state.comes(Moment::Resized);
         state.begin_whole(self.life)?;
         let present = lock(&self.contents).length();
         if state.room_for(present, &self.contents) < (length as usize).saturating_sub(present) {
@@ -446,7 +577,7 @@ impl File for SimFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        lock(&self.state).check_alive(self.life)?;
+        lock(&self.state).begin_read(self.life)?;
         lock(&self.contents).read(offset as usize, buffer).map_err(read_error)
     }
 
@@ -458,7 +589,7 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        lock(&self.state).begin_sync(self.life)?;
+        lock(&self.state).begin_sync(self.life, self.synced)?;
         lock(&self.contents).sync();
         Ok(())
     }

@@ -4,6 +4,12 @@ use std::collections::BTreeSet;
 
 use super::*;
 
+/// The power goes; every other unsynced name is lost, and no sector is.
+fn lose_power(disk: &SimDisk, seed: u64) {
+    let name_lost = &mut |choices: &mut Choices| choices.below(2) == 0;
+    disk.lose_power(&mut Choices::of_seed(seed), 0, name_lost);
+}
+
 fn written(disk: &SimDisk, name: &str, bytes: &[u8]) -> SimFile {
     let file = disk.handle().create(name).expect("created");
     file.write_at(0, &[bytes]).expect("written");
@@ -36,7 +42,7 @@ fn a_name_that_was_not_synced_may_be_lost_though_its_file_was() {
     for seed in 0..50 {
         let disk = SimDisk::new();
         written(&disk, "a", b"hello").sync().expect("synced");
-        disk.lose_power(&mut Choices::of_seed(seed), 0);
+        lose_power(&disk, seed);
         found.insert(contents(&disk, "a"));
     }
     assert_eq!(found, BTreeSet::from([None, Some(b"hello".to_vec())]));
@@ -53,7 +59,7 @@ fn synced_names_survive_and_unsynced_removals_may_come_back() {
         handle.sync_directory().expect("synced");
         handle.remove("a").expect("removed");
         assert_eq!(handle.list().expect("alive"), ["b"]);
-        disk.lose_power(&mut Choices::of_seed(seed), 0);
+        lose_power(&disk, seed);
         assert_eq!(contents(&disk, "b").as_deref(), Some(&b"b"[..]));
         found.insert(contents(&disk, "a"));
     }
@@ -69,7 +75,7 @@ fn a_renaming_happens_whole_or_not_at_all() {
         written(&disk, "new", b"2").sync().expect("synced");
         disk.handle().sync_directory().expect("synced");
         disk.handle().rename("new", "old").expect("renamed");
-        disk.lose_power(&mut Choices::of_seed(seed), 0);
+        lose_power(&disk, seed);
         found.insert((contents(&disk, "old"), contents(&disk, "new")));
     }
     let before = (Some(b"1".to_vec()), Some(b"2".to_vec()));
@@ -109,7 +115,7 @@ fn a_failed_sync_makes_nothing_durable() {
         file.write_at(0, &[&[2; SECTOR_BYTES]]).expect("written");
         disk.fail_sync(1);
         assert!(file.sync().is_err());
-        disk.lose_power(&mut Choices::of_seed(seed), 0);
+        lose_power(&disk, seed);
         kept.insert(contents(&disk, "a").expect("the name was durable")[0]);
     }
     assert_eq!(kept, BTreeSet::from([1, 2]));
@@ -157,4 +163,57 @@ fn names_and_files_follow_the_trait() {
     assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
     assert_eq!(disk.counts().operations, 4);
     assert_eq!(disk.listing(), [("a".to_owned(), 5)]);
+}
+
+#[test]
+fn a_failed_write_has_written_a_part_and_a_failed_read_nothing() {
+    let mut parts = BTreeSet::new();
+    for size in 1..30 {
+        let disk = SimDisk::new();
+        let file = written(&disk, "segment-1", &vec![1; size * SECTOR_BYTES]);
+        disk.fail_write(1, Fault::WriteFailed);
+        let error = file.write_at(0, &[&vec![2; size * SECTOR_BYTES]]).expect_err("fails");
+        assert_ne!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.failure(), Some(Fault::WriteFailed));
+        disk.fail_read(1);
+        assert!(file.read_at(0, &mut [0; 1]).is_err());
+        let bytes = contents(&disk, "segment-1").expect("there");
+        let done = bytes.iter().take_while(|byte| **byte == 2).count();
+        assert!(done % SECTOR_BYTES == 0 && bytes[done..].iter().all(|byte| *byte == 1));
+        parts.insert(done == 0);
+        parts.insert(done == bytes.len());
+        assert_eq!(disk.take_struck(), [Fault::WriteFailed, Fault::ReadFailed]);
+    }
+    assert_eq!(parts, BTreeSet::from([false, true]));
+}
+
+#[test]
+fn a_write_that_stops_short_of_space_is_no_failure_and_can_be_tried_again() {
+    let disk = SimDisk::new();
+    let file = written(&disk, "engine", &[1; 4096]);
+    disk.fail_write(1, Fault::WriteShort);
+    let error = file.write_at(0, &[&[2; 4096]]).expect_err("fails");
+    assert_eq!((error.kind(), disk.failure()), (io::ErrorKind::StorageFull, None));
+    file.write_at(0, &[&[2; 4096]]).expect("written");
+    assert_eq!(disk.take_struck(), [Fault::WriteShort]);
+}
+
+#[test]
+fn a_process_dies_at_its_worst_moment_or_so_many_operations_behind() {
+    for number in 0..3 {
+        let disk = SimDisk::new();
+        let handle = disk.handle();
+        let file = written(&disk, "spare-1", &[1; 10]);
+        disk.die_after(Moment::Renamed, number);
+        file.sync().expect("not yet");
+        let renamed = handle.rename("spare-1", "segment-1");
+        assert_eq!(renamed.is_err(), number == 0);
+        let mut later = 0;
+        while file.write_at(0, &[&[2; 10]]).is_ok() {
+            later += 1;
+        }
+        assert_eq!(later, number.saturating_sub(1));
+        assert!(disk.is_dead());
+        assert_eq!(disk.take_struck(), [Fault::CrashAtWorst]);
+    }
 }

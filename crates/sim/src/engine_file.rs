@@ -91,7 +91,7 @@ mod tests {
                 committed = number + 1;
             }
             assert!(disk.is_dead(), "seed {seed}: the process died in an operation");
-            disk.lose_power(&mut choices, 0);
+            disk.lose_power(&mut choices, 0, &mut |choices| choices.below(2) == 0);
             drop(database);
             database = open(&disk).expect("opens again");
             let found = count(&database);

@@ -42,10 +42,34 @@ pub enum Fault {
     SyncSlow,
     /// A member's wall clock jumps.
     ClockJumped,
+    /// Two members cannot reach each other; all others reach both.
+    PairCut,
+    /// Two sets of members cannot reach each other, and one member between them reaches both.
+    PartitionBridge,
+    /// The members stand in a row, and each reaches its neighbours only.
+    PartitionChain,
+    /// One way between two members, or both, is slow for a while.
+    LinkSlow,
+    /// A disk completes no sync for a long while, or until a keeper kills the process.
+    SyncHung,
+    /// A member's monotonic clock runs faster or slower than the others'.
+    ClockDrifted,
+    /// A process dies at a moment that was chosen to be the worst: in or right after a renaming, as
+    /// of a roll or a cut of the log, or a sync of the folder, of the log or of the engine.
+    CrashAtWorst,
+    /// A file's new name that was not synced is gone after a loss of power.
+    NameLost,
+    /// A write fails after a part of it.
+    WriteFailed,
+    /// A write stops short for want of space, even where space is allocated already, as on file
+    /// systems that never write in place.
+    WriteShort,
+    /// A read fails once.
+    ReadFailed,
 }
 
 /// Every fault, in order.
-pub const FAULTS: [Fault; 17] = [
+pub const FAULTS: [Fault; 28] = [
     Fault::MessageLost,
     Fault::MessageDuplicated,
     Fault::MessageReordered,
@@ -63,10 +87,22 @@ pub const FAULTS: [Fault; 17] = [
     Fault::Paused,
     Fault::SyncSlow,
     Fault::ClockJumped,
+    Fault::PairCut,
+    Fault::PartitionBridge,
+    Fault::PartitionChain,
+    Fault::LinkSlow,
+    Fault::SyncHung,
+    Fault::ClockDrifted,
+    Fault::CrashAtWorst,
+    Fault::NameLost,
+    Fault::WriteFailed,
+    Fault::WriteShort,
+    Fault::ReadFailed,
 ];
 
-/// How often each fault happens, in parts of a million: for messages per message, for syncs per
-/// sync, for bits at rest per start of a process, for all else per fault period and member.
+/// How often each fault happens, in parts of a million: for messages per message, for slow syncs per
+/// sync, for bits at rest per start of a process, for names per unsynced change of a name when the
+/// power goes, for all else per fault period and, where it befalls one, member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultRates {
     parts: [u32; FAULTS.len()],
@@ -100,6 +136,17 @@ impl Fault {
             Fault::Paused => "paused",
             Fault::SyncSlow => "sync-slow",
             Fault::ClockJumped => "clock-jumped",
+            Fault::PairCut => "pair-cut",
+            Fault::PartitionBridge => "partition-bridge",
+            Fault::PartitionChain => "partition-chain",
+            Fault::LinkSlow => "link-slow",
+            Fault::SyncHung => "sync-hung",
+            Fault::ClockDrifted => "clock-drifted",
+            Fault::CrashAtWorst => "crash-at-worst",
+            Fault::NameLost => "name-lost",
+            Fault::WriteFailed => "write-failed",
+            Fault::WriteShort => "write-short",
+            Fault::ReadFailed => "read-failed",
         }
     }
 
@@ -111,12 +158,16 @@ impl Fault {
             Fault::MessageLost | Fault::ConnectionReset => 20_000,
             Fault::MessageDuplicated | Fault::MessageReordered => 100_000,
             Fault::MessageDelayed | Fault::SyncSlow => 50_000,
-            Fault::Partition | Fault::PartitionOneWay | Fault::Paused | Fault::ClockJumped => {
-                40_000
-            }
-            Fault::ProcessKilled | Fault::PowerLost | Fault::CrashInOperation => 40_000,
+            Fault::Partition | Fault::PartitionOneWay | Fault::PairCut => 40_000,
+            Fault::PartitionBridge | Fault::PartitionChain | Fault::LinkSlow => 40_000,
+            Fault::Paused | Fault::ClockJumped | Fault::ClockDrifted => 40_000,
+            Fault::ProcessKilled | Fault::PowerLost => 40_000,
+            Fault::CrashInOperation | Fault::CrashAtWorst => 40_000,
             Fault::ClusterKilled => 10_000,
-            Fault::SyncFailed | Fault::DiskFull => 10_000,
+            Fault::SyncFailed | Fault::WriteFailed | Fault::ReadFailed => 10_000,
+            Fault::DiskFull | Fault::WriteShort => 10_000,
+            Fault::SyncHung => 4_000,
+            Fault::NameLost => 800_000,
             Fault::BitFlipped => 500_000,
         }
     }
@@ -129,13 +180,13 @@ impl FaultRates {
         FaultRates { parts: [0; FAULTS.len()] }
     }
 
-    /// Rates for one seed: each of the allowed faults is off in two seeds of three, and else anywhere
+    /// Rates for one seed: each of the allowed faults is off in three seeds of four, and else anywhere
     /// up to its highest rate.
     #[must_use]
     pub fn swarm(choices: &mut Choices, allowed: &[Fault]) -> FaultRates {
         let mut rates = FaultRates::none();
         for fault in FAULTS {
-            let on = choices.below(3) == 0;
+            let on = choices.below(4) == 0;
             let parts = choices.between(1, u64::from(fault.rate_max())) as u32;
             if on && allowed.contains(&fault) {
                 rates.parts[fault as usize] = parts;

@@ -31,10 +31,12 @@ pub mod store_clients;
 pub mod sweep;
 pub mod tally;
 pub mod tally_clients;
+pub mod topology;
 pub mod trace;
 pub mod world;
 
 mod chaos;
+mod clocks;
 mod fingerprint;
 mod rot;
 mod seat;
@@ -42,11 +44,12 @@ mod sectors;
 
 pub use application::Application;
 pub use choices::Choices;
-pub use disk::{DiskHandle, SimDisk, SimFile};
+pub use disk::{DiskHandle, Moment, SimDisk, SimFile};
 pub use engine_file::EngineFile;
 pub use faults::{Fault, FaultCounts, FaultRates};
 pub use rot::RotCounts;
 pub use run::{Clients, Failure, Report, run};
 pub use sectors::SECTOR_BYTES;
+pub use topology::Topology;
 pub use trace::Trace;
 pub use world::{World, WorldOptions};

@@ -122,6 +122,16 @@ struct Connection {
     last_us: u64,
 }
 
+/// A way that is slow for a while.
+#[derive(Clone, Copy, Debug)]
+struct Slow {
+    /// What a message takes longer, in microseconds: this at most, half of it at least.
+    extra_us: u64,
+    until_us: u64,
+    /// Whether the fault has had its effect, and was counted.
+    counted: bool,
+}
+
 /// The time, the decisions and the faults at a step of the network.
 pub struct Weather<'a> {
     /// The simulated time in microseconds.
@@ -150,6 +160,7 @@ pub struct SimNetwork<M> {
     connections: BTreeMap<(NodeId, NodeId, Lane), Connection>,
     alive: BTreeSet<NodeId>,
     cut: BTreeSet<(NodeId, NodeId)>,
+    slow: BTreeMap<(NodeId, NodeId), Slow>,
     /// What is to happen later, with its time in microseconds; the caller takes it.
     pub later: Vec<(u64, NetworkEvent<M>)>,
 }
@@ -172,7 +183,13 @@ impl<M: Clone + Debug> SimNetwork<M> {
                 }
             }
         }
-        SimNetwork { connections, alive: BTreeSet::new(), cut: BTreeSet::new(), later: Vec::new() }
+        SimNetwork {
+            connections,
+            alive: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            slow: BTreeMap::new(),
+            later: Vec::new(),
+        }
     }
 
     /// Sends a message.
@@ -208,6 +225,8 @@ impl<M: Clone + Debug> SimNetwork<M> {
             weather.counts.count(Fault::MessageDelayed);
             at = between(weather, DELAY_LONG_US);
         }
+        at += self.slowness(weather, (from, to));
+        let connection = self.connections.get_mut(&packet).expect("both are members");
         let mut overtakes = false;
         if repeat == Repeat::Allowed
             && at < connection.last_us
@@ -335,9 +354,33 @@ impl<M: Clone + Debug> SimNetwork<M> {
         self.cut.insert((from, to));
     }
 
+    /// Messages from one member to another take longer for a while: up to `extra_us` each.
+    pub fn slow(&mut self, from: NodeId, to: NodeId, extra_us: u64, until_us: u64) {
+        self.slow.insert((from, to), Slow { extra_us, until_us, counted: false });
+    }
+
     /// Everything passes everywhere again.
     pub fn heal(&mut self) {
         self.cut.clear();
+    }
+
+    /// Nothing is slow any more.
+    pub fn hasten(&mut self) {
+        self.slow.clear();
+    }
+
+    /// How much longer a message takes on this way.
+    fn slowness(&mut self, weather: &mut Weather<'_>, way: (NodeId, NodeId)) -> u64 {
+        let Some(slow) = self.slow.get_mut(&way) else { return 0 };
+        if slow.until_us <= weather.now_us {
+            self.slow.remove(&way);
+            return 0;
+        }
+        if !slow.counted {
+            slow.counted = true;
+            weather.counts.count(Fault::LinkSlow);
+        }
+        weather.choices.between(slow.extra_us / 2, slow.extra_us)
     }
 
     /// Whether any way is cut.

@@ -17,12 +17,16 @@ use jangada_raft::{Configuration, HardState, Index, NodeId, Range};
 use jangada_wal::{Disk, Identity, OpenError, Options, Preparation, Report, Wal, WalError};
 
 use crate::application::{Application, Seen, Witness};
+use crate::clocks::Clocks;
 use crate::disk::{DiskHandle, SimDisk};
 use crate::invariants::Durable;
 use crate::rot::{Aim, Flipped};
 
 /// The log's segments are small, so that runs of seconds roll and cut them.
 const SEGMENT_BYTES: (u64, u64) = (64 << 10, 256 << 10);
+
+/// How often it is looked whether a disk hangs no more, in microseconds.
+const HUNG_LOOK_US: u64 = 100_000;
 
 /// The cluster's id.
 const CLUSTER: u64 = 0x6a61_6e67_6164_6121;
@@ -41,8 +45,11 @@ pub(crate) struct Seat<A: Application> {
     /// When the machine's worker works next, if it does.
     pub(crate) work_at_us: Option<u64>,
     pub(crate) paused_until_us: u64,
-    pub(crate) wall_offset_ms: i64,
-    pub(crate) monotonic_offset_us: u64,
+    /// Until when the disk completes no sync.
+    pub(crate) hung_until_us: u64,
+    /// Whether the disk that hangs has held up anything.
+    pub(crate) hung: bool,
+    pub(crate) clocks: Clocks,
     /// The bit that flips when the log is opened next.
     pub(crate) aim: Option<Aim>,
     /// The newest bit that has flipped, until the log has been opened or refused.
@@ -161,8 +168,9 @@ impl<A: Application> Seat<A> {
             step_at_us: None,
             work_at_us: None,
             paused_until_us: 0,
-            wall_offset_ms: 0,
-            monotonic_offset_us: 0,
+            hung_until_us: 0,
+            hung: false,
+            clocks: Clocks::default(),
             aim: None,
             flipped: None,
             flips: 0,
@@ -258,6 +266,17 @@ impl<A: Application> Seat<A> {
         };
         let configuration = Configuration::of_voters(members.iter().copied());
         Ok(Wal::create(handle.clone(), options, identity, configuration)?)
+    }
+
+    /// Until when a sync that is under way is held up, if it is.
+    pub(crate) fn held_up_until(&self, now_us: u64) -> Option<u64> {
+        (now_us < self.hung_until_us).then(|| self.hung_until_us.min(now_us + HUNG_LOOK_US))
+    }
+
+    /// Whether the log's first job is a write.
+    pub(crate) fn writes(&self) -> bool {
+        let job = self.running.as_ref().and_then(|running| running.jobs.front());
+        matches!(job, Some(Job::Write(_)))
     }
 
     /// Does the log's first job.

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hash;
 
 use bytes::Bytes;
-use jangada::{Effect, Event, Now, ProposeError, ReadBatch, StateMachine, Status};
+use jangada::{Effect, Event, ProposeError, ReadBatch, StateMachine, Status};
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::PeerMessage;
 use jangada_raft::{NodeId, RoleKind};
@@ -29,7 +29,8 @@ use crate::invariants::{Invariants, Violation};
 use crate::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
 use crate::queue::Queue;
 use crate::rot::{self, Aim, RotCounts};
-use crate::seat::{Job, LogOutcome, Running, Seat, Upset};
+use crate::seat::{Job, LogOutcome, Seat, Upset};
+use crate::topology::Topology;
 use crate::trace::Trace;
 
 /// How often it is drawn whether something goes wrong, in microseconds.
@@ -59,9 +60,6 @@ const PREPARE_US: (u64, u64) = (1_000, 50_000);
 
 /// How long the log waits before it tries a full disk again, in microseconds.
 const FULL_RETRY_US: u64 = 100_000;
-
-/// The wall clock at time 0, in milliseconds since the Unix epoch. Any will do; this one is plausible.
-const WALL_MS: u64 = 1_767_225_600_000;
 
 /// What is simulated.
 #[derive(Clone, Debug)]
@@ -146,13 +144,32 @@ pub enum Happened<R> {
 #[derive(Debug)]
 pub(crate) enum Later {
     Network(NetworkEvent<PeerMessage>),
-    Step { member: NodeId, life: u64, at_us: u64 },
-    LogDone { member: NodeId, life: u64 },
-    Prepared { member: NodeId, life: u64 },
-    Work { member: NodeId, life: u64, at_us: u64 },
+    Step {
+        member: NodeId,
+        life: u64,
+        at_us: u64,
+    },
+    LogDone {
+        member: NodeId,
+        life: u64,
+    },
+    Prepared {
+        member: NodeId,
+        life: u64,
+    },
+    Work {
+        member: NodeId,
+        life: u64,
+        at_us: u64,
+    },
     Start(NodeId),
     Chaos,
     Heal,
+    /// A keeper ends a process whose disk hangs.
+    Keeper {
+        member: NodeId,
+        life: u64,
+    },
     Freed(NodeId),
     Timer(u64),
 }
@@ -348,6 +365,7 @@ impl<A: Application> World<A> {
             Later::Start(member) => self.start(member)?,
             Later::Chaos => self.chaos(),
             Later::Heal => self.heal(),
+            Later::Keeper { member, life } => self.keeper(member, life),
             Later::Freed(member) => self.seats[&member].disk.set_capacity(None),
             Later::Timer(token) => self.happened.push_back(Happened::Timer(token)),
         }
@@ -364,12 +382,30 @@ impl<A: Application> World<A> {
         self.note(format_args!("calm"));
         self.dice.rest();
         self.network.heal();
+        self.network.hasten();
         for member in self.members() {
+            self.count_struck(member);
             let seat = self.seats.get_mut(&member).expect("listed");
             seat.paused_until_us = 0;
+            seat.hung_until_us = 0;
             seat.disk.set_capacity(None);
             seat.disk.die_never();
         }
+    }
+
+    /// Gives the network this shape, in place of whatever was cut, until it [heals](World::heal).
+    pub fn shape(&mut self, topology: &Topology) {
+        self.note(format_args!("the network: {topology}"));
+        self.network.heal();
+        for (from, to) in topology.cut(&self.members()) {
+            self.network.cut(from, to);
+        }
+    }
+
+    /// Everything passes everywhere again.
+    pub fn heal(&mut self) {
+        self.note(format_args!("the network heals"));
+        self.network.heal();
     }
 
     /// Whether all [standing](World::standing_members) members live, follow one leader, and have
@@ -452,15 +488,17 @@ impl<A: Application> World<A> {
                 Ending::Refused
             }
             Death::PowerLost => {
-                seat.disk.lose_power(&mut self.choices, self.options.unreadable_sectors);
+                self.lose_power(member);
                 Ending::Silent
             }
         };
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
         seat.life += 1;
         seat.step_at_us = None;
         seat.work_at_us = None;
         let process = running.process;
         drop(running);
+        self.count_struck(member);
         self.with_network(|network, weather| network.ended(weather, member, ending));
         self.happened.push_back(Happened::Ended { member, process });
         let down_us = match self.choices.below(3) {
@@ -469,6 +507,28 @@ impl<A: Application> World<A> {
             _ => self.choices.between(500_000, 5_000_000),
         };
         self.queue.push(self.now_us() + down_us, Later::Start(member));
+    }
+
+    /// The power of a member's machine goes.
+    fn lose_power(&mut self, member: NodeId) {
+        let World { seats, dice, choices, options, .. } = self;
+        let name_lost = &mut |choices: &mut Choices| dice.strikes(Fault::NameLost, choices);
+        seats[&member].disk.lose_power(choices, options.unreadable_sectors, name_lost);
+    }
+
+    /// Counts what a member's disk has made go wrong.
+    pub(crate) fn count_struck(&mut self, member: NodeId) {
+        for fault in self.seats[&member].disk.take_struck() {
+            self.counts.count(fault);
+        }
+    }
+
+    /// A keeper gives up on a process whose disk hangs.
+    fn keeper(&mut self, member: NodeId, life: u64) {
+        let seat = &self.seats[&member];
+        if seat.life == life && seat.held_up_until(self.now_us()).is_some() {
+            self.end(member, Death::Killed);
+        }
     }
 
     // ---- what happens ----
@@ -546,7 +606,7 @@ impl<A: Application> World<A> {
             self.step_by(member, until);
             return Ok(());
         }
-        let now = seat.now(self.queue.now_us(), WALL_MS);
+        let now = seat.clocks.now(self.queue.now_us());
         let Some(running) = seat.running.as_mut() else { return Ok(()) };
         let mut effects = std::mem::take(&mut running.effects);
         running.member.step(now, &mut running.inbox, &mut effects);
@@ -562,7 +622,8 @@ impl<A: Application> World<A> {
             return Ok(());
         };
         running.effects = effects;
-        let next_us = running.next_step_us(now, self.queue.now_us());
+        let next_us = running.member.next_step_us();
+        let next_us = self.seats[&member].clocks.when(next_us, self.queue.now_us());
         self.work_by(member, self.queue.now_us() + WORK_US);
         self.look(member)?;
         self.start_job(member);
@@ -679,8 +740,14 @@ impl<A: Application> World<A> {
             self.queue.push(seat.paused_until_us, Later::LogDone { member, life });
             return Ok(());
         }
+        if let Some(until) = seat.held_up_until(now_us).filter(|_| seat.writes()) {
+            self.hangs(member);
+            self.queue.push(until, Later::LogDone { member, life });
+            return Ok(());
+        }
         match seat.do_job() {
             Ok(LogOutcome::Done(event)) => {
+                self.goes_on(member)?;
                 if matches!(event, Event::LogWritten(_)) {
                     self.invariants.wrote(member);
                 }
@@ -715,9 +782,14 @@ impl<A: Application> World<A> {
         if seat.life != life {
             return Ok(());
         }
+        if let Some(until) = seat.held_up_until(self.queue.now_us()) {
+            self.queue.push(until, Later::Prepared { member, life });
+            return Ok(());
+        }
         if let Err(upset) = seat.prepare() {
             return self.upset(member, upset);
         }
+        self.goes_on(member)?;
         self.start_preparation(member);
         Ok(())
     }
@@ -745,31 +817,56 @@ impl<A: Application> World<A> {
             self.work_by(member, until);
             return Ok(());
         }
+        if let Some(until) = seat.held_up_until(at_us) {
+            self.hangs(member);
+            self.work_by(member, until);
+            return Ok(());
+        }
         let Some(running) = seat.running.as_mut() else { return Ok(()) };
         match self.application.work(running.worker(), at_us) {
             Ok(Some(after_us)) => self.work_by(member, at_us + after_us.max(WORK_US)),
             Ok(None) => {}
             Err(error) => return self.upset(member, error.into()),
         }
-        Ok(())
+        self.goes_on(member)
+    }
+
+    /// A disk that hangs holds up a sync, or what a sync follows on. Counted once for each time that
+    /// it hangs.
+    fn hangs(&mut self, member: NodeId) {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        if !std::mem::replace(&mut seat.hung, true) {
+            self.counts.count(Fault::SyncHung);
+        }
+    }
+
+    /// A process has used its disk and goes on.
+    fn goes_on(&self, member: NodeId) -> Result<(), Violation> {
+        match self.seats[&member].disk.failure() {
+            Some(fault @ (Fault::SyncFailed | Fault::WriteFailed)) => Err(Violation {
+                invariant: "a process does not outlive a failed sync or write",
+                seen: format!("member {member} goes on after {}", fault.name()),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The disk has let a process down.
     fn upset(&mut self, member: NodeId, upset: Upset) -> Result<(), Violation> {
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         self.trace.note(format_args!("{} {member} is upset: {upset}", self.queue.now_us()));
-        if seat.disk.is_dead() {
-            self.counts.count(Fault::CrashInOperation);
-        } else if seat.disk.has_failed() {
-            self.counts.count(Fault::SyncFailed);
-            // What was not synced may be gone from the page cache, too.
-            self.end(member, Death::PowerLost);
-            return Ok(());
-        } else {
-            return Err(Violation {
-                invariant: "the log fails only when its disk does",
-                seen: format!("member {member}: {upset}"),
-            });
+        if !seat.disk.is_dead() {
+            let Some(failure) = seat.disk.failure() else {
+                return Err(Violation {
+                    invariant: "the log fails only when its disk does",
+                    seen: format!("member {member}: {upset}"),
+                });
+            };
+            if failure == Fault::SyncFailed {
+                // What was not synced may be gone from the page cache, too.
+                self.end(member, Death::PowerLost);
+                return Ok(());
+            }
         }
         let death = if self.choices.below(2) == 0 { Death::Killed } else { Death::PowerLost };
         self.end(member, death);
@@ -783,11 +880,16 @@ impl<A: Application> World<A> {
         if seat.running.is_some() {
             return Ok(());
         }
-        seat.monotonic_offset_us = self.choices.below(1 << 40);
+        if let Some(until) = seat.held_up_until(self.queue.now_us()) {
+            self.hangs(member);
+            self.queue.push(until, Later::Start(member));
+            return Ok(());
+        }
+        seat.clocks.start(self.queue.now_us(), self.choices.below(1 << 40));
         self.aim_at_log(member);
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         let flips = seat.flips;
-        let now = seat.now(self.queue.now_us(), WALL_MS);
+        let now = seat.clocks.now(self.queue.now_us());
         let started = seat.open(&self.application, &peers, self.options.member, now, seed);
         if let Some(flipped) = seat.flipped.as_ref().filter(|_| flips < seat.flips) {
             self.counts.count(Fault::BitFlipped);
@@ -833,10 +935,7 @@ impl<A: Application> World<A> {
         let now_us = self.queue.now_us();
         self.trace.note(format_args!("{now_us} {member} cannot start: {upset}"));
         let seat = self.seats.get_mut(&member).expect("there is such a member");
-        let broken = seat.disk.is_dead() || seat.disk.has_failed();
-        if seat.disk.is_dead() {
-            self.counts.count(Fault::CrashInOperation);
-        }
+        let broken = seat.disk.is_dead() || seat.disk.failure().is_some();
         if !broken
             && !upset.is_full()
             && let Some(flipped) = &seat.flipped
@@ -854,11 +953,12 @@ impl<A: Application> World<A> {
             });
         }
         if broken && self.choices.below(2) == 0 {
-            seat.disk.lose_power(&mut self.choices, self.options.unreadable_sectors);
+            self.lose_power(member);
         } else {
             seat.disk.kill_process();
         }
-        seat.life += 1;
+        self.seats.get_mut(&member).expect("there is such a member").life += 1;
+        self.count_struck(member);
         self.queue.push(now_us + FULL_RETRY_US, Later::Start(member));
         Ok(())
     }
@@ -870,21 +970,6 @@ pub fn unique_payload(number: u64, bytes: usize) -> Bytes {
     let mut payload = vec![b'.'; bytes.max(8)];
     payload[..8].copy_from_slice(&number.to_le_bytes());
     payload.into()
-}
-
-impl<A: Application> Seat<A> {
-    /// The member's clocks at a simulated time.
-    pub(crate) fn now(&self, now_us: u64, wall_ms: u64) -> Now {
-        let wall = (wall_ms + now_us / 1000).saturating_add_signed(self.wall_offset_ms);
-        Now { monotonic_us: now_us + self.monotonic_offset_us, wall_ms: wall }
-    }
-}
-
-impl<A: Application> Running<A> {
-    /// When the member wants to be stepped next, in simulated time.
-    fn next_step_us(&self, now: Now, now_us: u64) -> u64 {
-        now_us + self.member.next_step_us().saturating_sub(now.monotonic_us)
-    }
 }
 
 /// The machine of a member, as its checks see it.
