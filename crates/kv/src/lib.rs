@@ -16,6 +16,8 @@
 //!
 //! The formats of commands and rows are documented in `docs/store-format.md`.
 
+#[macro_use]
+pub mod canon;
 mod api;
 mod apply;
 mod aside;

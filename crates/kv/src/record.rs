@@ -196,7 +196,8 @@ impl Record {
     /// a deletion only if it stands exactly there.
     pub(crate) fn kept(&self, revision: i64) -> Option<Name> {
         let name = self.names().take_while(|name| name.revision.main <= revision).last()?;
-        (!name.tombstone || name.revision.main == revision).then_some(name)
+        let there = name.revision.main == revision && !canon!(revision_falls_after_a_compaction);
+        (!name.tombstone || there).then_some(name)
     }
 
     /// Forgets what a compaction at `revision` does not keep and reports each of it. Answers
@@ -205,7 +206,8 @@ impl Record {
         if self.rare.is_none() && self.is_live() {
             return Remainder::Some;
         }
-        let kept = self.kept(revision);
+        let off = i64::from(canon!(compaction_is_off_by_one));
+        let kept = self.kept(revision - off);
         let goes = |name: Name| name.revision.main <= revision && Some(name) != kept;
         if goes(self.newest()) {
             removed.extend(self.names());

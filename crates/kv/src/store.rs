@@ -345,7 +345,9 @@ impl Store {
         bulk.merge(&mut self.keys);
         if let Some(compacted) = meta.compact_scheduled {
             self.compact_revision = compacted;
-            self.revision = self.revision.max(compacted);
+            if !canon!(revision_falls_after_a_compaction) {
+                self.revision = self.revision.max(compacted);
+            }
         }
         self.members = meta.members.iter().map(|member| (member.id, member.clone())).collect();
         self.alarms = meta.alarms.iter().copied().collect();

@@ -291,7 +291,8 @@ impl EngineWriter {
         let view = self.shared.read();
         let waiting = view.waiting_batches().skip(taken);
         let mut ready = Ready { first: None, bytes: 0 };
-        for batch in waiting.take_while(|batch| batch.applied <= log_durable) {
+        let ahead = canon!(engine_is_ahead_of_the_log);
+        for batch in waiting.take_while(|batch| ahead || batch.applied <= log_durable) {
             ready.bytes += batch.bytes();
             ready.first.get_or_insert_with(|| Arc::clone(batch));
         }
@@ -435,7 +436,11 @@ impl EngineWriter {
         self.next.commits = self.durable.commits + 1;
         let open = self.transaction.as_mut().expect("writer: there is a transaction to commit");
         assert!(open.part == Part::Done, "writer invariant 2");
-        open.live()?.set_meta(&self.next)?;
+        let mut meta = self.next.clone();
+        if canon!(record_is_stored_apart_from_its_rows) && 0 < self.durable.applied {
+            (meta.applied, meta.record) = (self.durable.applied, self.durable.record.clone());
+        }
+        open.live()?.set_meta(&meta)?;
         let transaction = open.transaction.take().ok_or(EngineError::Unavailable)?;
         transaction.commit()?;
         let open = self.transaction.take().expect("writer: there is a transaction to commit");

@@ -57,8 +57,8 @@
 //! the new term back, the member is as if it had not heard of it. Votes and acknowledgements wait.
 
 use crate::contract::{
-    Index, Message, NodeId, Output, Position, PreVoteRequest, PreVoteResponse, Term, Timer,
-    VoteRequest, VoteResponse, WriteNumber,
+    Index, Message, NodeId, Output, Position, PreVoteRequest, PreVoteResponse, RoleKind, Term,
+    Timer, VoteRequest, VoteResponse, WriteNumber,
 };
 use crate::quorum::Tally;
 use crate::raft::Raft;
@@ -169,7 +169,9 @@ impl Raft {
     /// quorum is gone finds out by the quorum check and not from a candidate.
     pub(crate) fn withholds_votes(&self) -> bool {
         match &self.role {
-            Role::Follower(follower) => follower.stickiness == Stickiness::Withheld,
+            Role::Follower(follower) => {
+                follower.stickiness == Stickiness::Withheld && !canon!(live_leader_is_unprotected)
+            }
             Role::PreCandidate(_) | Role::Candidate(_) => false,
             Role::Leader(_) => true,
         }
@@ -194,12 +196,18 @@ impl Raft {
     ) {
         let standing =
             self.term() < request.term || (self.term() == request.term && self.may_vote_for(from));
+        if canon!(pre_vote_raises_the_term) && self.term() < request.term {
+            self.become_follower(request.term, None, out);
+        }
         let sticky = self.withholds_votes();
         if sticky {
             mark!(stickiness_withholds_pre_vote);
         }
         let granted = standing && !sticky && self.log.is_no_newer_than(request.last);
-        let term = if granted { request.term } else { self.term() };
+        let mut term = if granted { request.term } else { self.term() };
+        if canon!(refused_pre_vote_teaches_no_term) && !granted {
+            term = Term(request.term.0 - 1);
+        }
         let message = Message::PreVoteResponse(PreVoteResponse { term, granted });
         out.push(Output::Send { to: from, message });
     }
@@ -236,11 +244,18 @@ impl Raft {
     /// campaign, it could make a candidate of a member that nobody would follow by then.
     pub(crate) fn count_pre_vote(&mut self, from: NodeId, term: Term, out: &mut Vec<Output>) {
         let stands_for = Term(self.term().0 + 1);
+        if canon!(late_pre_vote_counts_as_a_vote)
+            && term == self.term()
+            && self.role.kind() == RoleKind::Candidate
+            && self.stable.is_hard_state_durable()
+        {
+            return self.count_vote(from, out);
+        }
         let Role::PreCandidate(campaign) = &mut self.role else {
             mark!(late_prevote_ignored);
             return;
         };
-        if term != stands_for {
+        if term != stands_for && !canon!(pre_vote_for_another_term_counts) {
             mark!(prevote_for_another_term_ignored);
             return;
         }
@@ -290,7 +305,7 @@ impl Raft {
         let id = self.id;
         let Role::Leader(Leader { peers, .. }) = &mut self.role else { return };
         let heard = |peer| peer == id || peers.get(&peer).is_some_and(|peer| peer.is_heard());
-        if !self.configuration.agrees(heard) {
+        if !self.configuration.agrees(heard) && !canon!(leader_without_quorum_stays) {
             mark!(leader_without_quorum_steps_down);
             return self.become_follower(self.term(), None, out);
         }
@@ -343,6 +358,9 @@ impl Raft {
             let message = Message::VoteRequest(VoteRequest { term, last });
             self.send_after(after, to, message, out);
         }
+        if canon!(own_vote_counts_before_durable) {
+            self.count_vote(self.id, out);
+        }
     }
 
     /// Schedules another hasty attempt, if this one is the first to be refused since the last and
@@ -371,7 +389,7 @@ impl Raft {
     /// same candidate. Where the term has a leader there is nothing left to vote about.
     fn may_vote_for(&self, candidate: NodeId) -> bool {
         match self.hard_state.vote {
-            Some(vote) => vote == candidate,
+            Some(vote) => vote == candidate || canon!(two_votes_in_a_term),
             None => self.leader().is_none(),
         }
     }
@@ -387,7 +405,11 @@ impl Raft {
 
     fn send_after(&self, after: WriteNumber, to: NodeId, message: Message, out: &mut Vec<Output>) {
         assert!(after <= self.stable.newest(), "a message waits for a write that was asked for");
-        out.push(if self.stable.is_hard_state_durable() {
+        let hurry = match message {
+            Message::VoteRequest(_) => canon!(vote_is_asked_for_before_durable),
+            _ => canon!(vote_is_given_before_durable),
+        };
+        out.push(if self.stable.is_hard_state_durable() || hurry {
             Output::Send { to, message }
         } else {
             Output::SendAfter { after, to, message }

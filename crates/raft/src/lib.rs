@@ -140,6 +140,8 @@
 //! and never safety.
 
 #[macro_use]
+pub mod canon;
+#[macro_use]
 pub mod marks;
 mod contract;
 mod role;

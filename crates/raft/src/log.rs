@@ -67,6 +67,9 @@ impl Log {
     /// term wins, and within one term the longer log (§5.4.1).
     pub(crate) fn is_no_newer_than(&self, other: Position) -> bool {
         let own = self.last_position();
+        if canon!(longer_log_is_newer) {
+            return (own.index, own.term) <= (other.index, other.term);
+        }
         (own.term, own.index) <= (other.term, other.index)
     }
 

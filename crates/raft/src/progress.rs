@@ -255,11 +255,14 @@ impl Progress {
             State::Probe(_) => probe != self.next_index.previous(),
             State::Replicate(_) => probe <= self.match_index,
         };
-        if stale || probe <= self.match_index {
+        if (stale || probe <= self.match_index) && !canon!(stale_rejection_is_taken) {
             mark!(stale_rejection_ignored);
             return false;
         }
-        let next = self.next_index.min(probe).min(guess.next()).max(self.match_index.next());
+        let mut next = self.next_index.min(probe).min(guess.next()).max(self.match_index.next());
+        if canon!(hint_lowers_next_below_match) {
+            next = guess.next();
+        }
         // A probe that cannot go lower waits for the next heartbeat's answer: otherwise leader and
         // peer would send each other the same two messages as fast as they can.
         let pause = if next < self.next_index { Pause::Ready } else { Pause::Waiting };
@@ -293,10 +296,12 @@ impl Progress {
     /// The peer can be reached again.
     pub(crate) fn resume(&mut self, last: Index) {
         match self.state {
+            State::Probe(_) if canon!(lost_probe_is_not_repeated) => {}
             State::Probe(_) => {
                 self.state = State::Probe(Pause::Ready);
                 self.empty_window();
             }
+            State::Replicate(_) if canon!(lost_window_is_not_noticed) => {}
             State::Replicate(_) if self.match_index < last => {
                 mark!(owing_peer_nudged);
                 self.state = State::Replicate(Nudge::Due);

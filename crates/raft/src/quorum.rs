@@ -32,7 +32,9 @@ impl Configuration {
     /// joint configuration, also a majority of the outgoing ones (§6).
     pub fn agrees(&self, yes: impl Fn(NodeId) -> bool) -> bool {
         let incoming = majority_agrees(&self.voters, &yes);
-        let outgoing = self.outgoing.is_empty() || majority_agrees(&self.outgoing, &yes);
+        let outgoing = self.outgoing.is_empty()
+            || majority_agrees(&self.outgoing, &yes)
+            || canon!(joint_quorum_is_the_new_half);
         incoming && outgoing
     }
 
@@ -51,8 +53,11 @@ impl Configuration {
     /// (figure 2, last rule for leaders); with read rounds, what is confirmed. 0 when there is no
     /// voter.
     pub fn quorum_value(&self, value: impl Fn(NodeId) -> u64) -> u64 {
+        if canon!(learner_is_counted) {
+            return majority_value(&[&self.voters[..], &self.learners].concat(), &value);
+        }
         let incoming = majority_value(&self.voters, &value);
-        if self.outgoing.is_empty() {
+        if self.outgoing.is_empty() || canon!(joint_quorum_is_the_new_half) {
             return incoming;
         }
         incoming.min(majority_value(&self.outgoing, &value))
@@ -73,7 +78,7 @@ impl Configuration {
 
 /// The least number of `count` voters that is more than half of them.
 fn majority(count: usize) -> usize {
-    count / 2 + 1
+    count / 2 + usize::from(!canon!(half_is_a_quorum))
 }
 
 /// Whether more than half of `voters` say yes. Nobody is no majority (invariant 2).
@@ -83,7 +88,10 @@ fn majority_agrees(voters: &[NodeId], yes: &impl Fn(NodeId) -> bool) -> bool {
 
 /// The highest of the voters' values which a majority has reached or passed.
 fn majority_value(voters: &[NodeId], value: &impl Fn(NodeId) -> u64) -> u64 {
-    let reached = |bound: u64| majority_agrees(voters, &|id| bound <= value(id));
+    let reached = |bound: u64| {
+        let enough = majority(voters.len()) - usize::from(canon!(commit_below_a_quorum));
+        enough <= voters.iter().filter(|id| bound <= value(**id)).count()
+    };
     voters.iter().map(|id| value(*id)).filter(|bound| reached(*bound)).max().unwrap_or(0)
 }
 

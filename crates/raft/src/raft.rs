@@ -51,6 +51,7 @@ impl Raft {
     #[must_use]
     pub fn new(start: Start) -> Raft {
         let Start { id, hard_state, configuration, log, commit, limits } = start;
+        let commit = if canon!(restart_commits_the_whole_log) { log.last } else { commit };
         assert!(log.is_well_formed(), "the log's names form a range");
         assert!(log.prev.index <= commit, "what was cut off the log is committed");
         assert!(0 < limits.inflight_messages_max && 0 < limits.inflight_bytes_max, "room to send");
@@ -228,6 +229,13 @@ impl Raft {
         last_before: Index,
         out: &mut Vec<Output>,
     ) -> WriteNumber {
+        if canon!(entry_durable_before_its_term) && range.is_some() {
+            let hard_state = self.stable.hard_state();
+            let splice = range.as_ref().map(|r| Splice { after: r.prev.index, last_before });
+            let number = self.stable.write(hard_state, splice);
+            out.push(Output::Write(Write { number, hard_state, range }));
+            return self.write_hard_state(out);
+        }
         let splice = range.as_ref().map(|range| Splice { after: range.prev.index, last_before });
         let number = self.stable.write(self.hard_state, splice);
         out.push(Output::Write(Write { number, hard_state: self.hard_state, range }));

@@ -51,8 +51,21 @@ pub(crate) struct Reads {
 impl Reads {
     /// Lets a read wait; says for which round.
     pub(crate) fn wait(&mut self) -> ReadRound {
+        if canon!(read_joins_an_open_round) && !self.open.is_empty() {
+            return self.newest;
+        }
         self.waiting = true;
-        ReadRound(self.newest.0 + 1)
+        self.next()
+    }
+
+    /// The number of the next round: none has it twice, or an answer to the one could confirm the
+    /// other.
+    fn next(&self) -> ReadRound {
+        if canon!(read_round_number_is_reused) {
+            ReadRound(1)
+        } else {
+            ReadRound(self.newest.0 + 1)
+        }
     }
 
     /// Whether a flush opens a round: reads wait and none is under way.
@@ -68,7 +81,7 @@ impl Reads {
 
     /// Opens the round that reads wait for.
     pub(crate) fn open(&mut self, index: Index) {
-        self.newest = ReadRound(self.newest.0 + 1);
+        self.newest = self.next();
         self.waiting = false;
         self.open.push_back((self.newest, index));
     }
@@ -146,7 +159,7 @@ impl Raft {
         let Role::Leader(Leader { peers, reads, .. }) = &mut self.role else { return };
         let newest = reads.newest();
         let round = self.configuration.quorum_value(|id| {
-            if id == self.id {
+            if id == self.id || canon!(leader_reads_without_asking) {
                 return newest.0;
             }
             peers.get(&id).map_or(0, |peer| peer.round().0)
@@ -154,6 +167,9 @@ impl Raft {
         if let Some((round, index)) = reads.confirm(ReadRound(round)) {
             assert!(index <= self.commit_index, "reads invariant 3");
             out.push(Output::ReadsReady { round, index });
+            if canon!(read_quorum_commits) {
+                self.commit_to(self.stable.durable_index(), out);
+            }
         }
     }
 
@@ -162,7 +178,10 @@ impl Raft {
         for (to, peer) in &leader.peers {
             // A follower is never told to commit what it is not known to hold (etcd does the same;
             // the follower checks it once more against what it has verified).
-            let commit = self.commit_index.min(peer.match_index());
+            let mut commit = self.commit_index.min(peer.match_index());
+            if canon!(heartbeat_commits_what_is_not_held) {
+                commit = self.commit_index;
+            }
             let round = leader.reads.newest();
             let message = Message::Heartbeat(Heartbeat { term: self.term(), commit, round });
             out.push(Output::Send { to: *to, message });

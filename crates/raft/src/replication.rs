@@ -187,7 +187,10 @@ impl Raft {
         let Role::Leader(Leader { peers, term_start, uncommitted, .. }) = &mut self.role else {
             return;
         };
-        let own = self.stable.durable_index();
+        let mut own = self.stable.durable_index();
+        if canon!(leader_counts_itself_before_its_disk) {
+            own = self.log.last_index();
+        }
         let durable = Index(self.configuration.quorum_value(|id| {
             if id == self.id {
                 return own.0;
@@ -197,11 +200,13 @@ impl Raft {
         if durable <= self.commit_index {
             return;
         }
-        if durable < *term_start {
+        let unseen = canon!(older_term_commits_by_counting_unseen);
+        if durable < *term_start && !canon!(older_term_commits_by_counting) && !unseen {
             mark!(older_term_not_committed_by_counting);
             return;
         }
-        assert!(self.log.term_at(durable) == Some(self.hard_state.term), "invariant 10");
+        let of_term = self.log.term_at(durable) == Some(self.hard_state.term);
+        assert!(of_term || unseen, "invariant 10");
         uncommitted.commit(durable);
         self.commit_to(durable, out);
     }
@@ -209,7 +214,7 @@ impl Raft {
     /// Whether the leader knows every entry that was ever committed before it (thesis §6.4).
     pub(crate) fn has_committed_in_its_term(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        leader.term_start <= self.commit_index
+        leader.term_start <= self.commit_index || canon!(read_before_own_term_commit)
     }
 
     fn append(&mut self, range: Range, out: &mut Vec<Output>) {
@@ -217,6 +222,9 @@ impl Raft {
         assert!(range.prev.index == last_before, "invariant 11: a leader only appends");
         self.log.splice(&range);
         self.write(Some(range), last_before, out);
+        if canon!(leader_counts_itself_before_its_disk) {
+            self.advance_commit(out);
+        }
     }
 }
 
@@ -245,11 +253,16 @@ impl Raft {
         // The log may even have been cut there, and could not answer.
         let known = self.commit_index.min(range.last);
         let range = if range.prev.index < known { range.after(known) } else { range };
-        if self.commit_index <= range.prev.index && !self.log.holds(range.prev) {
+        let by_index = canon!(previous_entry_checked_by_index_alone)
+            && range.prev.index <= self.log.last_index();
+        if self.commit_index <= range.prev.index && !self.log.holds(range.prev) && !by_index {
             return self.refuse_append(from, range.prev, out);
         }
         if self.commit_index <= range.prev.index
-            && let Some(first) = self.log.first_difference(&range)
+            && let Some(first) = match canon!(repeated_append_truncates) {
+                true => (!range.is_empty()).then_some(range.first()),
+                false => self.log.first_difference(&range),
+            }
         {
             self.take_entries(range.after(first.previous()), out);
         }
@@ -298,7 +311,8 @@ impl Raft {
         // An acknowledgement promises to stay with this term's leader, so the term comes first.
         let term_is_durable = self.stable.is_hard_state_durable();
         let Role::Follower(follower) = &mut self.role else { return };
-        let Some(leader) = follower.leader.filter(|_| term_is_durable) else { return };
+        let may_answer = term_is_durable || canon!(acknowledges_before_its_term_is_durable);
+        let Some(leader) = follower.leader.filter(|_| may_answer) else { return };
         let index = follower.verified.min(durable);
         let settles = follower.debt == Debt::Owed && follower.verified <= durable;
         let news = follower.debt == Debt::Owed && follower.acknowledged < index;
@@ -310,7 +324,11 @@ impl Raft {
         }
         assert!(follower.acknowledged <= index, "invariant 12: an acknowledgement is kept");
         follower.acknowledged = index;
-        let outcome = AppendOutcome::Match(index);
+        let outcome = AppendOutcome::Match(match follower.verified {
+            verified if canon!(acknowledges_before_durable) => verified,
+            _ if canon!(acknowledges_what_is_not_verified) => durable,
+            _ => index,
+        });
         let message = Message::AppendResponse(AppendResponse { term, outcome });
         out.push(Output::Send { to: leader, message });
     }
@@ -351,15 +369,18 @@ impl Raft {
     ///
     /// The log does hold something at 3, which the leader has never heard of.
     fn verify(&mut self, index: Index, commit: Index, out: &mut Vec<Output>) {
+        let last = self.log.last_index();
         let Role::Follower(follower) = &mut self.role else { return };
+        let index = if canon!(follower_trusts_its_whole_log) { last } else { index };
         follower.verified = follower.verified.max(index);
-        let commit = commit.min(follower.verified);
+        let bound = if canon!(follower_commits_to_its_end) { last } else { follower.verified };
+        let commit = commit.min(bound);
         self.commit_to(commit, out);
     }
 }
 
 impl Raft {
-    fn commit_to(&mut self, index: Index, out: &mut Vec<Output>) {
+    pub(crate) fn commit_to(&mut self, index: Index, out: &mut Vec<Output>) {
         if index <= self.commit_index {
             return;
         }

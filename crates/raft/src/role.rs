@@ -150,16 +150,22 @@ impl Raft {
     ) {
         assert!(self.hard_state.term <= term, "invariant 1: the term never falls");
         assert!(leader != Some(self.id), "a member does not follow itself");
-        if self.hard_state.term < term {
+        if self.hard_state.term < term || canon!(vote_is_forgotten_on_stepping_down) {
             self.hard_state = HardState { term, vote: None };
         }
         let before = self.role.kind();
+        // Committed entries are in every later leader's log (Leader Completeness, §5.4.3).
+        let verified = match &self.role {
+            Role::Follower(follower) if canon!(verified_against_a_former_leader) => {
+                follower.verified
+            }
+            _ => self.commit_index,
+        };
         self.role = Role::Follower(Follower {
             leader,
             stickiness: Stickiness::Free,
             haste: None,
-            // Committed entries are in every later leader's log (Leader Completeness, §5.4.3).
-            verified: self.commit_index,
+            verified,
             acknowledged: Index(0),
             debt: Debt::Paid,
         });

@@ -75,14 +75,22 @@ impl Stable {
 
     /// Takes note that every write up to `write` is durable, after which the log ended in `last`.
     pub(crate) fn persisted(&mut self, write: WriteNumber, last: Position, log: &Log) {
-        if write <= self.durable {
+        if canon!(merged_completion_is_dropped) && write.0 != self.durable.0 + 1 {
+            return;
+        }
+        if write <= self.durable && !canon!(late_completion_is_taken) {
             mark!(late_completion_ignored);
             return;
         }
         assert!(write <= self.newest, "stable invariant 1: a completed write was asked for");
         self.durable = write;
         let index = match self.overwritten {
-            Some((number, kept)) if write < number && kept < last.index => {
+            _ if canon!(completion_names_no_term) => last.index.min(log.last_index()),
+            Some((number, kept))
+                if write < number
+                    && kept < last.index
+                    && !canon!(completion_of_overwritten_entries_counts) =>
+            {
                 mark!(aba_persisted_after_overwrite);
                 kept
             }

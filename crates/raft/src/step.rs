@@ -203,6 +203,9 @@ impl Raft {
                 let outcome = AppendOutcome::Conflict { probe: Index(1), hint };
                 Message::AppendResponse(AppendResponse { term, outcome })
             }
+            Message::Heartbeat(heartbeat) if canon!(refusal_names_a_round_of_another_term) => {
+                Message::HeartbeatResponse(HeartbeatResponse { term, round: heartbeat.round })
+            }
             Message::Heartbeat(_) => {
                 Message::HeartbeatResponse(HeartbeatResponse { term, round: ReadRound(0) })
             }
@@ -212,6 +215,19 @@ impl Raft {
                     self.count_refusal(to, out);
                 }
                 return;
+            }
+            Message::VoteResponse(response)
+                if canon!(vote_of_an_older_term_counts)
+                    && response.granted
+                    && self.role() == RoleKind::Candidate =>
+            {
+                return self.count_vote(to, out);
+            }
+            Message::AppendResponse(response) if canon!(match_of_an_older_term_counts) => {
+                return self.answer_append(to, &response.outcome, out);
+            }
+            Message::HeartbeatResponse(response) if canon!(round_of_an_older_term_counts) => {
+                return self.answer_heartbeat(to, response.round, out);
             }
             Message::VoteResponse(_)
             | Message::AppendResponse(_)

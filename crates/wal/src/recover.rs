@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use jangada_raft::{Configuration, HardState, Index, Position, Range};
+use jangada_raft::{Configuration, HardState, Index, Position, Range, canon};
 
 use crate::batch::BatchHeader;
 use crate::disk::Disk;
@@ -306,13 +306,16 @@ impl Reader {
         let observed = Observed {
             header: judged.header_good,
             trailer: judged.trailer_good,
-            frames: judged.list.is_some() && judged.frames.bad.is_empty(),
-            blank: judged.blank,
-            stated: judged.stated || next.is_some(),
+            frames: judged.list.is_some()
+                && (judged.frames.bad.is_empty() || canon!(damaged_entries_are_taken)),
+            blank: (judged.blank && !canon!(torn_tail_counts_as_rot))
+                || canon!(rot_counts_as_a_torn_tail),
+            stated: (judged.stated || next.is_some()) && !canon!(rot_counts_as_a_torn_tail),
             configuration: judged.frames.configuration_bad,
             dispensable: judged.list.as_ref().is_some_and(|(list, _)| {
                 limit.map_or(list.last().index, |limit| limit.min(list.last().index))
                     <= self.applied
+                    || canon!(rot_is_cut_whatever_it_held)
             }),
             restated: restated.is_some_and(|next| next.start.index <= self.applied),
         };
@@ -423,7 +426,11 @@ impl Reader {
         if list.after != self.state.last_position() {
             return Err(self.rot(place));
         }
+        let before = self.state.hard_state;
         self.state.append(&list, list_at, configurations);
+        if canon!(newest_vote_is_not_recovered) {
+            self.state.hard_state = before;
+        }
         self.sequence = list.sequence + 1;
         self.crc = list.crc;
         self.last_batch = Some(list);

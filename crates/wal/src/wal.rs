@@ -9,7 +9,7 @@ use std::io;
 
 use bytes::Bytes;
 use jangada_entry::{Frame, Kind, decode_configuration};
-use jangada_raft::{Configuration, HardState, Index, Position};
+use jangada_raft::{Configuration, HardState, Index, Position, canon};
 
 use crate::batch::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BatchHeader, Summary};
 use crate::disk::{Disk, File};
@@ -268,10 +268,14 @@ impl<D: Disk> Wal<D> {
     pub fn sync(&mut self) -> Result<(), WalError> {
         self.usable()?;
         let mut result = Ok(());
-        if self.pending != Pending::Nothing {
+        if self.pending != Pending::Nothing && !canon!(batch_is_acknowledged_before_its_sync) {
             result = self.file.sync();
         }
-        if result.is_ok() && self.pending == Pending::ContentsAndName {
+        if result.is_err() && canon!(failed_sync_is_tried_again) {
+            result = self.file.sync();
+        }
+        let named = self.pending == Pending::ContentsAndName && !canon!(directory_is_not_synced);
+        if result.is_ok() && named {
             result = self.disk.sync_directory();
         }
         match result {

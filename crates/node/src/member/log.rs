@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use jangada_entry::Frame;
 use jangada_raft::{
-    Configuration, HardState, Index, Message, NodeId, Position, Write, WriteNumber,
+    Configuration, HardState, Index, Message, NodeId, Position, Write, WriteNumber, canon,
 };
 
 /// A batch for the log: durable as a whole or not at all.
@@ -122,6 +122,7 @@ impl Writer {
         pending.number = write.number;
         pending.hard_state = write.hard_state;
         pending.after = match (pending.after, after) {
+            (Some(_), Some(after)) if canon!(merged_writes_keep_the_last_cut) => Some(after),
             (Some(before), Some(after)) => Some(before.min(after)),
             (before, after) => before.or(after),
         };
@@ -148,7 +149,7 @@ impl Writer {
         to: NodeId,
         message: Message,
     ) -> Option<(NodeId, Message)> {
-        if after <= self.durable {
+        if after <= self.durable || canon!(gated_message_is_sent_at_once) {
             return Some((to, message));
         }
         // The protocol repeats what is lost, the oldest first.

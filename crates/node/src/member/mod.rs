@@ -17,6 +17,8 @@
 //!    moves back.
 //! 4. Nothing of a peer is counted before its incarnation stands in this member's own log.
 
+#[cfg(feature = "canon")]
+mod again;
 mod log;
 mod reads;
 mod timers;
@@ -27,7 +29,7 @@ use jangada_entry::{Draft, Frame, Kind, Origin};
 use jangada_net::{ForwardRefusal, PeerMessage, Proposal};
 use jangada_raft::{
     Configuration, Grant, HardState, Index, Input, Limits, Message, NodeId, Output, Position, Raft,
-    Range, Refused, RoleKind, Standing, Start, Term, Write,
+    Range, Refused, RoleKind, Standing, Start, Term, Write, canon,
 };
 
 pub use log::{LogBatch, LogCut, LogRead, LogReader, LogWritten};
@@ -387,6 +389,8 @@ pub struct Member<M: StateMachine> {
     /// at a time for each.
     reads_under_way: BTreeSet<NodeId>,
     reading_to_apply: bool,
+    #[cfg(feature = "canon")]
+    sent_on: Vec<Proposal>,
     read_outcome: Option<Output>,
     more_to_apply: bool,
     /// What the machine was last told to be safe in this member's log.
@@ -471,6 +475,8 @@ impl<M: StateMachine> Member<M> {
             reading: BTreeMap::new(),
             reads_under_way: BTreeSet::new(),
             reading_to_apply: false,
+            #[cfg(feature = "canon")]
+            sent_on: Vec::new(),
             read_outcome: None,
             more_to_apply: false,
             log_safe: applied.index,
@@ -685,7 +691,8 @@ impl<M: StateMachine> Member<M> {
             }
             PeerMessage::Forward(proposals) => self.forwarded(from, proposals),
             // For an earlier process of this member, which numbered other proposals alike.
-            PeerMessage::ForwardRefused { process, .. } if process != self.process => {}
+            PeerMessage::ForwardRefused { process, .. }
+                if process != self.process && !canon!(refusal_for_an_earlier_life_is_taken) => {}
             PeerMessage::ForwardRefused { sequences, reason, .. } => {
                 let reason = match reason {
                     ForwardRefusal::NotLeader => ProposeError::NoLeader,
@@ -770,6 +777,9 @@ impl<M: StateMachine> Member<M> {
 
     /// The time to stamp on an entry: never below what the log has.
     fn cluster_time(&mut self) -> u64 {
+        if canon!(cluster_time_goes_back) {
+            return self.now.wall_ms;
+        }
         self.time_ms = self.time_ms.max(self.now.wall_ms);
         self.time_ms
     }
@@ -843,7 +853,10 @@ impl<M: StateMachine> Member<M> {
     /// A machine that took "9 is durable" for leave to store the effects of 9' would, after a crash,
     /// have applied an entry that its log does not hold.
     fn tell_log_durable(&mut self) {
-        let safe = self.raft.durable_index().min(self.raft.commit_index());
+        let mut safe = self.raft.durable_index().min(self.raft.commit_index());
+        if canon!(engine_stores_what_is_durable_alone) {
+            safe = self.raft.durable_index();
+        }
         if self.log_safe < safe {
             self.log_safe = safe;
             self.machine.log_durable(safe);
@@ -865,7 +878,13 @@ impl<M: StateMachine> Member<M> {
                 self.send(peer, PeerMessage::Retention { everyone_holds });
             }
         }
-        let index = self.machine.durable_index().min(self.everyone_holds);
+        let mut index = self.machine.durable_index().min(self.everyone_holds);
+        if canon!(log_is_cut_ahead_of_the_engine) {
+            index = self.everyone_holds.min(self.settled());
+        }
+        if canon!(log_is_cut_ahead_of_the_others) {
+            index = self.machine.durable_index();
+        }
         if self.log_begins.index < index
             && let Some(term) = self.raft.term_at(index)
         {
@@ -910,7 +929,10 @@ impl<M: StateMachine> Member<M> {
             reader: LogReader::Peer(peer),
             from: first,
             // What is held here may not have reached the log yet.
-            last: grant.range.last.min(self.tail.before().index),
+            last: match canon!(entries_are_read_back_before_they_are_written) {
+                true => grant.range.last,
+                false => grant.range.last.min(self.tail.before().index),
+            },
             bytes_max: grant.bytes_max,
         };
         self.reading.insert(peer, grant);
@@ -943,7 +965,8 @@ impl<M: StateMachine> Member<M> {
         // No grant: leadership ended or the lane broke while the log was read.
         let Some(grant) = self.reading.remove(&peer) else { return };
         let first = grant.range.first();
-        if frames.first().is_none_or(|frame| frame.position().index != first) {
+        let other = frames.first().is_none_or(|frame| frame.position().index != first);
+        if other && !canon!(entries_of_an_earlier_grant_are_sent) {
             self.send_grant(grant);
             return;
         }
@@ -1032,6 +1055,11 @@ impl<M: StateMachine> Member<M> {
             let Origin { incarnation: process, sequence } = draft.origin();
             match (from, refused) {
                 // Forwarded once already: a second hop could put it into two logs' futures.
+                (Some(_), Refused::NotLeader(Some(_)))
+                    if canon!(forwarded_command_takes_a_second_hop) =>
+                {
+                    forward.push(proposal_of(draft));
+                }
                 (Some(peer), _) => refused_to.entry((peer, process)).or_default().push(sequence),
                 (None, Refused::NotLeader(Some(_))) => {
                     self.note_under_way(&draft);
@@ -1055,6 +1083,8 @@ impl<M: StateMachine> Member<M> {
 
     /// Sends commands to the leader, in messages that a lane takes.
     fn forward(&mut self, leader: NodeId, proposals: Vec<Proposal>) {
+        #[cfg(feature = "canon")]
+        self.remember(&proposals);
         let mut part = Vec::new();
         let mut bytes = 0;
         for proposal in proposals {
@@ -1086,6 +1116,8 @@ impl<M: StateMachine> Member<M> {
     fn doubt_if_leader(&mut self, peer: NodeId) {
         if self.leader() == Some(peer) {
             self.doubt();
+            #[cfg(feature = "canon")]
+            self.send_again();
         }
     }
 
@@ -1109,7 +1141,7 @@ impl<M: StateMachine> Member<M> {
                 queue.pop_front();
             }
         }
-        if 0 < doubtful {
+        if 0 < doubtful && !canon!(nobody_is_told_of_doubt) {
             self.effects.push(Effect::Doubt { sequence_max: doubtful });
         }
         let Some(before_us) = now_us.checked_sub(self.options.leader_wait_us) else { return };
@@ -1214,7 +1246,9 @@ impl<M: StateMachine> Member<M> {
             }
             let outcome = outcomes.next().expect("one outcome for each command");
             self.record.chain(header.position, header.time_ms, outcome.digest);
-            if header.origin.incarnation == self.process {
+            let of_another_life = canon!(another_life_of_the_member_is_answered)
+                && header.origin.incarnation >> 32 == self.process >> 32;
+            if header.origin.incarnation == self.process || of_another_life {
                 let sequence = header.origin.sequence;
                 self.effects.push(Effect::Reply { sequence, reply: outcome.reply });
             }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use jangada_raft::{Index, NodeId, ReadRound};
+use jangada_raft::{Index, NodeId, ReadRound, canon};
 
 use crate::record::mix;
 
@@ -56,6 +56,9 @@ impl Reads {
     /// numbered from a place of its own, or a late answer to an earlier life's question could be
     /// taken for one to this life's, and confirm a round that was over before the read began.
     pub(super) fn new(process: u64) -> Reads {
+        if canon!(read_questions_are_numbered_alike_in_each_life) {
+            return Reads::default();
+        }
         Reads { asked_last: mix(process, 0), ..Reads::default() }
     }
 
@@ -91,7 +94,8 @@ impl Reads {
     /// the same two messages as fast as they can.
     pub(super) fn answered(&mut self, number: u64, index: Option<Index>) {
         let Some(index) = index else { return };
-        let Some(asked) = self.asked.take_if(|asked| asked.number == number) else { return };
+        let any = canon!(answer_to_an_earlier_question_is_taken);
+        let Some(asked) = self.asked.take_if(|asked| any || asked.number == number) else { return };
         self.ready.extend(asked.batches.into_iter().map(|batch| (index, batch)));
     }
 
@@ -132,7 +136,7 @@ impl Reads {
     /// Takes the batches that may run with everything up to `applied` applied.
     pub(super) fn runnable(&mut self, applied: Index, run: &mut Vec<ReadBatch>) {
         self.ready.retain(|(index, waiting)| {
-            let waits = applied < *index;
+            let waits = applied < *index && !canon!(read_runs_before_apply);
             if !waits {
                 run.push(waiting.batch);
             }
