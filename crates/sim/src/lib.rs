@@ -14,6 +14,7 @@
 
 pub mod application;
 pub mod choices;
+pub mod core_world;
 pub mod desk;
 pub mod dice;
 pub mod disk;

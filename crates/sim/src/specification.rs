@@ -17,7 +17,7 @@
 //! more and is forgotten, so that equal futures have equal states.
 
 mod facts;
-mod names;
+pub(crate) mod names;
 mod rules;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -184,6 +184,12 @@ impl Specification {
                 self.recovers(id, (*term, *vote), log, *commit)
             }
         }
+    }
+
+    /// The writes under way of a member are numbered so much lower from here on.
+    pub fn renumber_writes(&mut self, id: NodeId, lower_by: u64) {
+        let pending = self.member(id).pending.iter_mut();
+        pending.for_each(|write| write.number.0 = write.number.0.saturating_sub(lower_by));
     }
 
     /// The same cluster with its members named otherwise.

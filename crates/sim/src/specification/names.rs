@@ -77,6 +77,19 @@ impl Names {
         Name { term: last.0, index: last.1 }
     }
 
+    /// The runs after `start`: the term, the first and the last index of each.
+    pub(crate) fn runs_after(
+        &self,
+        start: Index,
+    ) -> impl Iterator<Item = (Term, Index, Index)> + '_ {
+        let mut before = start;
+        self.runs[self.run_of(start.next())..].iter().map(move |(term, last)| {
+            let first = before.next();
+            before = *last;
+            (*term, first, *last)
+        })
+    }
+
     /// The term of the entry at `index`, 0 at place 0; `None` past the end.
     pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
         if index == Index(0) {
