@@ -3,15 +3,15 @@
 //! A runtime owns the threads, the clock, the sockets and the files, and gives them to the driver as
 //! an [`Io`].
 
-use std::sync::Arc;
 use std::task::Waker;
 
 use jangada_net::PeerMessage;
 use jangada_raft::{NodeId, Standing};
 
-use crate::handle::{Answers, Handle, Inbox, ReadError, Shared};
+use crate::handle::{Handle, Inbox};
 use crate::machine::StateMachine;
 use crate::member::{Effect, Event, LogBatch, LogCut, LogRead, Member, Now};
+use crate::waiters::Waiters;
 
 /// The world outside a member.
 pub(crate) trait Io {
@@ -32,23 +32,20 @@ pub(crate) trait Io {
 /// A member with its clients.
 pub(crate) struct Driver<M: StateMachine> {
     member: Member<M>,
-    shared: Arc<Shared<M>>,
+    waiters: Waiters<M>,
     events: Vec<Event>,
     effects: Vec<Effect<M::Reply>>,
-    answers: Answers<M::Reply>,
 }
 
 impl<M: StateMachine> Driver<M> {
     pub(crate) fn new(process: u64, group: u64, member: Member<M>) -> (Driver<M>, Handle<M>) {
-        let handle = Handle::new(process, group, member.status());
-        let shared = handle.shared().clone();
-        let (events, effects, answers) = (Vec::new(), Vec::new(), Answers::default());
-        (Driver { member, shared, events, effects, answers }, handle)
+        let (waiters, handle) = Waiters::new(process, group, member.status());
+        (Driver { member, waiters, events: Vec::new(), effects: Vec::new() }, handle)
     }
 
     /// Takes what came; leaves word whom to wake if nothing did.
     pub(crate) fn collect(&mut self, waker: &Waker) -> Inbox {
-        self.shared.take(&mut self.events, waker)
+        self.waiters.collect(&mut self.events, waker)
     }
 
     /// Hands the member an event from the runtime's own thread.
@@ -73,28 +70,19 @@ impl<M: StateMachine> Driver<M> {
                 Effect::Read(read) => io.read(read),
                 Effect::Cut(cut) => io.cut(cut),
                 Effect::Send { to, message } => io.send(to, message),
-                Effect::Reply { sequence, reply } => {
-                    self.answers.proposals.push((sequence, Ok(reply)));
-                }
-                Effect::Refuse { sequence, reason } => {
-                    self.answers.proposals.push((sequence, Err(reason)));
-                }
-                Effect::Doubt { sequence_max } => self.answers.doubt_max = Some(sequence_max),
-                Effect::ReadReady(batch) => self.answers.reads.push((batch, Ok(()))),
-                Effect::ReadExpired(batch) => {
-                    self.answers.reads.push((batch, Err(ReadError::NoLeader)));
-                }
                 Effect::Changed(standing) => io.changed(standing),
                 Effect::Stranger { peer, met, shown } => io.stranger(peer, met, shown),
+                answer @ (Effect::Reply { .. }
+                | Effect::Refuse { .. }
+                | Effect::Doubt { .. }
+                | Effect::ReadReady(_)
+                | Effect::ReadExpired(_)) => {
+                    let left = self.waiters.keep(answer);
+                    assert!(left.is_none(), "an answer is kept for who waits for it");
+                }
             }
         }
         let status = self.member.status();
-        self.shared.answer(&mut self.answers, self.member.machine(), status);
-    }
-}
-
-impl<M: StateMachine> Drop for Driver<M> {
-    fn drop(&mut self) {
-        self.shared.close();
+        self.waiters.answer(self.member.machine(), status);
     }
 }

@@ -285,6 +285,12 @@ impl<M: StateMachine> Shared<M> {
         wake_loop(inner);
     }
 
+    /// The number of the last proposal made; 0 before the first.
+    pub(crate) fn proposed_last(&self) -> u64 {
+        let inner = lock(&self.inner);
+        inner.proposals.first + inner.proposals.slots.len() as u64 - 1
+    }
+
     /// Takes everything that came, or leaves word whom to wake when something comes.
     pub(crate) fn take(&self, events: &mut Vec<Event>, waker: &Waker) -> Inbox {
         let mut inner = lock(&self.inner);

@@ -69,6 +69,7 @@ mod member;
 mod node;
 mod record;
 mod tail;
+mod waiters;
 
 pub use handle::{Handle, Proposed, Read, ReadBarrier, ReadError};
 pub use local::LocalCluster;
@@ -80,6 +81,7 @@ pub use member::{
 };
 pub use node::{Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open};
 pub use record::{Acquaintances, NotesError, Record};
+pub use waiters::Waiters;
 
 pub use jangada_entry::Frame;
 pub use jangada_raft::{Index, NodeId};

@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response, Version, header};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, Version, header};
 use hyper::body::Incoming;
+use tonic::Status;
 
 use crate::backend::Backend;
 use crate::body::Body;
 use crate::grpc;
+use crate::grpc::methods::Method;
 use crate::http_api;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
@@ -49,6 +52,21 @@ impl<B: Backend> Edge<B> {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.inner.context.settings
+    }
+
+    /// Answers one gRPC call with one request and one answer, both without the wire: what the API
+    /// does between the message that came and the message that goes. Needs no runtime: nothing in it
+    /// waits but for the backend.
+    ///
+    /// # Errors
+    /// The status that the client would get.
+    pub async fn answer_message(
+        &self,
+        method: Method,
+        metadata: &HeaderMap,
+        message: Bytes,
+    ) -> Result<Bytes, Status> {
+        grpc::answer_message(&self.inner.context, method, metadata, message).await
     }
 
     /// Answers one request, of whatever kind.

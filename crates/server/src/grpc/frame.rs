@@ -42,6 +42,19 @@ impl Frame {
         };
         bytes - PREFIX_BYTES
     }
+
+    /// The message in one piece, without the prefix.
+    pub(crate) fn into_message(self) -> Bytes {
+        let mut message = match self {
+            Frame::Whole(bytes) => bytes,
+            Frame::Pieces(pieces) => {
+                let mut all = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+                pieces.iter().for_each(|piece| all.put_slice(piece));
+                all.freeze()
+            }
+        };
+        message.split_off(PREFIX_BYTES)
+    }
 }
 
 /// What a key's numbers and lengths take at most, its tag included.

@@ -50,33 +50,61 @@ pub(crate) async fn answer<B: Backend>(
         return call.failed(status);
     }
     if method == Method::HealthWatch {
-        return match receive(context, request.into_body()).await.and_then(health::watch) {
+        let message = receive(context, request.into_body()).await;
+        return match message.and_then(decode).and_then(health::watch) {
             Ok(frame) => call.standing(frame),
             Err(status) => call.failed(status),
         };
     }
-    match unary(context, method, request.into_body()).await {
+    let message = receive(context, request.into_body());
+    match unary(context, method, message).await {
         Ok(frame) => call.succeeded(frame),
         Err(status) => call.failed(status),
     }
 }
 
-/// Answers a call with one request and one answer.
+/// Answers a call whose message has been received: what is left of [`answer`] without the wire.
+pub(crate) async fn answer_message<B: Backend>(
+    context: &Context<B>,
+    method: Method,
+    metadata: &HeaderMap,
+    message: Bytes,
+) -> Result<Bytes, Status> {
+    let mut call = Call::begin(&context.metrics, method);
+    let answered = match check_metadata(context, method, metadata) {
+        Ok(()) => unary(context, method, std::future::ready(Ok(message))).await,
+        Err(error) => Err(error.into()),
+    };
+    match answered {
+        Ok(frame) => {
+            call.answered(frame.message_bytes());
+            call.end(Code::Ok);
+            Ok(frame.into_message())
+        }
+        Err(status) => {
+            call.end(status.code());
+            Err(status)
+        }
+    }
+}
+
+/// Answers a call with one request and one answer. The message is not waited for if the method is
+/// not served.
 async fn unary<B: Backend>(
     context: &Context<B>,
     method: Method,
-    body: Incoming,
+    message: impl Future<Output = Result<Bytes, Status>>,
 ) -> Result<Frame, Status> {
     let whole = match method {
-        Method::Range => return kv::range(context, receive(context, body).await?).await,
-        Method::Put => kv::put(context, receive(context, body).await?).await,
-        Method::DeleteRange => kv::delete_range(context, receive(context, body).await?).await,
-        Method::Txn => kv::txn(context, receive(context, body).await?).await,
-        Method::Compact => kv::compact(context, receive(context, body).await?).await,
-        Method::MemberList => cluster::member_list(context, receive(context, body).await?).await,
-        Method::Alarm => maintenance::alarm(context, receive(context, body).await?).await,
-        Method::Status => maintenance::status(context, receive(context, body).await?),
-        Method::HealthCheck => health::check(receive(context, body).await?),
+        Method::Range => return kv::range(context, decode(message.await?)?).await,
+        Method::Put => kv::put(context, decode(message.await?)?).await,
+        Method::DeleteRange => kv::delete_range(context, decode(message.await?)?).await,
+        Method::Txn => kv::txn(context, decode(message.await?)?).await,
+        Method::Compact => kv::compact(context, decode(message.await?)?).await,
+        Method::MemberList => cluster::member_list(context, decode(message.await?)?).await,
+        Method::Alarm => maintenance::alarm(context, decode(message.await?)?).await,
+        Method::Status => maintenance::status(context, decode(message.await?)?),
+        Method::HealthCheck => health::check(decode(message.await?)?),
         _ => {
             let row = method.description();
             Err(Status::unimplemented(format!(
@@ -94,15 +122,17 @@ pub(crate) struct Received<M> {
     bytes: usize,
 }
 
-/// Reads and decodes the request.
-async fn receive<B: Backend, M: Message + Default>(
-    context: &Context<B>,
-    body: Incoming,
-) -> Result<Received<M>, Status> {
+/// Reads the request's message.
+async fn receive<B: Backend>(context: &Context<B>, body: Incoming) -> Result<Bytes, Status> {
     let limit = context.settings.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
     let message = framing::read_message(body, limit).await?;
+    context.metrics.received_bytes.add(message.len() as u64);
+    Ok(message)
+}
+
+/// Decodes the request.
+fn decode<M: Message + Default>(message: Bytes) -> Result<Received<M>, Status> {
     let bytes = message.len();
-    context.metrics.received_bytes.add(bytes as u64);
     Ok(Received { message: framing::decode(message)?, bytes })
 }
 

@@ -27,7 +27,7 @@ use crate::config::{ClusterState, Config, ConfigError, Url};
 use crate::settings::Versions;
 use crate::{Edge, Metrics, Settings, connection};
 use machine::KvMachine;
-use served::{Inner, Served};
+pub use served::{Served, ServedMember, Timer, TokioTimer};
 
 /// Why a member did not run, or ended by itself.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let node = node_config(&config, disk, peer_listeners, &metrics);
     let opened = jangada::open(node, machine)?;
     tracing::info!(found = opened.recovered(), "opened the log");
-    let backend = Served::new(Inner {
+    let member = ServedMember {
         handle: opened.handle(),
         figures: opened.figures(),
         store,
@@ -127,8 +127,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
         request_timeout: request_timeout(&config),
         quota_bytes: config.limits.quota_backend_bytes.unwrap_or(0),
         engine_lag_bytes_max: engine_options.engine_lag_bytes_max,
-        counts: served::Counts::default(),
-    });
+    };
+    let backend = Served::new(member, TokioTimer);
     let edge = Edge::new(backend.clone(), settings(&config), metrics);
     let clients = listeners.client.into_iter().chain(listeners.metrics);
     let clients: Vec<(Url, TcpListener)> = clients.map(|l| (l.url, l.socket)).collect();

@@ -10,35 +10,74 @@ use jangada::entry::Draft;
 use jangada::{Figures, Handle, ProposeError, ReadError};
 use jangada_kv::{COMMAND_VERSION, Command, Reply, Shared};
 
-use super::machine::KvMachine;
 use crate::backend::{Backend, Member, RequestError, Sizes, Status};
+use crate::machine::KvMachine;
 use crate::metrics::{Exposition, Kind};
 
-/// The member, as the API's handlers hold it.
+/// Ends waits. The member's runtime owns the clock, so it is given in: the server's is tokio's, the
+/// simulator's stands still until something happens.
+pub trait Timer: Clone + Send + Sync + 'static {
+    /// What the future resolves to; `None` if it has not by `after` from now.
+    fn within<F>(
+        &self,
+        after: Duration,
+        future: F,
+    ) -> impl Future<Output = Option<F::Output>> + Send
+    where
+        F: Future<Output: Send> + Send;
+}
+
+/// Tokio's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokioTimer;
+
+impl Timer for TokioTimer {
+    async fn within<F>(&self, after: Duration, future: F) -> Option<F::Output>
+    where
+        F: Future<Output: Send> + Send,
+    {
+        tokio::time::timeout(after, future).await.ok()
+    }
+}
+
+/// The member, as the API's handlers hold it. A clone is another handle of the same.
 #[derive(Clone)]
-pub(super) struct Served {
-    inner: Arc<Inner>,
+pub struct Served<T = TokioTimer> {
+    inner: Arc<Inner<T>>,
 }
 
 /// What the handlers share.
-pub(super) struct Inner {
-    pub(super) handle: Handle<KvMachine>,
-    pub(super) figures: Arc<Figures>,
-    pub(super) store: Shared,
-    pub(super) cluster_id: u64,
-    pub(super) member_id: u64,
+struct Inner<T> {
+    member: ServedMember,
+    timer: T,
+    counts: Counts,
+}
+
+/// A member that is served.
+pub struct ServedMember {
+    /// Proposes and reads.
+    pub handle: Handle<KvMachine>,
+    /// Figures of the parts behind the member.
+    pub figures: Arc<Figures>,
+    /// The member's store.
+    pub store: Shared,
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// The member's id.
+    pub member_id: u64,
     /// The members' ids and peer URLs, in the order of the ids.
-    pub(super) members: Vec<(u64, Vec<String>)>,
+    pub members: Vec<(u64, Vec<String>)>,
     /// How long a request may take: 5 s and two election timeouts, as etcd's.
-    pub(super) request_timeout: Duration,
-    pub(super) quota_bytes: u64,
-    pub(super) engine_lag_bytes_max: u64,
-    pub(super) counts: Counts,
+    pub request_timeout: Duration,
+    /// The quota, in bytes.
+    pub quota_bytes: u64,
+    /// By how many bytes the engine may lag before proposals are answered *busy*.
+    pub engine_lag_bytes_max: u64,
 }
 
 /// What is counted here.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+struct Counts {
     pending: AtomicU64,
     failed: AtomicU64,
 }
@@ -52,27 +91,30 @@ impl Drop for Pending<'_> {
     }
 }
 
-impl Served {
-    pub(super) fn new(inner: Inner) -> Served {
-        Served { inner: Arc::new(inner) }
+impl<T: Timer> Served<T> {
+    /// Serves a member. `timer` measures how long requests take.
+    #[must_use]
+    pub fn new(member: ServedMember, timer: T) -> Served<T> {
+        Served { inner: Arc::new(Inner { member, timer, counts: Counts::default() }) }
     }
 
     async fn proposed(&self, buffer: BytesMut) -> Result<Reply, RequestError> {
-        let Inner { handle, counts, store, .. } = &*self.inner;
-        if self.inner.engine_lag_bytes_max < store.engine_lag_bytes() {
+        let Inner { member, timer, counts } = &*self.inner;
+        let ServedMember { handle, store, request_timeout, .. } = member;
+        if member.engine_lag_bytes_max < store.engine_lag_bytes() {
             return Err(RequestError::Busy);
         }
         counts.pending.fetch_add(1, Ordering::Relaxed);
         let _pending = Pending(&counts.pending);
         let proposed = handle.propose_buffer(buffer, COMMAND_VERSION);
-        let answer = match tokio::time::timeout(self.inner.request_timeout, proposed).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(ProposeError::NoLeader)) => Err(RequestError::NoLeader),
-            Ok(Err(ProposeError::Busy)) => Err(RequestError::Busy),
-            Ok(Err(ProposeError::InDoubt)) => Err(RequestError::TimeoutLeaderLost),
-            Ok(Err(ProposeError::TooLarge)) => Err(RequestError::TooLarge),
-            Ok(Err(ProposeError::Stopped)) => Err(RequestError::Stopped),
-            Err(_) => Err(RequestError::Timeout),
+        let answer = match timer.within(*request_timeout, proposed).await {
+            Some(Ok(reply)) => Ok(reply),
+            Some(Err(ProposeError::NoLeader)) => Err(RequestError::NoLeader),
+            Some(Err(ProposeError::Busy)) => Err(RequestError::Busy),
+            Some(Err(ProposeError::InDoubt)) => Err(RequestError::TimeoutLeaderLost),
+            Some(Err(ProposeError::TooLarge)) => Err(RequestError::TooLarge),
+            Some(Err(ProposeError::Stopped)) => Err(RequestError::Stopped),
+            None => Err(RequestError::Timeout),
         };
         if answer.is_err() {
             counts.failed.fetch_add(1, Ordering::Relaxed);
@@ -81,7 +123,7 @@ impl Served {
     }
 }
 
-impl Backend for Served {
+impl<T: Timer> Backend for Served<T> {
     async fn propose(&self, command: Command) -> Result<Reply, RequestError> {
         let mut buffer = Draft::buffer(0);
         command.encode_into(&mut buffer);
@@ -96,23 +138,24 @@ impl Backend for Served {
     }
 
     async fn read_barrier(&self) -> Result<(), RequestError> {
-        let barrier = self.inner.handle.read_barrier();
-        match tokio::time::timeout(self.inner.request_timeout, barrier).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(ReadError::NoLeader)) | Err(_) => Err(RequestError::Timeout),
-            Ok(Err(ReadError::Stopped)) => Err(RequestError::Stopped),
+        let Inner { member, timer, .. } = &*self.inner;
+        let barrier = member.handle.read_barrier();
+        match timer.within(member.request_timeout, barrier).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(ReadError::NoLeader)) | None => Err(RequestError::Timeout),
+            Some(Err(ReadError::Stopped)) => Err(RequestError::Stopped),
         }
     }
 
     fn store(&self) -> &Shared {
-        &self.inner.store
+        &self.inner.member.store
     }
 
     fn status(&self) -> Status {
-        let status = self.inner.handle.status();
+        let status = self.inner.member.handle.status();
         Status {
-            cluster_id: self.inner.cluster_id,
-            member_id: self.inner.member_id,
+            cluster_id: self.inner.member.cluster_id,
+            member_id: self.inner.member.member_id,
             term: status.standing.term.0,
             leader: status.standing.leader.map(|leader| leader.0),
             commit_index: status.commit.0,
@@ -125,12 +168,16 @@ impl Backend for Served {
     }
 
     fn sizes(&self) -> Sizes {
-        let view = self.inner.store.read();
-        Sizes { allocated: view.size(), in_use: view.size_in_use(), quota: self.inner.quota_bytes }
+        let view = self.inner.member.store.read();
+        Sizes {
+            allocated: view.size(),
+            in_use: view.size_in_use(),
+            quota: self.inner.member.quota_bytes,
+        }
     }
 
     fn members(&self) -> Vec<Member> {
-        let published = self.inner.store.read().members();
+        let published = self.inner.member.store.read().members();
         let member = |(id, peer_urls): &(u64, Vec<String>)| {
             let known = published.iter().find(|member| member.id == *id);
             Member {
@@ -141,11 +188,11 @@ impl Backend for Served {
                 is_learner: false,
             }
         };
-        self.inner.members.iter().map(member).collect()
+        self.inner.member.members.iter().map(member).collect()
     }
 
     fn expose(&self, exposition: &mut Exposition) {
-        let Inner { figures, handle, store, .. } = &*self.inner;
+        let ServedMember { figures, handle, store, .. } = &self.inner.member;
         let log_bytes = figures.log_bytes.load(Ordering::Relaxed);
         exposition
             .family(
@@ -180,10 +227,10 @@ impl Backend for Served {
     }
 }
 
-impl Served {
+impl<T: Timer> Served<T> {
     fn expose_peers(&self, exposition: &mut Exposition) {
-        let local = format!("{:x}", self.inner.member_id);
-        let peers: Vec<_> = self.inner.figures.peers();
+        let local = format!("{:x}", self.inner.member.member_id);
+        let peers: Vec<_> = self.inner.member.figures.peers();
         let peers: Vec<_> = peers.iter().map(|stats| (format!("{}", stats.peer), stats)).collect();
         type Figure = fn(&jangada::net::PeerStats) -> u64;
         let by_pair: [(&str, &str, Kind, Figure); 3] = [
