@@ -17,7 +17,7 @@ use bytes::Bytes;
 use jangada::{Effect, Event, ProposeError, ReadBatch, StateMachine, Status};
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::PeerMessage;
-use jangada_raft::{NodeId, RoleKind};
+use jangada_raft::{Index, NodeId, RoleKind};
 
 use crate::application::{Application, Witness, take};
 use crate::choices::Choices;
@@ -25,7 +25,7 @@ use crate::dice::{Dice, Suppressed};
 use crate::disk::SimDisk;
 use crate::faults::{Fault, FaultCounts, FaultRates};
 use crate::fingerprint;
-use crate::invariants::{Invariants, Violation};
+use crate::invariants::{AppliedCommand, Invariants, Violation};
 use crate::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
 use crate::queue::Queue;
 use crate::rot::{self, Aim, RotCounts};
@@ -188,6 +188,10 @@ pub struct World<A: Application> {
     pub(crate) trace: Trace,
     rot: RotCounts,
     happened: VecDeque<Happened<<A::Machine as StateMachine>::Reply>>,
+    /// The commands that were new when a member applied them, if somebody takes them.
+    new_commands: Option<VecDeque<AppliedCommand>>,
+    /// The highest index that any member has applied.
+    applied_max: Index,
 }
 
 /// How a process ends.
@@ -228,6 +232,8 @@ impl<A: Application> World<A> {
             invariants: Invariants::new(),
             rot: RotCounts::default(),
             happened: VecDeque::new(),
+            new_commands: None,
+            applied_max: Index(0),
         };
         for id in ids {
             let at = world.choices.between(0, 50_000);
@@ -343,6 +349,34 @@ impl<A: Application> World<A> {
         let batch = ReadBatch(running.batch);
         self.deliver(member, Event::Read(batch));
         Some(batch)
+    }
+
+    /// Hands a member what its clients ask, as its runtime does: for callers that keep the waiters of
+    /// its process themselves. It is lost if the process does not live.
+    pub fn submit(&mut self, member: NodeId, event: Event) {
+        self.deliver(member, event);
+    }
+
+    /// The process of a member, if it lives: never the same number twice.
+    #[must_use]
+    pub fn process(&self, member: NodeId) -> Option<u64> {
+        Some(self.seats[&member].running.as_ref()?.process)
+    }
+
+    /// Whether a member's process stands still at the moment.
+    #[must_use]
+    pub fn is_paused(&self, member: NodeId) -> bool {
+        self.now_us() < self.seats[&member].paused_until_us
+    }
+
+    /// From here on [`World::new_command`] tells what is applied.
+    pub fn watch_commands(&mut self) {
+        self.new_commands.get_or_insert_default();
+    }
+
+    /// The next command in the log's order that some member has applied.
+    pub fn new_command(&mut self) -> Option<AppliedCommand> {
+        self.new_commands.as_mut()?.pop_front()
     }
 
     /// Sets a timer of the caller's.
@@ -613,6 +647,10 @@ impl<A: Application> World<A> {
         let seen = take(&running.seen);
         for command in seen {
             self.invariants.applies(member, command)?;
+            if self.applied_max < command.position.index {
+                self.applied_max = command.position.index;
+                self.new_commands.iter_mut().for_each(|commands| commands.push_back(command));
+            }
         }
         for effect in effects.drain(..) {
             self.effect(member, effect)?;
