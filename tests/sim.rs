@@ -10,26 +10,26 @@ fn jangada(words: &[&str]) -> Output {
 }
 
 /// The report of a fresh process, without what the machine's speed decides.
-fn simulate(seed: &str) -> Value {
+fn simulate(seed: &str, threads: &str) -> Value {
     let words = ["sim", "--seed", seed, "--seeds", "3", "--seconds", "5", "--output", "json"];
-    let output = jangada(&words);
+    let output = jangada(&[&words[..], &["--threads", threads]].concat());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let mut report: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
     let map = report.as_object_mut().expect("an object");
-    for name in ["seconds", "events_per_second"] {
+    for name in ["seconds", "events_per_second", "requests_per_second", "threads"] {
         assert!(map.remove(name).is_some(), "{name} is reported");
     }
     report
 }
 
 #[test]
-fn the_same_seeds_do_the_same_in_two_fresh_processes() {
-    let once = simulate("1");
+fn the_same_seeds_do_the_same_in_two_fresh_processes_on_any_number_of_threads() {
+    let once = simulate("1", "1");
     assert_eq!(once["seeds"], 3);
     assert!(once["events"].as_u64().is_some_and(|events| 10_000 < events), "{once}");
-    assert_eq!(simulate("1"), once);
-    assert_ne!(simulate("2")["trace_hash"], once["trace_hash"]);
+    assert_eq!(simulate("1", "3"), once);
+    assert_ne!(simulate("2", "2")["trace_hash"], once["trace_hash"]);
 }
 
 #[test]
@@ -45,11 +45,25 @@ fn the_table_tells_what_was_run() {
 }
 
 #[test]
+fn every_fault_is_listed_with_a_sentence() {
+    let output = jangada(&["sim", "faults"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success());
+    for fault in jangada_sim::faults::FAULTS {
+        assert!(told.contains(fault.name()) && told.contains(fault.sentence()), "{told}");
+    }
+}
+
+#[test]
 fn a_wrong_number_is_a_mistake_of_usage() {
     for words in [
         &["sim", "--members", "0"][..],
         &["sim", "--seconds", "0"],
-        &["sim", "--seeds", "1", "--minutes", "1"],
+        &["sim", "--seeds", "1", "--until-failure"],
+        &["sim", "--seed", "0x0"],
+        &["sim", "--faults", "nonsense"],
+        &["sim", "--threads", "0"],
+        &["sim", "--hours", "-1"],
         &["sim", "--world", "other"],
     ] {
         assert_eq!(jangada(words).status.code(), Some(2), "{words:?}");

@@ -1,12 +1,16 @@
 //! What can be written on the command line, save the server's flags, which are etcd's and have a
 //! table of their own.
 
+mod sim;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jangada_server::config::{Kind, Value};
+
+pub(crate) use sim::{SIM_AFTER_HELP, Sim, SimCommand, Sweep};
 
 /// Flags that may stand before a command; any other flag there is the server's.
 pub(crate) const CLIENT_FLAGS: &[&str] = &["endpoints", "output", "o", "timeout", "help", "h"];
@@ -166,14 +170,7 @@ Exit status 1 when a member does not answer.")]
     /// Measure a cluster: this one's or a real etcd's.
     Bench(Bench),
     /// Run the code that ships in a simulated world in which everything goes wrong, from seeds.
-    #[command(after_help = "\
-Examples:
-  jangada sim
-  jangada sim --minutes 10 --seed 1000
-  jangada sim --seed 1017 --seeds 1 --world store --output json
-
-Each seed decides faults, requests and timing, so it does the same every time. A seed that does
-not hold is told with its last events and the command that replays it; exit status 1.")]
+    #[command(after_help = SIM_AFTER_HELP)]
     Sim(Sim),
 }
 
@@ -528,38 +525,6 @@ pub(crate) struct Failover {
     /// Bytes of a value
     #[arg(long, default_value_t = 256)]
     pub(crate) val_size: usize,
-}
-
-/// Options of `sim`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Sim {
-    /// The first seed; the following ones count up
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// How many seeds [default: 100]
-    #[arg(long, conflicts_with = "minutes")]
-    pub(crate) seeds: Option<u64>,
-    /// Run seeds for so many minutes
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub(crate) minutes: Option<u64>,
-    /// How many members each world has
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
-    pub(crate) members: u64,
-    /// How many simulated seconds each seed runs with faults
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) seconds: u64,
-    /// What the members replicate [default: one after the other]
-    #[arg(long, value_enum)]
-    pub(crate) world: Option<World>,
-}
-
-/// What a simulated world replicates.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum World {
-    /// The key-value store; every history is checked for linearizability.
-    Store,
-    /// A counter that keeps nothing but its log.
-    Tally,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -16,7 +16,6 @@ mod seat;
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jangada_raft::{
     Configuration, Grant, Index, Input, Limits, Message, NodeId, Output, Raft, RoleKind, Timer,
@@ -27,6 +26,7 @@ use crate::choices::Choices;
 use crate::dice::{Dice, Suppressed};
 use crate::faults::{Fault, FaultCounts, FaultRates};
 use crate::invariants::{Violation, require};
+use crate::panics::caught;
 use crate::queue::Queue;
 use crate::run::Failure;
 use crate::specification::{Fact, Glimpse, Specification, observe, recovery};
@@ -187,22 +187,23 @@ pub fn run(
 ) -> Result<CoreReport, Box<Failure>> {
     let _earlier = marks::take();
     let mut world = CoreWorld::new(options, choices);
-    let result = catch_unwind(AssertUnwindSafe(|| world.live(duration_us)));
-    let reason = match result {
+    let result = caught(|| world.live(duration_us));
+    let (invariant, reason) = match result {
         Ok(Ok(())) => return Ok(world.report()),
-        Ok(Err(violation)) => violation.to_string(),
+        Ok(Err(violation)) => (violation.invariant.to_owned(), violation.to_string()),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            format!("the module stopped: {}", text.unwrap_or_default())
+            let invariant = format!("the assertion at {}", panic.place);
+            (invariant, format!("the module stopped at {}: {}", panic.place, panic.said))
         }
     };
     Err(Box::new(Failure {
+        invariant,
         reason,
         simulated_us: world.queue.now_us(),
         members: world.describe(),
         lines: world.trace.lines(),
         faults: world.counts.clone(),
+        struck: world.dice.struck().clone(),
     }))
 }
 

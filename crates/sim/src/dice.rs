@@ -11,8 +11,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::choices::{Choices, MILLION};
-use crate::faults::{FAULTS, Fault, FaultRates};
+use crate::choices::{Choices, MILLION, mix};
+use crate::faults::{FAULTS, Fault, FaultCounts, FaultRates};
 
 /// Occurrences that are left out of a run: the fault, and its number, from 1.
 pub type Suppressed = BTreeSet<(Fault, u64)>;
@@ -22,7 +22,7 @@ pub type Suppressed = BTreeSet<(Fault, u64)>;
 pub struct Dice {
     rates: FaultRates,
     own: [Choices; FAULTS.len()],
-    struck: [u64; FAULTS.len()],
+    struck: FaultCounts,
     suppressed: Suppressed,
 }
 
@@ -32,8 +32,8 @@ impl Dice {
     pub fn new(rates: FaultRates, suppressed: Suppressed, choices: &Choices) -> Dice {
         Dice {
             rates,
-            own: FAULTS.map(|fault| choices.apart(fault as u64)),
-            struck: [0; FAULTS.len()],
+            own: FAULTS.map(|fault| choices.apart(label(fault))),
+            struck: FaultCounts::default(),
             suppressed,
         }
     }
@@ -46,25 +46,30 @@ impl Dice {
     /// Whether a fault happens where it is so many times as likely as its rate.
     pub fn strikes_times(&mut self, fault: Fault, times: u32, choices: &mut Choices) -> bool {
         let parts = self.rates.of(fault).saturating_mul(times).min(MILLION);
-        let place = fault as usize;
-        let from = if choices.has_bytes() { choices } else { &mut self.own[place] };
+        let own = &mut self.own[fault as usize];
+        let from = if choices.has_bytes() { choices } else { own };
         if !from.chance(parts) {
             return false;
         }
-        self.struck[place] += 1;
-        !self.suppressed.contains(&(fault, self.struck[place]))
+        self.struck.count(fault);
+        !self.suppressed.contains(&(fault, self.struck.of(fault)))
     }
 
     /// How many occurrences were drawn so far, left out or not.
     #[must_use]
-    pub fn struck(&self, fault: Fault) -> u64 {
-        self.struck[fault as usize]
+    pub fn struck(&self) -> &FaultCounts {
+        &self.struck
     }
 
     /// Nothing goes wrong from here on.
     pub fn rest(&mut self) {
         self.rates = FaultRates::none();
     }
+}
+
+/// Names a fault's sequence by the fault's name, so that a new fault moves no other's.
+fn label(fault: Fault) -> u64 {
+    fault.name().bytes().fold(0, |label, byte| mix(label ^ u64::from(byte)))
 }
 
 #[cfg(test)]
@@ -107,6 +112,6 @@ mod tests {
         let mut dice = Dice::new(rates, Suppressed::new(), &choices);
         assert!(dice.strikes(Fault::Paused, &mut choices));
         assert!(!dice.strikes(Fault::Paused, &mut choices));
-        assert_eq!(dice.struck(Fault::Paused), 1);
+        assert_eq!(dice.struck().of(Fault::Paused), 1);
     }
 }

@@ -150,6 +150,47 @@ impl Fault {
         }
     }
 
+    /// The fault of this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Fault> {
+        FAULTS.into_iter().find(|fault| fault.name() == name)
+    }
+
+    /// What happens, as a sentence.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Fault::MessageLost => "a message is lost, and its connection breaks",
+            Fault::MessageDuplicated => "a message arrives twice",
+            Fault::MessageReordered => "a message overtakes those sent before it",
+            Fault::MessageDelayed => "a message takes up to a few election timeouts",
+            Fault::ConnectionReset => "a connection breaks with what is under way on it",
+            Fault::Partition => "two sets of members cannot reach each other for a while",
+            Fault::PartitionOneWay => "a member cannot hear another, which hears it",
+            Fault::ProcessKilled => "a process dies; what it wrote stays in the page cache",
+            Fault::PowerLost => "a machine loses power, and with it unsynced writes",
+            Fault::CrashInOperation => "a process dies in the middle of a disk operation",
+            Fault::ClusterKilled => "all processes die at once",
+            Fault::SyncFailed => "a sync fails",
+            Fault::DiskFull => "a disk has no space left for a while",
+            Fault::BitFlipped => "a bit of a member's log flips at rest",
+            Fault::Paused => "a process stands still for a while",
+            Fault::SyncSlow => "a sync takes up to 1.5 seconds",
+            Fault::ClockJumped => "a member's wall clock jumps by up to an hour",
+            Fault::PairCut => "two members cannot reach each other; all others reach both",
+            Fault::PartitionBridge => "two sets of members are apart; one member reaches both",
+            Fault::PartitionChain => "members stand in a row, each reaches its neighbours only",
+            Fault::LinkSlow => "one way between two members, or both, is slow for a while",
+            Fault::SyncHung => "a disk completes no sync for a long while",
+            Fault::ClockDrifted => "a member's monotonic clock runs faster or slower",
+            Fault::CrashAtWorst => "a process dies in or right after a renaming or a sync",
+            Fault::NameLost => "a file's unsynced name is gone after a loss of power",
+            Fault::WriteFailed => "a write fails after a part of it",
+            Fault::WriteShort => "a write stops short for want of space",
+            Fault::ReadFailed => "a read fails once",
+        }
+    }
+
     /// The highest rate a seed draws, in parts of a million. Chosen so that a cluster with this
     /// fault alone at this rate still makes progress.
     #[must_use]
@@ -262,6 +303,7 @@ mod tests {
     fn the_list_is_in_the_order_of_the_numbers() {
         for (place, fault) in FAULTS.iter().enumerate() {
             assert_eq!(*fault as usize, place);
+            assert_eq!(Fault::of_name(fault.name()), Some(*fault));
         }
     }
 

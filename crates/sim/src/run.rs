@@ -1,11 +1,10 @@
 //! One run from one seed: the world, its clients, the calm at the end, and the report.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crate::application::Application;
 use crate::choices::Choices;
 use crate::faults::FaultCounts;
 use crate::invariants::Violation;
+use crate::panics::caught;
 use crate::rot::RotCounts;
 use crate::world::{World, WorldOptions};
 
@@ -40,6 +39,9 @@ pub trait Clients<A: Application> {
     /// # Errors
     /// What does not fit.
     fn judge(&mut self, world: &mut World<A>) -> Result<(), Violation>;
+
+    /// How many requests were answered.
+    fn requests(&self) -> u64;
 }
 
 /// What came of a run that held.
@@ -60,8 +62,10 @@ pub struct Report {
 }
 
 /// What came of a run that did not hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Failure {
+    /// The invariant that does not hold; for a part under test that stopped, where it did.
+    pub invariant: String,
     /// What does not hold, or what a part under test said when it stopped.
     pub reason: String,
     /// When, in simulated microseconds.
@@ -72,6 +76,8 @@ pub struct Failure {
     pub lines: Vec<String>,
     /// What had gone wrong until then.
     pub faults: FaultCounts,
+    /// How many occurrences of each fault were drawn, those left out among them.
+    pub struck: FaultCounts,
 }
 
 impl std::fmt::Display for Failure {
@@ -103,8 +109,8 @@ pub fn run<A: Application>(
     clients: &mut impl Clients<A>,
 ) -> Result<Report, Box<Failure>> {
     let mut world = World::new(application, options, choices);
-    let result = catch_unwind(AssertUnwindSafe(|| drive(&mut world, duration_us, clients)));
-    let reason = match result {
+    let result = caught(|| drive(&mut world, duration_us, clients));
+    let (invariant, reason) = match result {
         Ok(Ok(())) => {
             return Ok(Report {
                 trace_hash: world.trace().hash(),
@@ -115,19 +121,21 @@ pub fn run<A: Application>(
                 rot: world.rot(),
             });
         }
-        Ok(Err(violation)) => violation.to_string(),
+        Ok(Err(violation)) => (violation.invariant.to_owned(), violation.to_string()),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            format!("a part stopped: {}", text.unwrap_or_default())
+            let invariant = format!("the assertion at {}", panic.place);
+            let reason = format!("a part stopped at {}: {}", panic.place, panic.said);
+            (invariant, reason)
         }
     };
     Err(Box::new(Failure {
+        invariant,
         reason,
         simulated_us: world.now_us(),
         members: world.describe(),
         lines: world.trace().lines(),
         faults: world.counts().clone(),
+        struck: world.struck().clone(),
     }))
 }
 

@@ -237,13 +237,6 @@ impl StoreClients {
         self.compactions
     }
 
-    /// How many requests were answered.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        let answered = |operation: &&Operation| operation.outcome != Outcome::Unknown;
-        self.history.operations.iter().filter(answered).count() as u64 + self.compactions
-    }
-
     /// What the history contained, once it has been judged.
     #[must_use]
     pub fn summary(&self) -> Option<&Summary> {
@@ -523,6 +516,11 @@ impl Clients<StoreApplication> for StoreClients {
 
     fn have_enough(&self) -> bool {
         self.load.puts_max <= self.puts
+    }
+
+    fn requests(&self) -> u64 {
+        let answered = |operation: &&Operation| operation.outcome != Outcome::Unknown;
+        self.history.operations.iter().filter(answered).count() as u64 + self.compactions
     }
 
     fn finish(&mut self) {

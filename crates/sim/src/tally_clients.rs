@@ -149,6 +149,10 @@ impl Clients<TallyApplication> for TallyClients {
         Ok(())
     }
 
+    fn requests(&self) -> u64 {
+        self.acknowledged.len() as u64 + self.reads
+    }
+
     fn finish(&mut self) {
         self.finished = true;
     }

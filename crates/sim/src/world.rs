@@ -261,6 +261,12 @@ impl<A: Application> World<A> {
         &self.counts
     }
 
+    /// How many occurrences of each fault were drawn, those left out among them.
+    #[must_use]
+    pub fn struck(&self) -> &FaultCounts {
+        self.dice.struck()
+    }
+
     /// What became of the bits that flipped.
     #[must_use]
     pub fn rot(&self) -> RotCounts {

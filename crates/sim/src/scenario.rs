@@ -1,0 +1,133 @@
+//! The worlds that a plan can be run in: a state machine, its clients, and who judges them.
+
+use crate::core_world::{self, CoreOptions};
+use crate::plan::Plan;
+use crate::rot::RotCounts;
+use crate::run::{Clients, Failure, Report, run};
+use crate::store::StoreApplication;
+use crate::store_clients::{StoreClients, StoreLoad};
+use crate::tally::TallyApplication;
+use crate::tally_clients::TallyClients;
+
+/// How many clients the tally has.
+const TALLY_CLIENTS: u64 = 6;
+
+/// What came of a run that held.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// What happened.
+    pub report: Report,
+    /// How many requests were answered.
+    pub requests: u64,
+}
+
+/// A world that runs plans.
+pub trait Scenario: Sync {
+    /// The world's name: one word, by which a run can be replayed.
+    fn name(&self) -> &'static str;
+
+    /// What is replicated, as a sentence.
+    fn about(&self) -> &'static str;
+
+    /// Runs a plan.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    fn run(&self, plan: &Plan) -> Result<Held, Box<Failure>>;
+}
+
+/// The store that ships, with its engine; every history is judged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreScenario;
+
+/// The tally, which keeps nothing durable beside the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TallyScenario;
+
+/// The consensus module alone, each step held to the specification.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CoreScenario;
+
+/// Every world of this crate.
+pub const SCENARIOS: [&dyn Scenario; 3] = [&StoreScenario, &TallyScenario, &CoreScenario];
+
+/// The world of this name.
+#[must_use]
+pub fn scenario(name: &str) -> Option<&'static dyn Scenario> {
+    SCENARIOS.into_iter().find(|scenario| scenario.name() == name)
+}
+
+impl Scenario for StoreScenario {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    fn about(&self) -> &'static str {
+        "the key-value store with its engine; every history is judged"
+    }
+
+    fn run(&self, plan: &Plan) -> Result<Held, Box<Failure>> {
+        let load = StoreLoad::default();
+        let load = StoreLoad { clients: plan.clients.unwrap_or(load.clients), ..load };
+        held(StoreApplication, plan, StoreClients::new(load))
+    }
+}
+
+impl Scenario for TallyScenario {
+    fn name(&self) -> &'static str {
+        "tally"
+    }
+
+    fn about(&self) -> &'static str {
+        "a counter that keeps nothing but its log"
+    }
+
+    fn run(&self, plan: &Plan) -> Result<Held, Box<Failure>> {
+        let clients = TallyClients::new(plan.clients.unwrap_or(TALLY_CLIENTS));
+        held(TallyApplication, plan, clients)
+    }
+}
+
+impl Scenario for CoreScenario {
+    fn name(&self) -> &'static str {
+        "core"
+    }
+
+    fn about(&self) -> &'static str {
+        "the consensus module alone; each step is held to the specification"
+    }
+
+    /// There are no clients but one source of proposals, so the plan's number of clients is not used.
+    fn run(&self, plan: &Plan) -> Result<Held, Box<Failure>> {
+        let options = CoreOptions {
+            members: plan.members,
+            rates: plan.rates(),
+            suppressed: plan.suppressed.clone(),
+            lines_max: plan.lines_max,
+            ..CoreOptions::default()
+        };
+        let report = core_world::run(options, plan.seed.choices(), plan.duration_us)?;
+        Ok(Held {
+            requests: report.acknowledged + report.reads,
+            report: Report {
+                trace_hash: report.trace_hash,
+                events: report.events,
+                simulated_us: report.simulated_us,
+                commands: report.acknowledged as usize,
+                faults: report.faults,
+                rot: RotCounts::default(),
+            },
+        })
+    }
+}
+
+/// Runs a plan with clients.
+pub(crate) fn held<A: crate::Application>(
+    application: A,
+    plan: &Plan,
+    mut clients: impl Clients<A>,
+) -> Result<Held, Box<Failure>> {
+    let (world, choices) = (plan.world(), plan.seed.choices());
+    let report = run(application, world, choices, plan.duration_us, &mut clients)?;
+    Ok(Held { report, requests: clients.requests() })
+}
