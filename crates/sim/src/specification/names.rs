@@ -151,3 +151,7 @@ impl Names {
         self.runs.partition_point(|(_, last)| *last < index)
     }
 }
+
+#[cfg(test)]
+#[path = "names_tests.rs"]
+mod tests;
