@@ -11,6 +11,7 @@ use crate::raft::Raft;
 use crate::role::Role;
 
 /// Something that holds for each member between two steps.
+#[derive(Clone, Copy, Debug)]
 pub struct Invariant {
     /// Its number, as in the asserts.
     pub number: u32,
@@ -21,6 +22,7 @@ pub struct Invariant {
 }
 
 /// Something that holds for all members of a cluster together.
+#[derive(Clone, Copy, Debug)]
 pub struct ClusterInvariant {
     /// Its number.
     pub number: u32,

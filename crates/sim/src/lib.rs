@@ -13,6 +13,7 @@
 //! clients as [`run::Clients`]; [`tally`] is the smallest of both, and [`store`] the one that ships.
 
 pub mod application;
+pub mod checker;
 pub mod choices;
 pub mod core_world;
 pub mod desk;

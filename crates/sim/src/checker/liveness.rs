@@ -1,0 +1,154 @@
+//! From a reached state, faults end: is a leader elected, and does all pending work finish?
+//!
+//! Responsible for one fair schedule, the same for each state: whoever is down comes back, messages
+//! arrive in order, writes are completed, and timers fire one election timeout after the other, at
+//! one member at a time, as randomised timeouts do sooner or later (§9.3). What must come of it within
+//! ten rounds for each member:
+//!
+//! 1. One leader whom all follow.
+//! 2. All logs equal, durable and committed as a whole.
+//! 3. A new command committed everywhere, and a new read served.
+
+use std::sync::Arc;
+
+use jangada_raft::{Index, NodeId, Output, Raft, RoleKind, Timer};
+
+use super::history::History;
+use super::member::{Act, Ending, Ground, Member, Numbering, Said};
+use super::stage::{Deed, Stage, guarded};
+use super::tables::{Packet, Tables};
+use super::violation::Violation;
+
+/// Election timeouts, for each member. A leader is there after one of its own when it is up to date.
+const ROUNDS_MAX: usize = 10;
+
+/// Deeds between two timers: far more than a few members need for all they owe one another.
+const DEEDS_MAX: usize = 10_000;
+
+/// Checks a state.
+pub(crate) fn check(
+    tables: &Tables,
+    members: &[Member],
+    packets: &[Arc<Packet>],
+    history: &History,
+) -> Result<(), Violation> {
+    let ground = Ground { numbering: Numbering::Plain, ..tables.ground.clone() };
+    let mut stage = Stage {
+        members: members.iter().map(|member| (member.id, member.clone())).collect(),
+        links: std::collections::BTreeMap::new(),
+        history: history.clone(),
+    };
+    for packet in packets {
+        stage.links.entry((packet.from, packet.to)).or_default().push(packet.message.clone());
+    }
+    let mut calm = Calm { stage, ground, reads_served: 0 };
+    guarded(|| calm.run()).and_then(|result| result)
+}
+
+/// A cluster without faults.
+struct Calm {
+    stage: Stage,
+    ground: Ground,
+    reads_served: u64,
+}
+
+impl Calm {
+    fn run(&mut self) -> Result<(), Violation> {
+        let ids: Vec<NodeId> = self.stage.members.keys().copied().collect();
+        for id in &ids {
+            if self.stage.members[id].raft.is_none() {
+                self.turn(*id, Act::Restart)?;
+            }
+            self.turn(*id, Act::Flush)?;
+        }
+        self.settle()?;
+        for round in 0..ROUNDS_MAX * ids.len() {
+            self.everyone(&ids, Timer::ElectionSoon)?;
+            self.everyone(&ids, Timer::Heartbeat)?;
+            self.everyone(&ids, Timer::QuorumCheck)?;
+            if let Some(leader) = self.leader().filter(|_| self.is_done()) {
+                return self.works(leader);
+            }
+            if self.leader().is_none() {
+                self.everyone(&ids, Timer::Quiet)?;
+                self.turn(ids[round % ids.len()], Act::Timer(Timer::Election))?;
+                self.settle()?;
+            }
+        }
+        Err(self.unfinished("a leader is elected and all work is done"))
+    }
+
+    /// A new command is committed everywhere, and a new read is served.
+    fn works(&mut self, leader: NodeId) -> Result<(), Violation> {
+        self.turn(leader, Act::Propose)?;
+        self.reads_served = 0;
+        self.turn(leader, Act::Read)?;
+        self.settle()?;
+        self.turn(leader, Act::Timer(Timer::Heartbeat))?;
+        self.settle()?;
+        match self.is_done() && 0 < self.reads_served {
+            true => Ok(()),
+            false => Err(self.unfinished("a new command is committed and a new read served")),
+        }
+    }
+
+    /// Fires a timer at everyone, one after the other.
+    fn everyone(&mut self, ids: &[NodeId], timer: Timer) -> Result<(), Violation> {
+        for id in ids {
+            self.turn(*id, Act::Timer(timer))?;
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Violation> {
+        for _ in 0..DEEDS_MAX {
+            let Some(deed) = self.stage.quiet_deed() else { return Ok(()) };
+            self.perform(&deed)?;
+        }
+        Err(self.unfinished("the cluster comes to rest between two timers"))
+    }
+
+    fn turn(&mut self, member: NodeId, act: Act) -> Result<(), Violation> {
+        self.perform(&Deed::Take { member, act, ending: Ending::Flushed })
+    }
+
+    fn perform(&mut self, deed: &Deed) -> Result<(), Violation> {
+        let turn = self.stage.perform(deed, &self.ground);
+        let served = |said: &&Said| matches!(said, Said::Output(Output::ReadsReady { .. }));
+        self.reads_served += turn.said.iter().filter(served).count() as u64;
+        turn.violation.map_or(Ok(()), Err)
+    }
+
+    fn rafts(&self) -> impl Iterator<Item = &Raft> {
+        self.stage.members.values().filter_map(|member| member.raft.as_ref())
+    }
+
+    /// The only leader, whom everyone follows.
+    fn leader(&self) -> Option<NodeId> {
+        let leader = self.rafts().find(|raft| raft.role() == RoleKind::Leader)?;
+        let follows =
+            |raft: &Raft| raft.leader() == Some(leader.id()) && raft.term() == leader.term();
+        self.rafts().all(follows).then(|| leader.id())
+    }
+
+    fn is_done(&self) -> bool {
+        let mut logs = self.stage.members.values().map(Member::log);
+        let first = logs.next().unwrap_or_default();
+        let last = Index(first.len() as u64);
+        logs.all(|log| log == first)
+            && self.rafts().all(|raft| raft.commit_index() == last && raft.durable_index() == last)
+    }
+
+    fn unfinished(&self, what: &str) -> Violation {
+        let members: Vec<String> = self
+            .rafts()
+            .map(|raft| {
+                let (last, commit) = (raft.last_position(), raft.commit_index());
+                format!("{} is {}, last {last}, commit {commit}", raft.id(), raft.standing())
+            })
+            .collect();
+        let detail = format!("never, though all faults have ended: {}", members.join("; "));
+        Violation::new(&format!("liveness: {what}"), detail)
+    }
+}

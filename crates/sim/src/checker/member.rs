@@ -1,0 +1,432 @@
+//! One member as its driver keeps it: the shipped module, the disk under it, and what waits.
+//!
+//! Responsible for playing the driver in turns, for what a crash leaves, and for all that can be
+//! judged of one turn by itself:
+//!
+//! 1. Every invariant of [`jangada_raft::invariants::MEMBER`] holds after each step.
+//! 2. A message that rests on a term, a vote or an entry leaves only when the disk holds them
+//!    (figure 2; "durability before acknowledgement").
+//! 3. A leader never drops an entry of its log (Leader Append-Only, figure 3).
+//! 4. A read never joins a round that was sent before it came.
+//!
+//! A turn is one input and a flush, as the runtimes drive the module; a *held* turn leaves the flush
+//! out, so that the next input comes together with this one. Grants are honoured at once and in full.
+
+use std::collections::VecDeque;
+
+use jangada_raft::{
+    AppendOutcome, Configuration, Grant, HardState, Index, Input, Limits, Message, NodeId, Output,
+    Position, Raft, Range, ReadRound, RoleKind, Start, Term, Timer, WriteNumber, invariants,
+};
+
+use super::history::Fact;
+use super::violation::Violation;
+
+/// The size of every entry, in bytes.
+pub(crate) const ENTRY_BYTES: u64 = 10;
+
+/// What all members of a cluster share.
+#[derive(Clone, Debug)]
+pub(crate) struct Ground {
+    pub(crate) configuration: Configuration,
+    pub(crate) limits: Limits,
+    /// Whether writes are numbered anew after each turn.
+    pub(crate) numbering: Numbering,
+}
+
+/// How writes are numbered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Numbering {
+    /// From the newest durable write, so that a member's past does not tell states apart.
+    Canonical,
+    /// As the module does, for whoever reads it.
+    Plain,
+}
+
+/// What survives a crash.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) term: Term,
+    pub(crate) vote: Option<NodeId>,
+    /// The term of each entry from index 1.
+    pub(crate) log: Vec<Term>,
+    /// What the state machine has durably applied.
+    pub(crate) applied: Index,
+}
+
+/// A write that the member asked for and that is not durable.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Pending {
+    number: WriteNumber,
+    hard_state: HardState,
+    range: Option<Range>,
+    /// The log's last entry as of this write.
+    last: Position,
+}
+
+/// A member.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Member {
+    pub(crate) id: NodeId,
+    /// `None` while it is down.
+    pub(crate) raft: Option<Raft>,
+    pub(crate) disk: Disk,
+    pub(crate) pending: VecDeque<Pending>,
+    durable: WriteNumber,
+    /// Messages that wait for a write.
+    held: Vec<(WriteNumber, NodeId, Message)>,
+    /// The newest read round that has left in this term of leadership.
+    round_sent: ReadRound,
+}
+
+/// What can happen to a member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Act {
+    /// A message arrives.
+    Receive { from: NodeId, message: Message },
+    /// A timer fires.
+    Timer(Timer),
+    /// A peer's process seems gone.
+    PeerDown(NodeId),
+    /// It shook hands again.
+    PeerUp(NodeId),
+    /// The connection to a peer broke.
+    Unreachable(NodeId),
+    /// A client proposes a command.
+    Propose,
+    /// A client reads.
+    Read,
+    /// The oldest writes become durable, so many of them at once.
+    Persist(usize),
+    /// The process ends. So many of the writes under way survive, and the state machine has kept what
+    /// it had applied up to an index.
+    Crash { survive: usize, applied: Index },
+    /// It starts from its disk.
+    Restart,
+    /// No more inputs are at hand.
+    Flush,
+}
+
+/// Whether a turn ends with a flush.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Ending {
+    /// It does.
+    Flushed,
+    /// More inputs follow.
+    Held,
+}
+
+/// What a member did in a turn, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Said {
+    /// An output of the module.
+    Output(Output),
+    /// A message left it.
+    Sent(NodeId, Message),
+}
+
+/// A turn.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Turn {
+    pub(crate) said: Vec<Said>,
+    pub(crate) facts: Vec<Fact>,
+    /// The first thing that did not hold.
+    pub(crate) violation: Option<Violation>,
+}
+
+impl Disk {
+    fn range(&self) -> Range {
+        let mut range = Range::empty(Position::default());
+        self.log.iter().for_each(|term| range.push(*term));
+        range
+    }
+
+    fn write(&mut self, write: &Pending) {
+        (self.term, self.vote) = (write.hard_state.term, write.hard_state.vote);
+        let Some(range) = &write.range else { return };
+        self.log.truncate(range.prev.index.0 as usize);
+        assert!(self.range().last_position() == range.prev, "a write joins the log on disk");
+        for index in range.first().0..=range.last.0 {
+            self.log.push(range.term_at(Index(index)).expect("within the range"));
+        }
+    }
+}
+
+impl Member {
+    /// A member that starts with an empty disk.
+    pub(crate) fn new(id: NodeId, ground: &Ground) -> Member {
+        let mut member = Member {
+            id,
+            raft: None,
+            disk: Disk::default(),
+            pending: VecDeque::new(),
+            durable: WriteNumber(0),
+            held: Vec::new(),
+            round_sent: ReadRound(0),
+        };
+        member.start(ground);
+        member
+    }
+
+    /// Takes a turn.
+    ///
+    /// # Panics
+    /// If the module does.
+    pub(crate) fn take(&mut self, act: &Act, ending: Ending, ground: &Ground) -> Turn {
+        let mut turn = Turn::default();
+        match act {
+            Act::Crash { survive, applied } => self.crash(*survive, *applied, &mut turn),
+            Act::Restart => self.start(ground),
+            Act::Persist(count) => self.persist(*count, &mut turn),
+            Act::Flush => {}
+            Act::Receive { from, message } => {
+                let (from, message) = (*from, message.clone());
+                self.step(Input::Receive { from, message }, &mut turn);
+            }
+            Act::Timer(timer) => self.step(Input::Timer(*timer), &mut turn),
+            Act::PeerDown(peer) => self.step(Input::PeerDown(*peer), &mut turn),
+            Act::PeerUp(peer) => self.step(Input::PeerUp(*peer), &mut turn),
+            Act::Unreachable(peer) => self.step(Input::Unreachable(*peer), &mut turn),
+            Act::Propose => {
+                self.step(Input::Propose { entries: 1, bytes: ENTRY_BYTES }, &mut turn);
+            }
+            Act::Read => self.step(Input::Read, &mut turn),
+        }
+        if ending == Ending::Flushed && !matches!(act, Act::Crash { .. } | Act::Restart) {
+            self.flush(&mut turn);
+        }
+        if ground.numbering == Numbering::Canonical {
+            self.renumber();
+        }
+        turn
+    }
+
+    /// The terms of the log from index 1; of the disk's while the member is down.
+    pub(crate) fn log(&self) -> Vec<Term> {
+        let Some(raft) = &self.raft else { return self.disk.log.clone() };
+        terms(raft, raft.last_index())
+    }
+
+    /// What the state machine may have kept at most: what is committed and durable here.
+    pub(crate) fn applied_most(&self) -> Index {
+        let raft = self.raft.as_ref();
+        let applied = raft.map_or(Index(0), |raft| raft.commit_index().min(raft.durable_index()));
+        self.disk.applied.max(applied)
+    }
+
+    /// The same member, every member being called what `name` says. What waits is put in order, for
+    /// messages that leave together leave in no order.
+    pub(crate) fn renamed(&self, name: &dyn Fn(NodeId) -> NodeId) -> Member {
+        let mut held: Vec<_> = self
+            .held
+            .iter()
+            .map(|(after, to, message)| (*after, name(*to), message.clone()))
+            .collect();
+        held.sort_by_key(|(after, to, _)| (*after, *to));
+        let pending = self
+            .pending
+            .iter()
+            .map(|write| Pending { hard_state: write.hard_state.renamed(name), ..write.clone() });
+        Member {
+            id: name(self.id),
+            raft: self.raft.as_ref().map(|raft| raft.renamed(name)),
+            disk: Disk { vote: self.disk.vote.map(name), ..self.disk.clone() },
+            pending: pending.collect(),
+            durable: self.durable,
+            held,
+            round_sent: self.round_sent,
+        }
+    }
+
+    fn start(&mut self, ground: &Ground) {
+        assert!(self.raft.is_none(), "only who is down starts");
+        self.raft = Some(Raft::new(Start {
+            id: self.id,
+            hard_state: HardState { term: self.disk.term, vote: self.disk.vote },
+            configuration: ground.configuration.clone(),
+            log: self.disk.range(),
+            commit: self.disk.applied,
+            limits: ground.limits,
+        }));
+    }
+
+    fn crash(&mut self, survive: usize, applied: Index, turn: &mut Turn) {
+        assert!(applied <= self.applied_most(), "only what was applied is kept");
+        for write in self.pending.drain(..).take(survive) {
+            self.disk.write(&write);
+        }
+        self.disk.applied = applied;
+        self.raft = None;
+        self.durable = WriteNumber(0);
+        self.held.clear();
+        self.round_sent = ReadRound(0);
+        turn.facts.push(Fact::ForgetsReads);
+    }
+
+    fn persist(&mut self, count: usize, turn: &mut Turn) {
+        let writes: Vec<Pending> = self.pending.drain(..count).collect();
+        writes.iter().for_each(|write| self.disk.write(write));
+        let newest = writes.last().expect("a write is under way");
+        self.durable = newest.number;
+        let durable = self.durable;
+        let released: Vec<_> = self.held.extract_if(.., |(after, ..)| *after <= durable).collect();
+        for (_, to, message) in released {
+            self.send(to, message, turn);
+        }
+        self.step(Input::Persisted { write: newest.number, last: newest.last }, turn);
+    }
+
+    fn flush(&mut self, turn: &mut Turn) {
+        loop {
+            let sent = |turn: &Turn| {
+                turn.said.iter().filter(|said| matches!(said, Said::Sent(..))).count()
+            };
+            let before = sent(turn);
+            self.step(Input::Flush, turn);
+            if before == sent(turn) {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input, turn: &mut Turn) {
+        let raft = self.raft.as_mut().expect("only who runs is stepped");
+        let led = (raft.role() == RoleKind::Leader)
+            .then(|| (raft.term(), terms(raft, raft.last_index())));
+        let mut outputs = Vec::new();
+        raft.step(input, &mut outputs);
+        for invariant in invariants::MEMBER {
+            if !(invariant.holds)(raft) {
+                let name = format!("invariant {}: {}", invariant.number, invariant.name);
+                turn.violation.get_or_insert(Violation::new(&name, format!("{raft:?}")));
+            }
+        }
+        if let Some((term, log)) = led
+            && (raft.role(), raft.term()) == (RoleKind::Leader, term)
+            && !terms(raft, raft.last_index()).starts_with(&log)
+        {
+            let detail = format!("{} leads term {term} and drops entries of its own", self.id);
+            turn.violation.get_or_insert(Violation::new("leader append-only", detail));
+        }
+        let mut grants = Vec::new();
+        for output in outputs {
+            self.keep(&output, turn);
+            match output {
+                Output::Send { to, message } => self.send(to, message, turn),
+                Output::Grant(grant) => grants.push(grant),
+                output => turn.said.push(Said::Output(output)),
+            }
+        }
+        grants.iter().for_each(|grant| self.honour(grant, turn));
+    }
+
+    /// Keeps what the driver has to, and takes down the facts.
+    fn keep(&mut self, output: &Output, turn: &mut Turn) {
+        let raft = self.raft.as_ref().expect("it has just been stepped");
+        match output {
+            Output::Write(write) => self.pending.push_back(Pending {
+                number: write.number,
+                hard_state: write.hard_state,
+                range: write.range.clone(),
+                last: raft.last_position(),
+            }),
+            Output::SendAfter { after, to, message } => {
+                self.held.push((*after, *to, message.clone()));
+            }
+            Output::Changed(standing) => {
+                self.round_sent = ReadRound(0);
+                turn.facts.push(Fact::ForgetsReads);
+                if standing.role == RoleKind::Leader {
+                    turn.facts.push(Fact::Leads { term: standing.term, log: self.log() });
+                }
+            }
+            Output::Commit(index) => turn.facts.push(Fact::Commits {
+                leads: (raft.role() == RoleKind::Leader).then(|| raft.term()),
+                log: terms(raft, *index),
+            }),
+            Output::ReadQueued(round) => {
+                if *round <= self.round_sent {
+                    let detail =
+                        format!("{} queues a read for round {}, which is out", self.id, round.0);
+                    turn.violation
+                        .get_or_insert(Violation::new("a read joins no round sent", detail));
+                }
+                turn.facts.push(Fact::QueuesRead { round: *round });
+            }
+            Output::ReadsReady { round, index } => {
+                turn.facts.push(Fact::ServesReads { round: *round, index: *index });
+            }
+            Output::Send { .. }
+            | Output::Grant(_)
+            | Output::Assigned { .. }
+            | Output::NoOp { .. }
+            | Output::ProposalRefused(_)
+            | Output::ReadRefused(_)
+            | Output::Restart(_) => {}
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Message, turn: &mut Turn) {
+        if let Some(what) = self.not_durable(to, &message) {
+            let detail = format!("{} sends {message} to {to}, and {what}", self.id);
+            turn.violation
+                .get_or_insert(Violation::new("durability before acknowledgement", detail));
+        }
+        if let Message::Heartbeat(heartbeat) = &message {
+            self.round_sent = self.round_sent.max(heartbeat.round);
+        }
+        turn.said.push(Said::Sent(to, message));
+    }
+
+    fn honour(&mut self, grant: &Grant, turn: &mut Turn) {
+        let entries = (grant.bytes_max / ENTRY_BYTES).max(1).min(grant.range.len());
+        let last = Index(grant.range.prev.index.0 + entries);
+        self.send(grant.peer, Message::AppendRequest(grant.request(last)), turn);
+        let bytes = entries * ENTRY_BYTES;
+        self.step(Input::Sent { peer: grant.peer, last, bytes }, turn);
+    }
+
+    /// What the message promises and the disk does not hold.
+    fn not_durable(&self, to: NodeId, message: &Message) -> Option<&'static str> {
+        let holds_vote = |term: Term, vote: NodeId| {
+            term < self.disk.term || (term == self.disk.term && self.disk.vote == Some(vote))
+        };
+        let is_kept = match message {
+            Message::VoteRequest(request) => holds_vote(request.term, self.id),
+            Message::VoteResponse(response) => !response.granted || holds_vote(response.term, to),
+            Message::AppendRequest(request) => holds_vote(request.term, self.id),
+            Message::Heartbeat(heartbeat) => holds_vote(heartbeat.term, self.id),
+            Message::AppendResponse(response) => match response.outcome {
+                AppendOutcome::Match(index) => {
+                    let raft = self.raft.as_ref().expect("only who runs answers");
+                    let promised = terms(raft, index);
+                    let is_held = self.disk.log.starts_with(&promised);
+                    if promised.len() < index.0 as usize || !is_held {
+                        return Some("its disk does not hold the entries");
+                    }
+                    response.term <= self.disk.term
+                }
+                AppendOutcome::Conflict { .. } => true,
+            },
+            Message::PreVoteRequest(_)
+            | Message::PreVoteResponse(_)
+            | Message::HeartbeatResponse(_) => true,
+        };
+        (!is_kept).then_some("its disk does not hold that term and vote")
+    }
+
+    fn renumber(&mut self) {
+        let Some(raft) = &mut self.raft else { return };
+        let shift = raft.renumber_writes();
+        let lower = |number: &mut WriteNumber| number.0 = number.0.saturating_sub(shift);
+        lower(&mut self.durable);
+        self.pending.iter_mut().for_each(|write| lower(&mut write.number));
+        self.held.iter_mut().for_each(|(after, ..)| lower(after));
+        assert!(self.durable == WriteNumber(0), "the driver and the module number alike");
+    }
+}
+
+/// The terms of a log up to an index, or to its end.
+fn terms(raft: &Raft, last: Index) -> Vec<Term> {
+    (1..=last.0).map_while(|index| raft.term_at(Index(index))).collect()
+}

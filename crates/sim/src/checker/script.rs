@@ -1,0 +1,154 @@
+//! A path of deeds as a scenario script, in the language of the consensus module's scripts
+//! (`crates/raft/tests/scripts`).
+//!
+//! Responsible for the words, commands and outputs both, so that what is printed replays there
+//! verbatim. The language itself is described in `crates/raft/tests/scripts.rs`.
+
+use std::fmt::Write as _;
+
+use jangada_raft::{Limits, NodeId, Output, marks};
+
+use super::bounds::Bounds;
+use super::member::{Act, Ending, Ground, Numbering, Said, Turn};
+use super::stage::{Deed, Original, Stage, guarded};
+use super::violation::Violation;
+
+/// Tells how the deeds lead to the violation.
+pub(crate) fn told(bounds: &Bounds, deeds: &[Deed], violation: &Violation) -> String {
+    let ground = Ground::new(bounds, Numbering::Plain);
+    let mut script = Script { stage: Stage::new(bounds, &ground), ground, text: String::new() };
+    let _ = marks::take();
+    script.line(&format!("# Broken: {}", violation.invariant));
+    script.line(&format!("> {}", limits(&bounds.limits())));
+    script.line(&format!("> {}", cluster(bounds)));
+    for deed in deeds {
+        if !script.perform(deed) {
+            break;
+        }
+    }
+    script.text
+}
+
+struct Script {
+    stage: Stage,
+    ground: Ground,
+    text: String,
+}
+
+impl Script {
+    /// Tells a deed; whether the cluster goes on.
+    fn perform(&mut self, deed: &Deed) -> bool {
+        let (command, id) = self.command(deed);
+        if let Deed::Deliver { from, to, message, original: Original::Stays, .. } = deed {
+            let which = self.which(*from, *to, message);
+            self.line(&format!("> duplicate {from}->{to}{which}"));
+        }
+        if let Deed::Disconnect { member, peer, .. } = deed {
+            self.line(&format!("> drop {member}->{peer}"));
+        }
+        self.line(&format!("> {command}"));
+        let Script { stage, ground, .. } = self;
+        let Ok(turn) = guarded(|| stage.perform(deed, ground)) else { return false };
+        if let Deed::Deliver { from, to, message, .. } = deed {
+            self.line(&format!("{to} <- {from}: {message}"));
+        }
+        self.report(id, &turn);
+        true
+    }
+
+    fn command(&self, deed: &Deed) -> (String, NodeId) {
+        let held = |ending: Ending| if ending == Ending::Held { " ..." } else { "" };
+        match deed {
+            Deed::Take { member, act, ending } => {
+                (format!("{}{}", self.turn(*member, act), held(*ending)), *member)
+            }
+            Deed::Deliver { from, to, message, ending, .. } => {
+                let which = self.which(*from, *to, message);
+                (format!("deliver {from}->{to}{which}{}", held(*ending)), *to)
+            }
+            Deed::Lose { from, to, message } => {
+                let place = self.stage.place_of(*from, *to, message);
+                let place = place.expect("the message is under way") + 1;
+                (format!("drop {from}->{to} {place}"), *to)
+            }
+            Deed::Disconnect { member, peer, ending } => {
+                (format!("unreachable {member} {peer}{}", held(*ending)), *member)
+            }
+        }
+    }
+
+    fn turn(&self, id: NodeId, act: &Act) -> String {
+        match act {
+            Act::Receive { .. } => unreachable!("messages are delivered from their link"),
+            Act::Timer(timer) => format!("timer {id} {timer}"),
+            Act::PeerDown(peer) => format!("down {id} {peer}"),
+            Act::PeerUp(peer) => format!("up {id} {peer}"),
+            Act::Unreachable(peer) => format!("unreachable {id} {peer}"),
+            Act::Propose => format!("propose {id}"),
+            Act::Read => format!("read {id}"),
+            Act::Persist(1) => format!("persist {id}"),
+            Act::Persist(count) => format!("persist {id} merged {count}"),
+            Act::Crash { survive, applied } => {
+                let most = self.stage.members[&id].applied_most();
+                match *applied == most {
+                    true if *survive == 0 => format!("crash {id}"),
+                    true => format!("crash {id} {survive}"),
+                    false => format!("crash {id} {survive} applied {applied}"),
+                }
+            }
+            Act::Restart => format!("restart {id}"),
+            Act::Flush => format!("flush {id}"),
+        }
+    }
+
+    /// Which message of its link, if not the first.
+    fn which(&self, from: NodeId, to: NodeId, message: &jangada_raft::Message) -> String {
+        let place = self.stage.place_of(from, to, message).expect("the message is under way");
+        if place == 0 { String::new() } else { format!(" {}", place + 1) }
+    }
+
+    fn report(&mut self, id: NodeId, turn: &Turn) {
+        let mut timers: Vec<String> = Vec::new();
+        for said in &turn.said {
+            match said {
+                Said::Output(Output::Restart(timer)) => timers.push(timer.to_string()),
+                Said::Output(output) => self.line(&format!("{id} {output}")),
+                Said::Sent(to, message) => self.line(&format!("{id} -> {to}: {message}")),
+            }
+        }
+        timers.dedup();
+        if !timers.is_empty() {
+            self.line(&format!("{id} restarts {}", timers.join(", ")));
+        }
+        for mark in marks::take() {
+            self.line(&format!("mark {mark}"));
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        writeln!(self.text, "{line}").expect("a string grows");
+    }
+}
+
+fn limits(limits: &Limits) -> String {
+    let Limits { append_bytes_max, inflight_messages_max, .. } = limits;
+    format!("limits append={append_bytes_max} messages={inflight_messages_max}")
+}
+
+fn cluster(bounds: &Bounds) -> String {
+    let configuration = &bounds.configuration;
+    let list = |name: &str, ids: &[NodeId]| {
+        let ids: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
+        if ids.is_empty() { String::new() } else { format!(" {name}={}", ids.join(",")) }
+    };
+    let count = configuration.voters.len();
+    let is_plain = configuration.outgoing.is_empty()
+        && configuration.learners.is_empty()
+        && configuration.voters.iter().map(|id| id.0).eq(1..=count as u64);
+    if is_plain {
+        return format!("cluster {count}");
+    }
+    let voters = list("voters", &configuration.voters);
+    let outgoing = list("outgoing", &configuration.outgoing);
+    format!("configuration{voters}{outgoing}{}", list("learners", &configuration.learners))
+}

@@ -1,0 +1,224 @@
+//! The search against a plain one, which clones whole clusters and compares them in full.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jangada_raft::invariants::ClusterInvariant;
+use jangada_raft::{Configuration, Message, NodeId, RoleKind, Term};
+
+use super::acts::acts;
+use super::bounds::{Cost, Spent};
+use super::expand::Expander;
+use super::member::{Act, Ending, Ground, Numbering};
+use super::stage::{Deed, Original, Stage};
+use super::tables::{Memory, Tables};
+use super::*;
+
+/// A state in full, in words: messages and what waits in no order, everything else as it is.
+fn key(stage: &Stage, spent: Spent) -> String {
+    let mut messages: Vec<String> =
+        stage.links.iter().map(|(link, messages)| sorted(*link, messages)).collect();
+    messages.sort();
+    let members: Vec<_> = stage.members.values().map(|member| member.renamed(&|id| id)).collect();
+    format!("{members:?} {messages:?} {:?} {spent:?}", stage.history)
+}
+
+fn sorted(link: (NodeId, NodeId), messages: &[Message]) -> String {
+    let mut words: Vec<String> = messages.iter().map(|message| format!("{message:?}")).collect();
+    words.sort();
+    format!("{link:?} {words:?}")
+}
+
+/// Each deed that may follow, with what has been spent after it.
+fn deeds(bounds: &Bounds, stage: &Stage, spent: Spent) -> Vec<(Deed, Spent)> {
+    let mut list = Vec::new();
+    let endings = [(Ending::Flushed, Spent::default()), (Ending::Held, Cost::Held.spent())];
+    for (id, member) in &stage.members {
+        for (act, cost) in acts(bounds, member) {
+            for (ending, more) in endings {
+                let fixed = matches!(act, Act::Crash { .. } | Act::Restart | Act::Flush);
+                if !(fixed && ending == Ending::Held) {
+                    let (member, act) = (*id, act.clone());
+                    let deed = match act {
+                        Act::Unreachable(peer) => Deed::Disconnect { member, peer, ending },
+                        act => Deed::Take { member, act, ending },
+                    };
+                    list.push((deed, cost.and(more)));
+                }
+            }
+        }
+    }
+    for ((from, to), messages) in &stage.links {
+        for message in messages {
+            let (from, to, message) = (*from, *to, message.clone());
+            list.push((Deed::Lose { from, to, message: message.clone() }, Cost::Loss.spent()));
+            if stage.members[&to].raft.is_none() {
+                continue;
+            }
+            for (ending, more) in endings {
+                let original = Original::Gone;
+                let message = message.clone();
+                let deed = Deed::Deliver { from, to, message, original, ending };
+                list.push((deed.clone(), more));
+                if let Deed::Deliver { message, .. } = deed {
+                    let original = Original::Stays;
+                    let deed = Deed::Deliver { from, to, message, original, ending };
+                    list.push((deed, Cost::Duplicate.spent().and(more)));
+                }
+            }
+        }
+    }
+    let limits = bounds.spendable();
+    list.into_iter()
+        .filter_map(|(deed, cost)| spent.add(cost, limits).map(|spent| (deed, spent)))
+        .collect()
+}
+
+/// Every state there is, with what has been spent.
+fn plain(bounds: &Bounds) -> Vec<(Stage, Spent)> {
+    let ground = Ground::new(bounds, Numbering::Canonical);
+    let mut stage = Stage::new(bounds, &ground);
+    stage.open(bounds.opening, &ground);
+    let mut seen: BTreeMap<String, ()> = BTreeMap::new();
+    let mut queue = VecDeque::new();
+    let mut found = Vec::new();
+    seen.insert(key(&stage, Spent::default()), ());
+    queue.push_back((stage, Spent::default()));
+    while let Some((stage, spent)) = queue.pop_front() {
+        let before = key(&stage, Spent::default());
+        let under_way = |stage: &Stage| stage.links.values().map(Vec::len).sum::<usize>();
+        for (deed, spent) in deeds(bounds, &stage, spent) {
+            let mut next = stage.clone();
+            let turn = next.perform(&deed, &ground);
+            assert_eq!(turn.violation, None);
+            let sends = turn.said.iter().any(|said| matches!(said, member::Said::Sent(..)));
+            let is_pruned = sends && bounds.in_flight_max < under_way(&next);
+            if is_pruned || (key(&next, Spent::default()) == before && !sends) {
+                continue;
+            }
+            if seen.insert(key(&next, spent), ()).is_none() {
+                queue.push_back((next, spent));
+            }
+        }
+        found.push((stage, spent));
+    }
+    found
+}
+
+/// The fingerprints of whole clusters, under the given renamings.
+fn prints(bounds: &Bounds, symmetry: Symmetry, states: &[(Stage, Spent)]) -> BTreeMap<u128, ()> {
+    let members = bounds.members();
+    let permutations = match symmetry {
+        Symmetry::Reduced => permutations::keeping(&bounds.configuration, &members),
+        Symmetry::Ignored => permutations::identity(&members),
+    };
+    let ground = Ground::new(bounds, Numbering::Canonical);
+    let tables = Tables::new(bounds.clone(), ground, permutations);
+    let mut expander = Expander::new(Memory::new(&tables));
+    let print = |(stage, spent): &(Stage, Spent)| {
+        let links = stage.links.iter();
+        let packets = links.flat_map(|((from, to), messages)| {
+            messages.iter().map(|message| tables.packet(*from, *to, message))
+        });
+        let mut packets: Vec<u32> = packets.collect();
+        packets.sort_unstable();
+        let state = State {
+            members: stage.members.values().map(|member| tables.member(member.clone())).collect(),
+            past: tables.past(stage.history.clone()),
+            spent: *spent,
+            packets,
+        };
+        (expander.print(&state), ())
+    };
+    states.iter().map(print).collect()
+}
+
+fn searched(bounds: &Bounds, symmetry: Symmetry, threads: usize) -> Progress {
+    let options = Options { symmetry, threads, ..Options::new(bounds.clone()) };
+    let report = check(&options, |_| Next::Go).unwrap_or_else(|broken| panic!("{broken}"));
+    assert_eq!(report.coverage, Coverage::Exhausted);
+    report.progress
+}
+
+/// Bounds small enough for whole clusters to be kept as text, each with other events.
+fn tiny() -> Vec<Bounds> {
+    let of = Bounds::of_voters;
+    let led = |count| Bounds { opening: Opening::Led, elections_max: 0, ..of(count) };
+    vec![
+        Bounds { proposals_max: 2, crashes_max: 2, faults_max: 2, reads_max: 1, ..of(1) },
+        Bounds { in_flight_max: 3, held_max: 1, ..of(2) },
+        Bounds { duplicates_max: 1, losses_max: 1, faults_max: 1, in_flight_max: 2, ..of(2) },
+        Bounds { crashes_max: 1, faults_max: 1, in_flight_max: 2, ..of(2) },
+        Bounds { proposals_max: 1, disconnects_max: 1, faults_max: 1, in_flight_max: 2, ..led(3) },
+        Bounds { reads_max: 2, heartbeats_max: 1, in_flight_max: 2, ..led(2) },
+        Bounds { peer_downs_max: 1, peer_ups_max: 1, faults_max: 1, quiets_max: 1, ..led(3) },
+    ]
+}
+
+#[test]
+fn the_search_finds_what_a_plain_one_finds_state_for_state() {
+    for bounds in tiny() {
+        let plain = plain(&bounds);
+        let searched = searched(&bounds, Symmetry::Ignored, 1);
+        assert_eq!(searched.states, plain.len() as u64, "{bounds}");
+        let distinct = prints(&bounds, Symmetry::Ignored, &plain).len();
+        assert_eq!(distinct, plain.len(), "fingerprints tell states apart: {bounds}");
+    }
+}
+
+#[test]
+fn renamed_states_are_one_and_no_others() {
+    for bounds in tiny() {
+        let plain = plain(&bounds);
+        let orbits = prints(&bounds, Symmetry::Reduced, &plain).len() as u64;
+        let searched = searched(&bounds, Symmetry::Reduced, 1);
+        assert_eq!(searched.states, orbits, "{bounds}");
+        assert!(searched.states <= plain.len() as u64);
+    }
+}
+
+#[test]
+fn several_threads_find_the_same_number_of_states() {
+    let bounds = Bounds { crashes_max: 1, faults_max: 1, in_flight_max: 3, ..Bounds::of_voters(3) };
+    let one = searched(&bounds, Symmetry::Reduced, 1);
+    let two = searched(&bounds, Symmetry::Reduced, 2);
+    assert_eq!((one.states, one.depth), (two.states, two.depth));
+    assert!(1_000 < one.states, "there is something to share: {one:?}");
+}
+
+#[test]
+fn a_joint_configuration_and_a_learner_are_searched_too() {
+    let ids = |ids: &[u64]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
+    let joint = Configuration { voters: ids(&[1, 2]), outgoing: ids(&[2, 3]), learners: ids(&[4]) };
+    let bounds = Bounds {
+        configuration: joint,
+        opening: Opening::Led,
+        proposals_max: 1,
+        elections_max: 0,
+        in_flight_max: 4,
+        ..Bounds::of_voters(1)
+    };
+    assert!(100 < searched(&bounds, Symmetry::Reduced, 1).states);
+}
+
+/// An invariant that is too strong: whoever leads knows that its first entry is committed.
+const NEVER_NEW: &[ClusterInvariant] = &[ClusterInvariant {
+    number: 999,
+    name: "who leads knows its no-op committed",
+    holds: |members| {
+        members.iter().all(|member| {
+            member.role() != RoleKind::Leader
+                || member.term_at(member.commit_index()) == Some(member.term())
+                || member.term() < Term(1)
+        })
+    },
+}];
+
+#[test]
+fn what_does_not_hold_is_told_with_the_shortest_way_there() {
+    let options = Options { also: NEVER_NEW, ..Options::new(Bounds::of_voters(3)) };
+    let broken = check(&options, |_| Next::Go).expect_err("the invariant is too strong");
+    assert_eq!(broken.violation.invariant, "invariant 999: who leads knows its no-op committed");
+    // The timer, a pre-vote asked and given, the candidate's write, a vote asked, written and given.
+    assert_eq!(broken.events, 7, "{broken}");
+    assert!(broken.script.ends_with("1 restarts heartbeat, quorum-check\n"), "{broken}");
+}
