@@ -178,7 +178,7 @@ pub enum Input {
         peer: NodeId,
         /// The last entry sent.
         last: Index,
-        /// The bytes sent, frames included.
+        /// The bytes of entries sent, frames included; 0 exactly when no entry was sent.
         bytes: u64,
     },
     /// What was sent to this peer on the lane of entries may be lost (the connection broke, the

@@ -214,7 +214,9 @@ impl Progress {
             }
             State::Replicate(_) => self.state = State::Replicate(Nudge::Idle),
         }
-        if self.next_index <= last {
+        // An append without entries takes no place, also where it speaks of the cut of the log, which
+        // may lie past everything that the peer was sent: it is answered whatever else is under way.
+        if self.next_index <= last && 0 < bytes {
             self.window.push_back(Parcel { last, bytes });
             self.window_bytes += bytes;
         }

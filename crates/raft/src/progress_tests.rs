@@ -174,3 +174,19 @@ fn signs_of_life_and_read_rounds_are_kept() {
     progress.confirm(ReadRound(2));
     assert_eq!(progress.round(), ReadRound(3));
 }
+
+/// The log was cut past what the peer was sent, so what it is sent next names the cut and no entry.
+#[test]
+fn an_append_at_the_cut_takes_no_place_in_a_full_window() {
+    let mut progress = replicating(10);
+    progress.sent(Index(11), 10);
+    progress.sent(Index(12), 10);
+    progress.resume(Index(30));
+    assert_eq!(offer(&progress, 30), Some((12, 12, 0)));
+    progress.sent(Index(20), 0);
+    assert!(progress.is_well_formed(Index(30), &LIMITS));
+    assert_eq!(progress.next_index(), Index(21));
+    assert_eq!(offer(&progress, 30), None, "two messages");
+    assert!(progress.regress(Index(20), Index(10)));
+    assert_eq!(offer(&progress, 30), Some((10, 30, 100)));
+}
