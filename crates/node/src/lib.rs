@@ -76,8 +76,8 @@ pub use local::LocalCluster;
 pub use log::{Log, MemoryLog};
 pub use machine::{Outcome, StateMachine};
 pub use member::{
-    Effect, Event, LogBatch, LogCut, LogRead, LogReader, LogWritten, Member, MemberStart, Now,
-    Options, ProposeError, ReadBatch, StartError, Status,
+    Bound, Effect, Event, LogBatch, LogCut, LogRead, LogReader, LogWritten, Member, MemberStart,
+    Now, Options, Piece, ProposeError, ReadBatch, StartError, Status,
 };
 pub use node::{Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open};
 pub use record::{Acquaintances, NotesError, Record};

@@ -167,3 +167,4 @@ mod display;
 pub use contract::*;
 pub use quorum::Tally;
 pub use raft::Raft;
+pub use reads::OPEN_ROUNDS_MAX;

@@ -142,6 +142,11 @@ impl Progress {
         self.match_index
     }
 
+    /// The appends and the bytes that are sent and not answered.
+    pub(crate) fn window(&self) -> (usize, u64) {
+        (self.window.len(), self.window_bytes)
+    }
+
     #[cfg(test)]
     pub(crate) fn next_index(&self) -> Index {
         self.next_index

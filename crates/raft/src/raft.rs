@@ -9,6 +9,7 @@ use crate::contract::{
 };
 use crate::invariants;
 use crate::log::Log;
+use crate::progress::Progress;
 use crate::role::{Debt, Follower, Role, Stickiness};
 use crate::stable::{Splice, Stable};
 
@@ -194,6 +195,23 @@ impl Raft {
     pub fn uncommitted_bytes(&self) -> u64 {
         let Role::Leader(leader) = &self.role else { return 0 };
         leader.uncommitted.bytes()
+    }
+
+    /// Leader: the appends sent to the peer that has the most of them unanswered, and the bytes sent
+    /// to the peer that has the most of those.
+    #[must_use]
+    pub fn fullest_window(&self) -> (usize, u64) {
+        let Role::Leader(leader) = &self.role else { return (0, 0) };
+        leader.peers.values().map(Progress::window).fold((0, 0), |fullest, (messages, bytes)| {
+            (messages.max(fullest.0), bytes.max(fullest.1))
+        })
+    }
+
+    /// Leader: how many read rounds are open, at most [`OPEN_ROUNDS_MAX`](crate::OPEN_ROUNDS_MAX).
+    #[must_use]
+    pub fn open_read_rounds(&self) -> usize {
+        let Role::Leader(leader) = &self.role else { return 0 };
+        leader.reads.open_rounds()
     }
 
     /// The driver has cut its log before `up_to`, which stays known by name. Earlier names are

@@ -35,7 +35,7 @@ use crate::role::{Leader, Role};
 /// The most rounds that are open at a time. There is one, and a heartbeat's worth of more only when
 /// answers are lost or take longer than the heartbeat interval; past this many the newest is sent
 /// again until it is confirmed.
-const OPEN_ROUNDS_MAX: usize = 8;
+pub const OPEN_ROUNDS_MAX: usize = 8;
 
 /// A leader's read rounds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -89,6 +89,11 @@ impl Reads {
     /// The newest round that was opened.
     pub(crate) fn newest(&self) -> ReadRound {
         self.newest
+    }
+
+    /// How many rounds are open.
+    pub(crate) fn open_rounds(&self) -> usize {
+        self.open.len()
     }
 
     /// Takes out the rounds up to `round`, which a quorum has confirmed; the newest of them, if

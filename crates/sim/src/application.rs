@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use jangada::{Outcome, StateMachine};
+use jangada::{Bound, Outcome, StateMachine};
 use jangada_entry::Frame;
 use jangada_raft::{Index, NodeId};
 
@@ -33,6 +33,11 @@ pub trait Application {
     /// # Errors
     /// If the disk fails; the process then ends.
     fn work(&self, worker: &mut Self::Worker, now_us: u64) -> io::Result<Option<u64>>;
+
+    /// What of the machine could grow, each beside its limit: looked at now and then.
+    fn bounds(&self, _: &Self::Machine) -> Vec<Bound> {
+        Vec::new()
+    }
 }
 
 /// What a [`Witness`] has seen and the world has not taken yet.

@@ -386,6 +386,19 @@ impl SimDisk {
         Ok(())
     }
 
+    /// Another disk that holds what this one would hold if the power went at this moment and all was
+    /// lost that can be: every sector, length and name as it was when last made durable.
+    #[must_use]
+    pub fn durable_copy(&self) -> SimDisk {
+        let state = lock(&self.state);
+        let copy = |(name, file): (&String, &Shared)| {
+            (name.clone(), Arc::new(Mutex::new(lock(file).durable_copy())))
+        };
+        let names: BTreeMap<String, Shared> = state.durable_names.iter().map(copy).collect();
+        let state = State { durable_names: names.clone(), names, ..State::default() };
+        SimDisk { state: Arc::new(Mutex::new(state)) }
+    }
+
     /// The files' names and lengths in bytes, sorted by name.
     #[must_use]
     pub fn listing(&self) -> Vec<(String, u64)> {

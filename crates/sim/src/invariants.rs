@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jangada::LogBatch;
 use jangada_entry::Origin;
 use jangada_raft::{
     AppendOutcome, HardState, Index, Message, NodeId, Position, Range, RoleKind, Standing, Term,
@@ -60,12 +61,60 @@ pub struct Durable {
     pub last: Position,
 }
 
+/// The names of the entries that a log holds, from index 1. Those that it was cut behind stay: the
+/// state machine holds what they did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Names {
+    terms: Vec<Term>,
+}
+
+impl Names {
+    fn term_at(&self, index: Index) -> Option<Term> {
+        self.terms.get((index.0 as usize).checked_sub(1)?).copied()
+    }
+
+    /// Replaces what comes after an entry; answers the lowest index that holds another entry, or
+    /// none, from then on.
+    fn splice(&mut self, after: Index, terms: &[Term]) -> Option<Index> {
+        let after = (after.0 as usize).min(self.terms.len());
+        let behind = &self.terms[after..];
+        let same = behind.iter().zip(terms).take_while(|(one, other)| one == other).count();
+        let lost = (same < behind.len()).then_some(Index((after + same) as u64 + 1));
+        self.terms.truncate(after + same);
+        self.terms.extend_from_slice(&terms[same..]);
+        lost
+    }
+}
+
+/// What a batch writes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// What the disk holds once the batch is durable.
+    pub durable: Durable,
+    /// Entries after this one are dropped first.
+    pub after: Index,
+    /// The terms of the entries that follow it.
+    pub terms: Vec<Term>,
+}
+
+impl From<&LogBatch> for Written {
+    fn from(batch: &LogBatch) -> Written {
+        let durable = Durable { hard_state: batch.hard_state, last: batch.last };
+        let terms = batch.entries.iter().map(|frame| frame.position().term).collect();
+        Written { durable, after: batch.after, terms }
+    }
+}
+
 /// What is known of one member.
 #[derive(Clone, Debug, Default)]
 struct Known {
     durable: Durable,
+    /// The log as the batches that are durable have made it.
+    names: Names,
     /// The batch that is being written and may or may not be durable.
-    under_way: Option<Durable>,
+    under_way: Option<Written>,
+    /// Whether the member's disk has damaged what was durable, so that it may have lost some of it.
+    damaged: bool,
     /// Of the present life.
     term: Term,
     commit: Index,
@@ -79,11 +128,27 @@ pub struct Invariants {
     votes: BTreeMap<(NodeId, Term), NodeId>,
     /// The terms of committed entries, from index 1.
     committed: Vec<Term>,
-    commands: BTreeMap<Index, AppliedCommand>,
+    /// By index; none where no member has applied a command yet, or what stands there is none.
+    commands: Vec<Option<AppliedCommand>>,
+    commands_seen: usize,
     origins: BTreeMap<(u64, u64), Index>,
     refused: BTreeSet<(u64, u64)>,
-    hashes: BTreeMap<Index, u64>,
+    /// By applied index.
+    hashes: Vec<Option<u64>>,
+    /// The highest index of an acknowledged command.
+    acknowledged: Index,
     members: BTreeMap<NodeId, Known>,
+    /// Of whom a quorum is a quorum; empty if that is not known, and then none is asked for.
+    voters: Vec<NodeId>,
+}
+
+/// The place of an index, which is made if there is none.
+fn place_for<T>(list: &mut Vec<Option<T>>, index: Index) -> &mut Option<T> {
+    let place = index.0 as usize;
+    if list.len() <= place {
+        list.resize_with(place + 1, || None);
+    }
+    &mut list[place]
 }
 
 impl Invariants {
@@ -91,6 +156,12 @@ impl Invariants {
     #[must_use]
     pub fn new() -> Invariants {
         Invariants::default()
+    }
+
+    /// Nothing seen yet of these members: a quorum is a quorum of them.
+    #[must_use]
+    pub fn of(members: &[NodeId]) -> Invariants {
+        Invariants { voters: members.to_vec(), ..Invariants::default() }
     }
 
     /// The highest index known to be committed.
@@ -102,7 +173,7 @@ impl Invariants {
     /// How many commands have been applied by some member.
     #[must_use]
     pub fn commands(&self) -> usize {
-        self.commands.len()
+        self.commands_seen
     }
 
     /// Where the command of this origin stands in the log, if a member has applied it.
@@ -112,16 +183,79 @@ impl Invariants {
     }
 
     /// A member begins to write a batch.
-    pub fn writes(&mut self, member: NodeId, durable: Durable) {
-        self.members.entry(member).or_default().under_way = Some(durable);
+    pub fn writes(&mut self, member: NodeId, batch: Written) {
+        self.members.entry(member).or_default().under_way = Some(batch);
     }
 
     /// The batch is durable.
-    pub fn wrote(&mut self, member: NodeId) {
+    ///
+    /// # Errors
+    /// If it took the place of what was acknowledged and must stay on a quorum of the disks.
+    pub fn wrote(&mut self, member: NodeId) -> Result<(), Violation> {
         let known = self.members.entry(member).or_default();
-        if let Some(durable) = known.under_way.take() {
-            known.durable = durable;
+        let Some(under_way) = known.under_way.take() else { return Ok(()) };
+        known.durable = under_way.durable;
+        let lost = known.names.splice(under_way.after, &under_way.terms);
+        self.still_held(lost)
+    }
+
+    /// A member's disk has damaged what was durable: whether the member still holds it is for those
+    /// to judge who know the damage, so it counts as held.
+    pub fn damaged(&mut self, member: NodeId) {
+        self.members.entry(member).or_default().damaged = true;
+    }
+
+    /// A member's disk was read back, as it would be after a loss of power at this moment, in which
+    /// everything that was not synced is lost.
+    ///
+    /// # Errors
+    /// If it does not hold what was made durable, or holds something else.
+    pub fn holds(
+        &self,
+        member: NodeId,
+        hard_state: HardState,
+        log: &Range,
+    ) -> Result<(), Violation> {
+        let Some(known) = self.members.get(&member).filter(|known| !known.damaged) else {
+            return Ok(());
+        };
+        let found = Durable { hard_state, last: log.last_position() };
+        require(known.durable == found, "what is durable is on the disk", || {
+            format!(
+                "member {member} has made {:?} durable, its disk holds {found:?}",
+                known.durable
+            )
+        })?;
+        let other = (log.prev.index.0 + 1..=log.last.0)
+            .map(Index)
+            .find(|index| log.term_at(*index) != known.names.term_at(*index));
+        require(other.is_none(), "what is durable is on the disk", || {
+            format!("member {member}'s disk holds another entry at {other:?} than was made durable")
+        })
+    }
+
+    /// Every acknowledged entry from `lost` on is still on a quorum of the disks.
+    fn still_held(&self, lost: Option<Index>) -> Result<(), Violation> {
+        let Some(lost) = lost else { return Ok(()) };
+        for index in lost.0..=self.acknowledged.0 {
+            self.is_held(Index(index))?;
         }
+        Ok(())
+    }
+
+    /// What is acknowledged is durable on a quorum of the disks, which is what figure 3's leader
+    /// completeness rests on.
+    fn is_held(&self, index: Index) -> Result<(), Violation> {
+        let Some(command) = self.commands.get(index.0 as usize).and_then(Option::as_ref) else {
+            return Ok(());
+        };
+        let term = Some(command.position.term);
+        let holds = |known: &&Known| known.damaged || known.names.term_at(index) == term;
+        let held = self.voters.iter().filter_map(|voter| self.members.get(voter));
+        let (held, of) = (held.filter(holds).count(), self.voters.len());
+        require(of == 0 || of < 2 * held, "what is acknowledged is on a quorum of disks", || {
+            format!("entry {index} is acknowledged and durable on {held} disks of {of}")
+        })
     }
 
     /// A member has recovered its log after the end of its last life.
@@ -137,13 +271,25 @@ impl Invariants {
         let known = self.members.entry(member).or_default();
         let found = Durable { hard_state, last: log.last_position() };
         let known_to_be = known.durable;
-        let expected = known_to_be == found || known.under_way == Some(found);
-        let under_way = known.under_way;
-        *known = Known { durable: found, term: hard_state.term, ..Known::default() };
-        require(expected, "durability before acknowledgement", || {
+        let under_way = known.under_way.take();
+        let written = under_way.as_ref().is_some_and(|batch| batch.durable == found);
+        let expected = known_to_be == found || written;
+        if known_to_be != found
+            && let Some(batch) = under_way.as_ref().filter(|_| written)
+        {
+            known.names.splice(batch.after, &batch.terms);
+        }
+        let terms: Vec<Term> = (log.prev.index.0 + 1..=log.last.0)
+            .filter_map(|index| log.term_at(Index(index)))
+            .collect();
+        let lost = known.names.splice(log.prev.index, &terms);
+        let (names, damaged) = (std::mem::take(&mut known.names), known.damaged);
+        *known =
+            Known { durable: found, names, damaged, term: hard_state.term, ..Known::default() };
+        require(expected && lost.is_none(), "durability before acknowledgement", || {
             format!(
                 "member {member} held {known_to_be:?} durably, was writing {under_way:?}, and \
-                 recovered {found:?}"
+                 recovered {found:?}; first lost: {lost:?}"
             )
         })
     }
@@ -270,7 +416,9 @@ impl Invariants {
         require(before < index, "entries are applied in order", || {
             format!("member {member} applied {index} after {before}")
         })?;
-        let first = *self.commands.entry(index).or_insert(command);
+        let place = place_for(&mut self.commands, index);
+        self.commands_seen += usize::from(place.is_none());
+        let first = *place.get_or_insert(command);
         require(first == command, "state machine safety", || {
             format!("member {member} applied {command:?}, elsewhere it was {first:?}")
         })?;
@@ -289,7 +437,7 @@ impl Invariants {
     /// # Errors
     /// If another member has another hash there.
     pub fn hashes(&mut self, member: NodeId, applied: Index, hash: u64) -> Result<(), Violation> {
-        let first = *self.hashes.entry(applied).or_insert(hash);
+        let first = *place_for(&mut self.hashes, applied).get_or_insert(hash);
         require(first == hash, "members are equal at equal indexes", || {
             format!("member {member} has hash {hash:x} at {applied}, another has {first:x}")
         })
@@ -298,12 +446,15 @@ impl Invariants {
     /// A proposal was answered: it has happened.
     ///
     /// # Errors
-    /// If no member has applied it.
+    /// If no member has applied it, or too few disks hold it.
     pub fn acknowledged(&mut self, origin: Origin) -> Result<(), Violation> {
         let place = self.place_of(origin);
         require(place.is_some(), "only what is applied is acknowledged", || {
             format!("{origin:?} is acknowledged and was applied nowhere")
-        })
+        })?;
+        let place = place.unwrap_or_default();
+        self.acknowledged = self.acknowledged.max(place);
+        self.is_held(place)
     }
 
     /// A proposal was refused: it will never happen.

@@ -1,7 +1,7 @@
 //! Each invariant is shown to hold where it should and to be violated where it should: a check that
 //! cannot fail checks nothing.
 
-use jangada_raft::{AppendResponse, VoteRequest, VoteResponse};
+use jangada_raft::{AppendResponse, Run, VoteRequest, VoteResponse};
 
 use super::*;
 
@@ -83,8 +83,11 @@ fn what_never_falls() {
     assert_eq!(beyond, "only what is in the log is committed");
 }
 
-fn durable(term: u64, vote: Option<NodeId>, last: Position) -> Durable {
-    Durable { hard_state: HardState { term: Term(term), vote }, last }
+/// A batch that makes the log end like this: entries of one term behind what was there.
+fn batch(term: u64, vote: Option<NodeId>, after: u64, last: Position) -> Written {
+    let durable = Durable { hard_state: HardState { term: Term(term), vote }, last };
+    let terms = vec![last.term; (last.index.0 - after) as usize];
+    Written { durable, after: Index(after), terms }
 }
 
 #[test]
@@ -96,17 +99,17 @@ fn what_is_said_before_it_is_durable() {
     const NAME: &str = "durability before answer";
 
     let mut seen = Invariants::new();
-    seen.writes(A, durable(2, Some(B), at(4, 1)));
+    seen.writes(A, batch(2, Some(B), 0, at(4, 1)));
     for message in [&vote(2), &stand, &ack] {
         assert_eq!(violated(seen.clone().says(A, B, message)), NAME);
     }
-    seen.wrote(A);
+    assert_eq!(violated(seen.wrote(A)), "nothing");
     assert_eq!(violated(seen.says(A, B, &vote(2))), "nothing");
     assert_eq!(violated(seen.says(A, B, &stand)), "nothing");
     assert_eq!(violated(seen.says(A, B, &ack)), NAME);
     assert_eq!(violated(seen.clone().says(A, C, &vote(2))), "one vote in a term");
-    seen.writes(A, durable(2, Some(B), at(5, 2)));
-    seen.wrote(A);
+    seen.writes(A, batch(2, Some(B), 4, at(5, 2)));
+    assert_eq!(violated(seen.wrote(A)), "nothing");
     assert_eq!(violated(seen.says(A, B, &ack)), "nothing");
 }
 
@@ -116,14 +119,86 @@ fn a_log_that_comes_back_short_or_strange() {
     let log = |last: u64| Range::of_term(at(0, 0), Term(1), Index(last));
     let state = |term| HardState { term: Term(term), vote: None };
     let mut seen = Invariants::new();
-    seen.writes(A, durable(1, None, at(3, 1)));
-    seen.wrote(A);
-    seen.writes(A, durable(2, None, at(6, 1)));
+    seen.writes(A, batch(1, None, 0, at(3, 1)));
+    assert_eq!(violated(seen.wrote(A)), "nothing");
+    seen.writes(A, batch(2, None, 3, at(6, 1)));
     assert_eq!(violated(seen.clone().recovers(A, state(1), &log(3))), "nothing");
     assert_eq!(violated(seen.clone().recovers(A, state(2), &log(6))), "nothing");
     assert_eq!(violated(seen.clone().recovers(A, state(1), &log(2))), NAME);
     assert_eq!(violated(seen.clone().recovers(A, state(2), &log(5))), NAME);
     assert_eq!(violated(seen.clone().recovers(A, state(0), &log(3))), NAME);
+}
+
+#[test]
+fn a_log_that_comes_back_with_other_entries() {
+    let state = HardState { term: Term(2), vote: None };
+    let mut seen = Invariants::new();
+    seen.writes(A, batch(2, None, 0, at(2, 1)));
+    assert_eq!(violated(seen.wrote(A)), "nothing");
+    seen.writes(A, batch(2, None, 2, at(4, 2)));
+    assert_eq!(violated(seen.wrote(A)), "nothing");
+    let log = |second_from: u64| Range {
+        prev: at(0, 0),
+        last: Index(4),
+        first_term: Term(1),
+        more: vec![Run { term: Term(2), first: Index(second_from) }],
+    };
+    let (right, wrong) = (log(3), log(2));
+    const ON_DISK: &str = "what is durable is on the disk";
+    assert_eq!(violated(seen.holds(A, state, &right)), "nothing");
+    assert_eq!(violated(seen.holds(A, state, &wrong)), ON_DISK);
+    let short = Range::of_term(at(0, 0), Term(1), Index(2));
+    assert_eq!(violated(seen.holds(A, state, &short)), ON_DISK);
+    let voted = HardState { term: Term(2), vote: Some(A) };
+    assert_eq!(violated(seen.holds(A, voted, &right)), ON_DISK);
+    const RECOVERED: &str = "durability before acknowledgement";
+    assert_eq!(violated(seen.clone().recovers(A, state, &right)), "nothing");
+    assert_eq!(violated(seen.recovers(A, state, &wrong)), RECOVERED);
+}
+
+/// Three members, of which two have made three entries durable and one has applied them.
+fn acknowledged_by_two() -> Invariants {
+    let mut seen = Invariants::of(&[A, B, C]);
+    for member in [A, B] {
+        seen.writes(member, batch(1, None, 0, at(3, 1)));
+        assert_eq!(violated(seen.wrote(member)), "nothing");
+    }
+    for index in 1..=3 {
+        assert_eq!(violated(seen.applies(A, command(index, 7, index))), "nothing");
+        let origin = Origin { incarnation: 9, sequence: index };
+        assert_eq!(violated(seen.acknowledged(origin)), "nothing");
+    }
+    seen
+}
+
+const ON_QUORUM: &str = "what is acknowledged is on a quorum of disks";
+
+#[test]
+fn an_acknowledgement_that_only_one_disk_holds() {
+    let mut seen = acknowledged_by_two();
+    seen.writes(A, batch(1, None, 3, at(4, 1)));
+    assert_eq!(violated(seen.wrote(A)), "nothing");
+    seen.writes(B, batch(1, None, 3, at(4, 1)));
+    assert_eq!(violated(seen.applies(A, command(4, 7, 4))), "nothing");
+    let origin = Origin { incarnation: 9, sequence: 4 };
+    assert_eq!(violated(seen.clone().acknowledged(origin)), ON_QUORUM, "B has not written it");
+    assert_eq!(violated(seen.wrote(B)), "nothing");
+    assert_eq!(violated(seen.acknowledged(origin)), "nothing");
+}
+
+#[test]
+fn an_acknowledged_entry_that_is_overwritten() {
+    let mut seen = acknowledged_by_two();
+    seen.writes(C, batch(2, None, 0, at(1, 2)));
+    assert_eq!(violated(seen.wrote(C)), "nothing", "it held none of them");
+    let mut other = seen.clone();
+    seen.writes(B, batch(2, None, 1, at(3, 1)));
+    assert_eq!(violated(seen.wrote(B)), "nothing", "the same again is no loss");
+    seen.writes(B, batch(2, None, 2, at(3, 2)));
+    assert_eq!(violated(seen.wrote(B)), ON_QUORUM);
+    other.damaged(C);
+    other.writes(B, batch(2, None, 2, at(3, 2)));
+    assert_eq!(violated(other.wrote(B)), "nothing", "what C's disk lost may have been it");
 }
 
 fn command(index: u64, crc: u32, sequence: u64) -> AppliedCommand {

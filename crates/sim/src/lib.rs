@@ -13,6 +13,7 @@
 //! clients as [`run::Clients`]; [`tally`] is the smallest of both, and [`store`] the one that ships.
 
 pub mod application;
+pub mod bounds;
 pub mod checker;
 pub mod choices;
 pub mod core_world;
@@ -47,8 +48,10 @@ mod panics;
 mod rot;
 mod seat;
 mod sectors;
+mod watch;
 
 pub use application::Application;
+pub use bounds::Bounds;
 pub use choices::Choices;
 pub use disk::{DiskHandle, Moment, SimDisk, SimFile};
 pub use engine_file::EngineFile;

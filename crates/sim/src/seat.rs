@@ -13,13 +13,12 @@ use jangada::{
     StateMachine,
 };
 use jangada_entry::Frame;
-use jangada_raft::{Configuration, HardState, Index, NodeId, Range};
+use jangada_raft::{Configuration, HardState, Index, NodeId, Range, RoleKind, Term};
 use jangada_wal::{Disk, Identity, OpenError, Options, Preparation, Report, Wal, WalError};
 
 use crate::application::{Application, Seen, Witness};
 use crate::clocks::Clocks;
 use crate::disk::{DiskHandle, SimDisk};
-use crate::invariants::Durable;
 use crate::rot::{Aim, Flipped};
 
 /// The log's segments are small, so that runs of seconds roll and cut them.
@@ -60,6 +59,8 @@ pub(crate) struct Seat<A: Application> {
     pub(crate) refused: bool,
     /// Whether the member's log was ever cut behind rot: others may lack what it let go.
     pub(crate) cut_behind_rot: bool,
+    /// How the member stood when all logs were compared last.
+    pub(crate) stood: Option<(RoleKind, Term)>,
 }
 
 /// A process that lives.
@@ -151,12 +152,6 @@ impl Upset {
     }
 }
 
-impl From<&LogBatch> for Durable {
-    fn from(batch: &LogBatch) -> Durable {
-        Durable { hard_state: batch.hard_state, last: batch.last }
-    }
-}
-
 impl<A: Application> Seat<A> {
     pub(crate) fn new(id: NodeId) -> Seat<A> {
         Seat {
@@ -176,6 +171,7 @@ impl<A: Application> Seat<A> {
             flips: 0,
             refused: false,
             cut_behind_rot: false,
+            stood: None,
         }
     }
 
@@ -268,6 +264,19 @@ impl<A: Application> Seat<A> {
         Ok(Wal::create(handle.clone(), options, identity, configuration)?)
     }
 
+    /// Whether the disk has damaged what was durable, so that the log may lack some of it.
+    pub(crate) fn is_damaged(&self) -> bool {
+        0 < self.flips
+    }
+
+    /// What the log would recover if the power went at this moment and took with it everything that
+    /// is not synced, the machine holding everything up to `applied`. Asked of a copy of the disk.
+    pub(crate) fn read_back(&self, applied: Index) -> Result<(HardState, Range), Upset> {
+        let copy = self.disk.durable_copy();
+        let (_, recovered) = self.open_log(&copy.handle(), &[], applied, 0)?;
+        Ok((recovered.hard_state, recovered.range))
+    }
+
     /// Until when a sync that is under way is held up, if it is.
     pub(crate) fn held_up_until(&self, now_us: u64) -> Option<u64> {
         (now_us < self.hung_until_us).then(|| self.hung_until_us.min(now_us + HUNG_LOOK_US))
@@ -331,6 +340,11 @@ impl<A: Application> Running<A> {
     /// Whether the log has something to do.
     pub(crate) fn is_busy(&self) -> bool {
         !self.jobs.is_empty() || !self.inbox.is_empty()
+    }
+
+    /// The bytes of the log's segments.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.wal.bytes()
     }
 
     pub(crate) fn worker(&mut self) -> &mut A::Worker {

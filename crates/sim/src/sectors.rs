@@ -246,6 +246,24 @@ impl Contents {
         self.durable_length = length;
     }
 
+    /// The durable contents: every sector and the length as they were when last made durable.
+    pub(crate) fn durable_copy(&self) -> Contents {
+        let mut bytes = self.bytes.clone();
+        bytes.resize(self.durable_length, 0);
+        for sector in self.undo.sectors() {
+            let start = sector * SECTOR_BYTES;
+            if start < bytes.len() {
+                let end = bytes.len().min(start + SECTOR_BYTES);
+                let old = self.undo.old(sector).expect("it is kept");
+                bytes[start..end].copy_from_slice(&old[..end - start]);
+            }
+        }
+        let mut unreadable = self.unreadable.clone();
+        unreadable.split_off(&bytes.len().div_ceil(SECTOR_BYTES));
+        let durable_length = bytes.len();
+        Contents { bytes, durable_length, unreadable, ..Contents::default() }
+    }
+
     /// Flips one bit, at rest: the durable bytes and what a reader sees.
     pub(crate) fn flip(&mut self, offset: usize, bit: u8) {
         if let Some(byte) = self.bytes.get_mut(offset) {

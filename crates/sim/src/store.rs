@@ -4,6 +4,7 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
+use jangada::{Bound, Piece};
 use jangada_kv::{Command, EngineError, EngineWriter, Machine, Options, Shared, Turn};
 use jangada_raft::NodeId;
 use jangada_server::machine::KvMachine;
@@ -67,6 +68,13 @@ impl Application for StoreApplication {
         let shared = machine.shared();
         let worker = StoreWorker { writer, shared, disk: disk.clone(), closed: false };
         Ok((KvMachine::new(machine), worker))
+    }
+
+    fn bounds(&self, machine: &KvMachine) -> Vec<Bound> {
+        let held = machine.shared().engine_lag_bytes();
+        let max = COMMIT.engine_lag_bytes_max;
+        // What was taken before the limit was reached is still applied.
+        vec![Bound { name: "engine lag, bytes", held, max, piece: Piece::Step }]
     }
 
     fn work(&self, worker: &mut StoreWorker, now_us: u64) -> io::Result<Option<u64>> {

@@ -20,6 +20,7 @@ use jangada_net::PeerMessage;
 use jangada_raft::{Index, NodeId, RoleKind};
 
 use crate::application::{Application, Witness, take};
+use crate::bounds::Bounds;
 use crate::choices::Choices;
 use crate::dice::{Dice, Suppressed};
 use crate::disk::SimDisk;
@@ -32,6 +33,7 @@ use crate::rot::{self, Aim, RotCounts};
 use crate::seat::{Job, LogOutcome, Seat, Upset};
 use crate::topology::Topology;
 use crate::trace::Trace;
+use crate::watch::LOOK_PERIOD_US;
 
 /// How often it is drawn whether something goes wrong, in microseconds.
 pub const FAULT_PERIOD: u64 = 100_000;
@@ -164,6 +166,7 @@ pub(crate) enum Later {
     },
     Start(NodeId),
     Chaos,
+    Look,
     Heal,
     /// A keeper ends a process whose disk hangs.
     Keeper {
@@ -185,6 +188,7 @@ pub struct World<A: Application> {
     pub(crate) network: SimNetwork<PeerMessage>,
     pub(crate) seats: BTreeMap<NodeId, Seat<A>>,
     pub(crate) invariants: Invariants,
+    pub(crate) bounds: Bounds,
     pub(crate) trace: Trace,
     rot: RotCounts,
     happened: VecDeque<Happened<<A::Machine as StateMachine>::Reply>>,
@@ -219,6 +223,7 @@ impl<A: Application> World<A> {
     #[must_use]
     pub fn new(application: A, options: WorldOptions, choices: Choices) -> World<A> {
         let ids: Vec<NodeId> = (1..=options.members).map(NodeId).collect();
+        let held_bytes_max = options.member.held_bytes_max;
         let mut world = World {
             application,
             trace: Trace::new(options.lines_max),
@@ -229,7 +234,8 @@ impl<A: Application> World<A> {
             queue: Queue::new(),
             network: SimNetwork::new(&ids),
             seats: ids.iter().map(|id| (*id, Seat::new(*id))).collect(),
-            invariants: Invariants::new(),
+            invariants: Invariants::of(&ids),
+            bounds: Bounds::new(held_bytes_max),
             rot: RotCounts::default(),
             happened: VecDeque::new(),
             new_commands: None,
@@ -240,6 +246,7 @@ impl<A: Application> World<A> {
             world.queue.push(at, Later::Start(id));
         }
         world.queue.push(FAULT_PERIOD, Later::Chaos);
+        world.queue.push(LOOK_PERIOD_US, Later::Look);
         world
     }
 
@@ -265,6 +272,12 @@ impl<A: Application> World<A> {
     #[must_use]
     pub fn struck(&self) -> &FaultCounts {
         self.dice.struck()
+    }
+
+    /// What queues, windows and buffers held at most.
+    #[must_use]
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
     }
 
     /// What became of the bits that flipped.
@@ -404,6 +417,7 @@ impl<A: Application> World<A> {
             Later::Work { member, life, at_us } => self.work(member, life, at_us)?,
             Later::Start(member) => self.start(member)?,
             Later::Chaos => self.chaos(),
+            Later::Look => self.look_at_all()?,
             Later::Heal => self.heal(),
             Later::Keeper { member, life } => self.keeper(member, life),
             Later::Freed(member) => self.seats[&member].disk.set_capacity(None),
@@ -649,6 +663,7 @@ impl<A: Application> World<A> {
         let now = seat.clocks.now(self.queue.now_us());
         let Some(running) = seat.running.as_mut() else { return Ok(()) };
         let mut effects = std::mem::take(&mut running.effects);
+        self.bounds.arrives(&running.inbox);
         running.member.step(now, &mut running.inbox, &mut effects);
         let seen = take(&running.seen);
         for command in seen {
@@ -674,18 +689,6 @@ impl<A: Application> World<A> {
         let late = self.choices.between(TIMER_LATE_US.0, TIMER_LATE_US.1);
         self.step_by(member, next_us + late);
         Ok(())
-    }
-
-    /// Puts how a member stands before the invariants.
-    fn look(&mut self, member: NodeId) -> Result<(), Violation> {
-        let Some(running) = &self.seats[&member].running else { return Ok(()) };
-        let status = running.member.status();
-        let raft = running.member.raft();
-        let term_at = |index| raft.term_at(index);
-        let (standing, commit, last) = (status.standing, status.commit, status.last);
-        self.invariants.stands(member, standing, commit, last, &term_at)?;
-        let record = status.record;
-        self.invariants.hashes(member, record.applied.index, record.hash)
     }
 
     fn effect(
@@ -793,7 +796,7 @@ impl<A: Application> World<A> {
             Ok(LogOutcome::Done(event)) => {
                 self.goes_on(member)?;
                 if matches!(event, Event::LogWritten(_)) {
-                    self.invariants.wrote(member);
+                    self.invariants.wrote(member)?;
                 }
                 self.deliver(member, event);
             }
@@ -951,6 +954,9 @@ impl<A: Application> World<A> {
         }
         seat.cut_behind_rot |= running.report.cut.is_some();
         self.note(format_args!("{member} starts as {process}: {hard_state:?} {log:?}"));
+        if self.seats[&member].is_damaged() {
+            self.invariants.damaged(member);
+        }
         self.invariants.recovers(member, hard_state, &log)?;
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         seat.running = Some(running);
@@ -987,6 +993,8 @@ impl<A: Application> World<A> {
             rot::refuses(&upset, flipped, seat.flips)?;
             self.rot.refused += 1;
             seat.refused = true;
+            self.invariants.damaged(member);
+            let seat = self.seats.get_mut(&member).expect("there is such a member");
             seat.disk.kill_process();
             return Ok(());
         }

@@ -71,7 +71,7 @@ pub struct LogCut {
 
 /// The most messages that wait for a write. They are votes and requests for votes, a few for each
 /// election; a disk that has stalled for hundreds of elections is not worth more.
-const GATED_MESSAGES_MAX: usize = 1024;
+pub(super) const GATED_MESSAGES_MAX: usize = 1024;
 
 /// Writes that were asked for and not handed to the log yet, merged.
 #[derive(Debug)]
@@ -193,6 +193,11 @@ impl Writer {
             self.gated.front().filter(|(after, _, _)| *after <= durable)?;
             self.gated.pop_front().map(|(_, to, message)| (to, message))
         })
+    }
+
+    /// How many messages wait for a write.
+    pub(super) fn gated(&self) -> usize {
+        self.gated.len()
     }
 
     /// Whether a batch is under way or waits.

@@ -19,6 +19,7 @@
 
 #[cfg(feature = "canon")]
 mod again;
+mod bounds;
 mod log;
 mod reads;
 mod timers;
@@ -32,6 +33,7 @@ use jangada_raft::{
     Range, Refused, RoleKind, Standing, Start, Term, Write, canon,
 };
 
+pub use bounds::{Bound, Piece};
 pub use log::{LogBatch, LogCut, LogRead, LogReader, LogWritten};
 pub use reads::ReadBatch;
 pub use timers::Now;
