@@ -2,6 +2,7 @@
 //! table of their own.
 
 mod sim;
+mod sim_check;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jangada_server::config::{Kind, Value};
 
 pub(crate) use sim::{SIM_AFTER_HELP, Sim, SimCommand, Sweep};
+pub(crate) use sim_check::Check;
 
 /// Flags that may stand before a command; any other flag there is the server's.
 pub(crate) const CLIENT_FLAGS: &[&str] = &["endpoints", "output", "o", "timeout", "help", "h"];

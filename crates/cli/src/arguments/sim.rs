@@ -8,6 +8,8 @@ use clap::{Args, Subcommand};
 use jangada_sim::scenario::SCENARIOS;
 use jangada_sim::{FaultPlan, Seed};
 
+use super::sim_check::{Check, SIM_CHECK_AFTER_HELP};
+
 /// Below what a first seed is drawn that is to be random: short enough to be read out.
 const RANDOM_BOUND: u64 = 1_000_000_000_000;
 
@@ -19,6 +21,7 @@ Examples:
   jangada sim --faults message-lost,power-lost=0.02 --world store
   jangada sim --seed 1017 --seeds 1 --world store --trace 200
   jangada sim faults                          every fault, in a sentence each
+  jangada sim check                           every interleaving in small bounds
 
 Each seed decides faults, requests and timing, so it does the same every time, on any number of
 threads. A seed that does not hold is told with its last events and the command that replays it.
@@ -40,6 +43,9 @@ pub(crate) struct Sim {
 pub(crate) enum SimCommand {
     /// List every fault: its name, the highest rate a seed draws, and what happens.
     Faults,
+    /// Walk the consensus module through every interleaving of events in small bounds.
+    #[command(after_help = SIM_CHECK_AFTER_HELP)]
+    Check(Check),
 }
 
 /// Options of running seeds.

@@ -14,9 +14,11 @@
 
 use std::collections::BTreeMap;
 
-use jangada_raft::{Index, NodeId, ReadRound, Term};
+use jangada_raft::{Configuration, Index, NodeId, ReadRound, Term};
 
+use super::member::Refinement;
 use super::violation::Violation;
+use crate::specification::{self, Specification};
 
 /// Something that a member did in a turn.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -31,6 +33,10 @@ pub(crate) enum Fact {
     ServesReads { round: ReadRound, index: Index },
     /// Its reads are void.
     ForgetsReads,
+    /// The specification is to judge this.
+    Acts(specification::Fact),
+    /// Its writes are numbered so much lower from here on.
+    RenumbersWrites(u64),
 }
 
 /// A committed entry.
@@ -50,9 +56,18 @@ pub(crate) struct History {
     pub(crate) committed: Vec<Committed>,
     /// The reads that wait, by leader and round, and the least index at which they may run.
     reads: BTreeMap<(NodeId, ReadRound), Index>,
+    /// What the specification remembers, if steps are held against it.
+    specification: Option<Specification>,
 }
 
 impl History {
+    /// Nothing has happened yet.
+    pub(crate) fn new(configuration: &Configuration, refinement: Refinement) -> History {
+        let specification =
+            (refinement == Refinement::Checked).then(|| Specification::new(configuration));
+        History { specification, ..History::default() }
+    }
+
     /// Takes a fact down, or says why it must not be.
     pub(crate) fn accept(&mut self, member: NodeId, fact: &Fact) -> Result<(), Violation> {
         match fact {
@@ -69,6 +84,20 @@ impl History {
                 self.reads.retain(|(leader, _), _| *leader != member);
                 Ok(())
             }
+            Fact::Acts(fact) => {
+                let Some(specification) = &mut self.specification else { return Ok(()) };
+                let judged = specification.accept(member, fact);
+                judged.map_err(|broken| {
+                    let rule = format!("the specification: {}", broken.invariant);
+                    Violation::new(&rule, broken.seen)
+                })
+            }
+            Fact::RenumbersWrites(lower_by) => {
+                if let Some(specification) = &mut self.specification {
+                    specification.renumber_writes(member, *lower_by);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -80,6 +109,7 @@ impl History {
             leaders: leaders.collect(),
             committed: self.committed.clone(),
             reads: reads.collect(),
+            specification: self.specification.as_ref().map(|rules| rules.relabel(name)),
         }
     }
 

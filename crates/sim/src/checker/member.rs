@@ -21,6 +21,7 @@ use jangada_raft::{
 
 use super::history::Fact;
 use super::violation::Violation;
+use crate::specification::{self, Glimpse};
 
 /// The size of every entry, in bytes.
 pub(crate) const ENTRY_BYTES: u64 = 10;
@@ -32,6 +33,18 @@ pub(crate) struct Ground {
     pub(crate) limits: Limits,
     /// Whether writes are numbered anew after each turn.
     pub(crate) numbering: Numbering,
+    /// Whether each step is held against the specification.
+    pub(crate) refinement: Refinement,
+}
+
+/// Whether each step is held against the executable specification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Refinement {
+    /// It is; what the specification remembers is part of each state.
+    Checked,
+    /// It is not: the properties of figure 3 are checked alone, and states are fewer.
+    #[default]
+    Unchecked,
 }
 
 /// How writes are numbered.
@@ -132,6 +145,16 @@ pub(crate) struct Turn {
     pub(crate) facts: Vec<Fact>,
     /// The first thing that did not hold.
     pub(crate) violation: Option<Violation>,
+    refinement: Refinement,
+}
+
+impl Turn {
+    /// Takes down what the specification is to judge.
+    fn acts(&mut self, facts: impl IntoIterator<Item = specification::Fact>) {
+        if self.refinement == Refinement::Checked {
+            self.facts.extend(facts.into_iter().map(Fact::Acts));
+        }
+    }
 }
 
 impl Disk {
@@ -164,7 +187,7 @@ impl Member {
             held: Vec::new(),
             round_sent: ReadRound(0),
         };
-        member.start(ground);
+        member.start(ground, &mut Turn::default());
         member
     }
 
@@ -173,10 +196,10 @@ impl Member {
     /// # Panics
     /// If the module does.
     pub(crate) fn take(&mut self, act: &Act, ending: Ending, ground: &Ground) -> Turn {
-        let mut turn = Turn::default();
+        let mut turn = Turn { refinement: ground.refinement, ..Turn::default() };
         match act {
             Act::Crash { survive, applied } => self.crash(*survive, *applied, &mut turn),
-            Act::Restart => self.start(ground),
+            Act::Restart => self.start(ground, &mut turn),
             Act::Persist(count) => self.persist(*count, &mut turn),
             Act::Flush => {}
             Act::Receive { from, message } => {
@@ -196,7 +219,7 @@ impl Member {
             self.flush(&mut turn);
         }
         if ground.numbering == Numbering::Canonical {
-            self.renumber();
+            self.renumber(&mut turn);
         }
         turn
     }
@@ -238,16 +261,18 @@ impl Member {
         }
     }
 
-    fn start(&mut self, ground: &Ground) {
+    fn start(&mut self, ground: &Ground, turn: &mut Turn) {
         assert!(self.raft.is_none(), "only who is down starts");
-        self.raft = Some(Raft::new(Start {
+        let start = Start {
             id: self.id,
             hard_state: HardState { term: self.disk.term, vote: self.disk.vote },
             configuration: ground.configuration.clone(),
             log: self.disk.range(),
             commit: self.disk.applied,
             limits: ground.limits,
-        }));
+        };
+        turn.acts([specification::recovery(&start)]);
+        self.raft = Some(Raft::new(start));
     }
 
     fn crash(&mut self, survive: usize, applied: Index, turn: &mut Turn) {
@@ -270,10 +295,12 @@ impl Member {
         self.durable = newest.number;
         let durable = self.durable;
         let released: Vec<_> = self.held.extract_if(.., |(after, ..)| *after <= durable).collect();
-        for (_, to, message) in released {
-            self.send(to, message, turn);
+        let released: Vec<_> = released.into_iter().map(|(_, to, message)| (to, message)).collect();
+        for (to, message) in &released {
+            self.send(*to, message.clone(), turn);
         }
-        self.step(Input::Persisted { write: newest.number, last: newest.last }, turn);
+        let input = Input::Persisted { write: newest.number, last: newest.last };
+        self.step_releasing(input, &released, turn);
     }
 
     fn flush(&mut self, turn: &mut Turn) {
@@ -290,11 +317,25 @@ impl Member {
     }
 
     fn step(&mut self, input: Input, turn: &mut Turn) {
+        self.step_releasing(input, &[], turn);
+    }
+
+    /// Steps the module, these messages having left because of the write that the input completes.
+    fn step_releasing(&mut self, input: Input, released: &[(NodeId, Message)], turn: &mut Turn) {
         let raft = self.raft.as_mut().expect("only who runs is stepped");
         let led = (raft.role() == RoleKind::Leader)
             .then(|| (raft.term(), terms(raft, raft.last_index())));
         let mut outputs = Vec::new();
-        raft.step(input, &mut outputs);
+        match turn.refinement {
+            Refinement::Unchecked => raft.step(input, &mut outputs),
+            Refinement::Checked => {
+                let before = Glimpse::of(raft);
+                raft.step(input.clone(), &mut outputs);
+                let mut facts = Vec::new();
+                specification::observe(&before, &input, &outputs, released, raft, &mut facts);
+                turn.acts(facts);
+            }
+        }
         for invariant in invariants::MEMBER {
             if !(invariant.holds)(raft) {
                 let name = format!("invariant {}: {}", invariant.number, invariant.name);
@@ -415,7 +456,7 @@ impl Member {
         (!is_kept).then_some("its disk does not hold that term and vote")
     }
 
-    fn renumber(&mut self) {
+    fn renumber(&mut self, turn: &mut Turn) {
         let Some(raft) = &mut self.raft else { return };
         let shift = raft.renumber_writes();
         let lower = |number: &mut WriteNumber| number.0 = number.0.saturating_sub(shift);
@@ -423,6 +464,9 @@ impl Member {
         self.pending.iter_mut().for_each(|write| lower(&mut write.number));
         self.held.iter_mut().for_each(|(after, ..)| lower(after));
         assert!(self.durable == WriteNumber(0), "the driver and the module number alike");
+        if turn.refinement == Refinement::Checked && 0 < shift {
+            turn.facts.push(Fact::RenumbersWrites(shift));
+        }
     }
 }
 

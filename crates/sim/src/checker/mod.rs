@@ -73,6 +73,7 @@ mod tests;
 use jangada_raft::invariants::ClusterInvariant;
 
 pub use bounds::{Bounds, COUNT_MAX, MEMBERS_MAX, Opening};
+pub use member::Refinement;
 pub use presets::{Preset, Scope};
 pub use search::{Next, Progress};
 pub use tables::Met;
@@ -80,6 +81,7 @@ pub use violation::Violation;
 
 use expand::State;
 use member::{Ground, Numbering};
+
 use search::{Ended, Reach};
 use stage::Stage;
 use tables::Tables;
@@ -91,6 +93,8 @@ pub struct Options {
     pub bounds: Bounds,
     /// Whether states that differ by a renaming of the members are one.
     pub symmetry: Symmetry,
+    /// Whether each step is held against the specification.
+    pub refinement: Refinement,
     /// How many threads search, up to 8. With one, the counterexample is the same in every run.
     pub threads: usize,
     /// The search stops when it has found so many states. One takes 30 to 50 bytes, and some more
@@ -153,6 +157,7 @@ impl Options {
         Options {
             bounds,
             symmetry: Symmetry::Reduced,
+            refinement: Refinement::Checked,
             threads: 1,
             states_max: u64::MAX,
             liveness_max: 200,
@@ -188,7 +193,7 @@ pub fn check(
 ) -> Result<Report, Box<Counterexample>> {
     let bounds = &options.bounds;
     let members = bounds.members();
-    let ground = Ground::new(bounds, Numbering::Canonical);
+    let ground = Ground::new(bounds, Numbering::Canonical, options.refinement);
     let permutations = match options.symmetry {
         Symmetry::Reduced => permutations::keeping(&bounds.configuration, &members),
         Symmetry::Ignored => permutations::identity(&members),

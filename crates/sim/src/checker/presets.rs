@@ -26,10 +26,10 @@ pub struct Scope {
 }
 
 impl Preset {
-    /// The preset's scopes with so many voters.
+    /// The preset's scopes, with another number of voters if one is given.
     #[must_use]
-    pub fn scopes(self, members: u64) -> Vec<Scope> {
-        let base = Bounds::of_voters(members);
+    pub fn scopes(self, members: Option<u64>) -> Vec<Scope> {
+        let base = Bounds::of_voters(members.unwrap_or(3));
         match self {
             Preset::Small => vec![Scope {
                 name: "elections",

@@ -9,13 +9,13 @@ use std::fmt::Write as _;
 use jangada_raft::{Limits, NodeId, Output, marks};
 
 use super::bounds::Bounds;
-use super::member::{Act, Ending, Ground, Numbering, Said, Turn};
+use super::member::{Act, Ending, Ground, Numbering, Refinement, Said, Turn};
 use super::stage::{Deed, Original, Stage, guarded};
 use super::violation::Violation;
 
 /// Tells how the deeds lead to the violation.
 pub(crate) fn told(bounds: &Bounds, deeds: &[Deed], violation: &Violation) -> String {
-    let ground = Ground::new(bounds, Numbering::Plain);
+    let ground = Ground::new(bounds, Numbering::Plain, Refinement::Unchecked);
     let mut script = Script { stage: Stage::new(bounds, &ground), ground, text: String::new() };
     let _ = marks::take();
     script.line(&format!("# Broken: {}", violation.invariant));

@@ -10,7 +10,7 @@ use jangada_raft::{Message, NodeId, Timer};
 
 use super::bounds::{Bounds, Opening};
 use super::history::History;
-use super::member::{Act, Ending, Ground, Member, Numbering, Said, Turn};
+use super::member::{Act, Ending, Ground, Member, Numbering, Refinement, Said, Turn};
 use super::violation::Violation;
 
 /// Something that happens to a cluster.
@@ -46,9 +46,9 @@ pub(crate) struct Stage {
 
 impl Ground {
     /// The ground that the bounds give.
-    pub(crate) fn new(bounds: &Bounds, numbering: Numbering) -> Ground {
+    pub(crate) fn new(bounds: &Bounds, numbering: Numbering, refinement: Refinement) -> Ground {
         let configuration = bounds.configuration.clone();
-        Ground { configuration, limits: bounds.limits(), numbering }
+        Ground { configuration, limits: bounds.limits(), numbering, refinement }
     }
 }
 
@@ -59,7 +59,7 @@ impl Stage {
         Stage {
             members: members.into_iter().map(|id| (id, Member::new(id, ground))).collect(),
             links: BTreeMap::new(),
-            history: History::default(),
+            history: History::new(&ground.configuration, ground.refinement),
         }
     }
 

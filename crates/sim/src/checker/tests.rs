@@ -75,7 +75,7 @@ fn deeds(bounds: &Bounds, stage: &Stage, spent: Spent) -> Vec<(Deed, Spent)> {
 
 /// Every state there is, with what has been spent.
 fn plain(bounds: &Bounds) -> Vec<(Stage, Spent)> {
-    let ground = Ground::new(bounds, Numbering::Canonical);
+    let ground = Ground::new(bounds, Numbering::Canonical, Refinement::Checked);
     let mut stage = Stage::new(bounds, &ground);
     stage.open(bounds.opening, &ground);
     let mut seen: BTreeMap<String, ()> = BTreeMap::new();
@@ -111,7 +111,7 @@ fn prints(bounds: &Bounds, symmetry: Symmetry, states: &[(Stage, Spent)]) -> BTr
         Symmetry::Reduced => permutations::keeping(&bounds.configuration, &members),
         Symmetry::Ignored => permutations::identity(&members),
     };
-    let ground = Ground::new(bounds, Numbering::Canonical);
+    let ground = Ground::new(bounds, Numbering::Canonical, Refinement::Checked);
     let tables = Tables::new(bounds.clone(), ground, permutations);
     let mut expander = Expander::new(Memory::new(&tables));
     let print = |(stage, spent): &(Stage, Spent)| {

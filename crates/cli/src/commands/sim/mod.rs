@@ -3,6 +3,7 @@
 //! Responsible for the options, the progress and the words. What is simulated, and what must hold,
 //! is the simulator's.
 
+mod check;
 mod interrupt;
 mod summary;
 
@@ -33,6 +34,7 @@ const BAR_STEPS: f64 = 1_000_000.0;
 pub(crate) fn run(client: &Client, sim: &Sim) -> Result<(), Failure> {
     match &sim.command {
         Some(SimCommand::Faults) => Ok(list_faults()?),
+        Some(SimCommand::Check(check)) => check::run(client, check),
         None => run_seeds(client, &sim.sweep),
     }
 }
