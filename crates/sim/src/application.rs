@@ -38,6 +38,11 @@ pub trait Application {
     fn bounds(&self, _: &Self::Machine) -> Vec<Bound> {
         Vec::new()
     }
+
+    /// A command in words, for the timeline of a failed run.
+    fn describe(&self, command: &[u8]) -> String {
+        format!("\"{}\"", command.escape_ascii())
+    }
 }
 
 /// What a [`Witness`] has seen and the world has not taken yet.

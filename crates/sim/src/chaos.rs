@@ -8,6 +8,7 @@ use jangada_raft::NodeId;
 use crate::application::Application;
 use crate::disk::MOMENTS;
 use crate::faults::Fault;
+use crate::timeline::Who;
 use crate::topology::{Topology, pairs};
 use crate::world::{Death, FAULT_PERIOD, Later, World};
 
@@ -179,18 +180,25 @@ impl<A: Application> World<A> {
             self.counts.count(Fault::Paused);
             let until = now_us + self.choices.between(PAUSE_US.0, PAUSE_US.1);
             self.note(format_args!("{member} is paused until {until}"));
+            let seconds = until as f64 / 1e6;
+            self.tell(Who::Member(member), format_args!("stands still until {seconds:.3} s"));
             self.seats.get_mut(&member).expect("listed").paused_until_us = until;
         }
         if self.draws(Fault::ClockJumped) {
             self.counts.count(Fault::ClockJumped);
             let jump = self.choices.below(2 * JUMP_MS) as i64 - JUMP_MS as i64;
             self.note(format_args!("{member}'s wall clock is off by {jump} ms"));
+            self.tell(Who::Member(member), format_args!("has a wall clock off by {jump} ms"));
             self.seats.get_mut(&member).expect("listed").clocks.jump(jump);
         }
         if self.draws(Fault::ClockDrifted) {
             self.counts.count(Fault::ClockDrifted);
             let pace = 1_000_000 - DRIFT + self.choices.below(2 * DRIFT + 1);
             self.note(format_args!("{member}'s clock runs at {pace} us a second"));
+            self.tell(
+                Who::Member(member),
+                format_args!("has a clock that runs {pace} us a second"),
+            );
             self.seats.get_mut(&member).expect("listed").clocks.drift(now_us, pace);
         }
         if self.choices.below(4) == 0 {
@@ -223,6 +231,11 @@ impl<A: Application> World<A> {
             let now_us = self.now_us();
             let until = now_us + self.choices.between(HUNG_US.0, HUNG_US.1);
             self.note(format_args!("{member}'s disk hangs until {until}"));
+            let seconds = until as f64 / 1e6;
+            self.tell(
+                Who::Member(member),
+                format_args!("has a disk that hangs until {seconds:.3} s"),
+            );
             let seat = self.seats.get_mut(&member).expect("listed");
             (seat.hung_until_us, seat.hung) = (until, false);
             let life = seat.life;

@@ -201,6 +201,7 @@ pub fn run(
         reason,
         simulated_us: world.queue.now_us(),
         members: world.describe(),
+        timeline: Vec::new(),
         lines: world.trace.lines(),
         faults: world.counts.clone(),
         struck: world.dice.struck().clone(),

@@ -37,6 +37,7 @@ pub mod store_clients;
 pub mod sweep;
 pub mod tally;
 pub mod tally_clients;
+pub mod timeline;
 pub mod topology;
 pub mod trace;
 pub mod world;

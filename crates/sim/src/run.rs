@@ -6,6 +6,7 @@ use crate::faults::FaultCounts;
 use crate::invariants::Violation;
 use crate::panics::caught;
 use crate::rot::RotCounts;
+use crate::timeline::Line;
 use crate::world::{World, WorldOptions};
 
 /// How long the members have to settle once nothing goes wrong any more, in microseconds: ten election
@@ -72,6 +73,8 @@ pub struct Failure {
     pub simulated_us: u64,
     /// How the members stood.
     pub members: String,
+    /// What happened, in words; empty unless lines are kept.
+    pub timeline: Vec<Line>,
     /// The newest lines of the trace.
     pub lines: Vec<String>,
     /// What had gone wrong until then.
@@ -133,6 +136,7 @@ pub fn run<A: Application>(
         reason,
         simulated_us: world.now_us(),
         members: world.describe(),
+        timeline: world.timeline().lines(),
         lines: world.trace().lines(),
         faults: world.counts().clone(),
         struck: world.struck().clone(),

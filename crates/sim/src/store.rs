@@ -5,7 +5,9 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use jangada::{Bound, Piece};
-use jangada_kv::{Command, EngineError, EngineWriter, Machine, Options, Shared, Turn};
+use jangada_kv::{
+    COMMAND_VERSION, Command, EngineError, EngineWriter, Machine, Options, Shared, Turn,
+};
 use jangada_raft::NodeId;
 use jangada_server::machine::KvMachine;
 use jangada_wal::Disk;
@@ -45,6 +47,28 @@ pub fn encode(command: &Command) -> Bytes {
     buffer.freeze()
 }
 
+/// A command in a few words.
+fn words(command: &Command) -> String {
+    match command {
+        Command::Put(put) => {
+            format!("put {} = {}", put.key.escape_ascii(), put.value.escape_ascii())
+        }
+        Command::DeleteRange(delete) if delete.range_end.is_empty() => {
+            format!("delete {}", delete.key.escape_ascii())
+        }
+        Command::DeleteRange(delete) => {
+            let (key, end) = (delete.key.escape_ascii(), delete.range_end.escape_ascii());
+            format!("delete from {key} to {end}")
+        }
+        Command::Txn(transaction) => {
+            let (compares, success) = (transaction.compare.len(), transaction.success.len());
+            format!("transaction: if {compares} hold, {success} operations")
+        }
+        Command::Compact { revision, .. } => format!("compact below revision {revision}"),
+        other => format!("{other:?}"),
+    }
+}
+
 fn io_error(error: EngineError) -> io::Error {
     match error {
         EngineError::NoSpace(text) => io::Error::new(io::ErrorKind::StorageFull, text),
@@ -75,6 +99,13 @@ impl Application for StoreApplication {
         let max = COMMIT.engine_lag_bytes_max;
         // What was taken before the limit was reached is still applied.
         vec![Bound { name: "engine lag, bytes", held, max, piece: Piece::Step }]
+    }
+
+    fn describe(&self, command: &[u8]) -> String {
+        match Command::decode(&Bytes::copy_from_slice(command), COMMAND_VERSION) {
+            Ok(command) => words(&command),
+            Err(_) => format!("{} bytes that are no command", command.len()),
+        }
     }
 
     fn work(&self, worker: &mut StoreWorker, now_us: u64) -> io::Result<Option<u64>> {

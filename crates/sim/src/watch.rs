@@ -55,6 +55,7 @@ impl<A: Application> World<A> {
         raft.check_invariants();
         let term_at = |index| raft.term_at(index);
         let (standing, commit, last) = (status.standing, status.commit, status.last);
+        self.timeline.stands(self.queue.now_us(), member, &standing);
         self.invariants.stands(member, standing, commit, last, &term_at)?;
         let record = status.record;
         self.invariants.hashes(member, record.applied.index, record.hash)?;

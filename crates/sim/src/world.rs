@@ -17,7 +17,7 @@ use bytes::Bytes;
 use jangada::{Effect, Event, ProposeError, ReadBatch, StateMachine, Status};
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::PeerMessage;
-use jangada_raft::{Index, NodeId, RoleKind};
+use jangada_raft::{Index, NodeId, Position, RoleKind};
 
 use crate::application::{Application, Witness, take};
 use crate::bounds::Bounds;
@@ -30,7 +30,8 @@ use crate::invariants::{AppliedCommand, Invariants, Violation};
 use crate::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
 use crate::queue::Queue;
 use crate::rot::{self, Aim, RotCounts};
-use crate::seat::{Job, LogOutcome, Seat, Upset};
+use crate::seat::{Job, LogOutcome, Running, Seat, Upset};
+use crate::timeline::{Timeline, Who};
 use crate::topology::Topology;
 use crate::trace::Trace;
 use crate::watch::LOOK_PERIOD_US;
@@ -190,6 +191,7 @@ pub struct World<A: Application> {
     pub(crate) invariants: Invariants,
     pub(crate) bounds: Bounds,
     pub(crate) trace: Trace,
+    pub(crate) timeline: Timeline,
     rot: RotCounts,
     happened: VecDeque<Happened<<A::Machine as StateMachine>::Reply>>,
     /// The commands that were new when a member applied them, if somebody takes them.
@@ -227,6 +229,7 @@ impl<A: Application> World<A> {
         let mut world = World {
             application,
             trace: Trace::new(options.lines_max),
+            timeline: Timeline::new(0 < options.lines_max),
             dice: Dice::new(options.rates.clone(), options.suppressed.clone(), &choices),
             options,
             choices,
@@ -260,6 +263,17 @@ impl<A: Application> World<A> {
     #[must_use]
     pub fn trace(&self) -> &Trace {
         &self.trace
+    }
+
+    /// What happened, in words; empty unless lines are kept.
+    #[must_use]
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Adds a line to the timeline, if it is kept.
+    pub fn tell(&mut self, who: Who, what: std::fmt::Arguments<'_>) {
+        self.timeline.tell(self.queue.now_us(), who, what);
     }
 
     /// How often what has gone wrong.
@@ -423,6 +437,7 @@ impl<A: Application> World<A> {
             Later::Freed(member) => self.seats[&member].disk.set_capacity(None),
             Later::Timer(token) => self.happened.push_back(Happened::Timer(token)),
         }
+        self.timeline.counts(self.queue.now_us(), &self.counts);
         Ok(true)
     }
 
@@ -434,6 +449,7 @@ impl<A: Application> World<A> {
     /// Nothing goes wrong from here on, and what is broken is mended.
     pub fn calm(&mut self) {
         self.note(format_args!("calm"));
+        self.tell(Who::World, format_args!("no more faults; everything is mended"));
         self.dice.rest();
         self.network.heal();
         self.network.hasten();
@@ -450,6 +466,7 @@ impl<A: Application> World<A> {
     /// Gives the network this shape, in place of whatever was cut, until it [heals](World::heal).
     pub fn shape(&mut self, topology: &Topology) {
         self.note(format_args!("the network: {topology}"));
+        self.tell(Who::World, format_args!("the network is cut: {topology}"));
         self.network.heal();
         for (from, to) in topology.cut(&self.members()) {
             self.network.cut(from, to);
@@ -459,6 +476,7 @@ impl<A: Application> World<A> {
     /// Everything passes everywhere again.
     pub fn heal(&mut self) {
         self.note(format_args!("the network heals"));
+        self.tell(Who::World, format_args!("the network heals"));
         self.network.heal();
     }
 
@@ -534,6 +552,7 @@ impl<A: Application> World<A> {
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         let Some(running) = seat.running.take() else { return };
         self.note(format_args!("{member} ends: {death:?}"));
+        self.tell_end(member, death, &running);
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         // The disk goes first: nothing that the process does while it is taken apart counts.
         let ending = match death {
@@ -561,6 +580,22 @@ impl<A: Application> World<A> {
             _ => self.choices.between(500_000, 5_000_000),
         };
         self.queue.push(self.now_us() + down_us, Later::Start(member));
+    }
+
+    fn tell_end(&mut self, member: NodeId, death: Death, running: &Running<A>) {
+        self.timeline.ended(member);
+        let what = match death {
+            Death::Killed => "is killed",
+            Death::PowerLost => "loses power",
+        };
+        let who = Who::Member(member);
+        match running.jobs.front().filter(|_| running.working) {
+            Some(Job::Write(batch)) => {
+                let Position { index, term } = batch.last;
+                self.tell(who, format_args!("{what} while writing up to #{index} of term {term}"));
+            }
+            _ => self.tell(who, format_args!("{what}")),
+        }
     }
 
     /// The power of a member's machine goes.
@@ -632,6 +667,10 @@ impl<A: Application> World<A> {
             },
             format_args!("{now_us} {member} <- {event:?}"),
         );
+        if let Event::Propose(draft) = &event {
+            let describe = || self.application.describe(draft.payload());
+            self.timeline.asked(now_us, draft.origin(), describe);
+        }
         running.inbox.push(event);
         let after = self.choices.between(STEP_US.0, STEP_US.1);
         self.step_by(member, now_us + after);
@@ -721,11 +760,13 @@ impl<A: Application> World<A> {
             }
             Effect::Reply { sequence, reply } => {
                 let origin = Origin { incarnation: process, sequence };
+                self.timeline.answered(now_us, member, origin, format_args!("{reply:?}"));
                 self.invariants.acknowledged(origin)?;
                 self.happened.push_back(Happened::Replied { origin, reply });
             }
             Effect::Refuse { sequence, reason } => {
                 let origin = Origin { incarnation: process, sequence };
+                self.timeline.answered(now_us, member, origin, format_args!("refused: {reason}"));
                 if !matches!(reason, ProposeError::InDoubt | ProposeError::Stopped) {
                     self.invariants.refused(origin)?;
                 }
@@ -802,6 +843,7 @@ impl<A: Application> World<A> {
             }
             Ok(LogOutcome::Full) => {
                 self.note(format_args!("{member} has no space for its log"));
+                self.tell(Who::Member(member), format_args!("has no space for its log"));
                 self.queue.push(now_us + FULL_RETRY_US, Later::LogDone { member, life });
                 self.start_preparation(member);
                 return Ok(());
@@ -942,6 +984,8 @@ impl<A: Application> World<A> {
             self.counts.count(Fault::BitFlipped);
             self.rot.flipped(flipped);
             self.trace.note(format_args!("{} {member}: {flipped:?}", self.queue.now_us()));
+            let what = format_args!("a bit of its log has flipped");
+            self.timeline.tell(self.queue.now_us(), Who::Member(member), what);
         }
         let running = match started {
             Ok(running) => running,
@@ -957,6 +1001,9 @@ impl<A: Application> World<A> {
         if self.seats[&member].is_damaged() {
             self.invariants.damaged(member);
         }
+        let (term, last) = (hard_state.term, log.last);
+        let what = format_args!("starts in term {term} with a log up to #{last}");
+        self.tell(Who::Member(member), what);
         self.invariants.recovers(member, hard_state, &log)?;
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         seat.running = Some(running);
@@ -984,6 +1031,7 @@ impl<A: Application> World<A> {
     fn failed_to_start(&mut self, member: NodeId, upset: Upset) -> Result<(), Violation> {
         let now_us = self.queue.now_us();
         self.trace.note(format_args!("{now_us} {member} cannot start: {upset}"));
+        self.tell(Who::Member(member), format_args!("cannot start: {upset}"));
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         let broken = seat.disk.is_dead() || seat.disk.failure().is_some();
         if !broken
