@@ -276,6 +276,12 @@ impl<A: Application> World<A> {
         self.timeline.tell(self.queue.now_us(), who, what);
     }
 
+    /// A command in words.
+    #[must_use]
+    pub fn describe_command(&self, command: &[u8]) -> String {
+        self.application.describe(command)
+    }
+
     /// How often what has gone wrong.
     #[must_use]
     pub fn counts(&self) -> &FaultCounts {
