@@ -27,7 +27,7 @@ use crate::dice::{Dice, Suppressed};
 use crate::faults::{Fault, FaultCounts, FaultRates};
 use crate::invariants::{Violation, require};
 use crate::panics::caught;
-use crate::queue::Queue;
+use crate::queue::{Queue, take_first};
 use crate::run::Failure;
 use crate::specification::{Fact, Glimpse, Specification, observe, recovery};
 use crate::trace::Trace;
@@ -524,14 +524,14 @@ impl CoreWorld {
             }
             Output::Commit(index) => {
                 let proposals = &mut self.seats[id.0 as usize - 1].proposals;
-                while proposals.pop_front_if(|position| position.index <= index).is_some() {
+                while take_first(proposals, |position| position.index <= index).is_some() {
                     self.acknowledged += 1;
                 }
             }
             Output::ReadQueued(round) => self.seat(id).reads.push_back(round),
             Output::ReadsReady { round, .. } => {
                 let reads = &mut self.seats[id.0 as usize - 1].reads;
-                while reads.pop_front_if(|read| *read <= round).is_some() {
+                while take_first(reads, |read| *read <= round).is_some() {
                     self.reads += 1;
                 }
             }

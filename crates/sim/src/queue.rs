@@ -5,7 +5,7 @@
 //! 2. Time never goes back.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// Events by time, and the present time in microseconds.
 #[derive(Clone, Debug)]
@@ -81,6 +81,11 @@ impl<E> Queue<E> {
         self.free.push(place);
         Some(self.places[place].take().expect("every time has its event"))
     }
+}
+
+/// Takes the first of a row, if it is due.
+pub(crate) fn take_first<T>(row: &mut VecDeque<T>, is_due: impl FnOnce(&T) -> bool) -> Option<T> {
+    if row.front().is_some_and(is_due) { row.pop_front() } else { None }
 }
 
 #[cfg(test)]

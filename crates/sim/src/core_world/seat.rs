@@ -10,6 +10,7 @@ use jangada_raft::{
     Write, WriteNumber,
 };
 
+use crate::queue::take_first;
 use crate::specification::Name;
 use crate::specification::names::Names;
 
@@ -186,7 +187,8 @@ impl Seat {
 
     /// The messages that waited for this write.
     pub(super) fn release(&mut self, write: WriteNumber, released: &mut Vec<(NodeId, Message)>) {
-        while let Some((_, to, message)) = self.held.pop_front_if(|(after, ..)| *after <= write) {
+        while let Some((_, to, message)) = take_first(&mut self.held, |(after, ..)| *after <= write)
+        {
             released.push((to, message));
         }
     }

@@ -1,6 +1,7 @@
 //! The rules: one method for each legal act, in the order of figure 2.
 
 use super::*;
+use crate::queue::take_first;
 
 /// Storage.
 impl Specification {
@@ -9,7 +10,7 @@ impl Specification {
         let member = self.member(id);
         let mut votes = Vec::new();
         let mut is_news = false;
-        while let Some(done) = member.pending.pop_front_if(|next| next.number <= write) {
+        while let Some(done) = take_first(&mut member.pending, |next| next.number <= write) {
             is_news = true;
             member.durable.write(&done);
             votes.extend(done.vote.map(|vote| (done.term, vote)));
