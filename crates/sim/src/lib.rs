@@ -44,6 +44,7 @@ pub mod tally_clients;
 pub mod timeline;
 pub mod topology;
 pub mod trace;
+pub mod workload;
 pub mod world;
 
 mod chaos;

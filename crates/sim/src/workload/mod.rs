@@ -1,0 +1,28 @@
+//! The workload: clients who ask all that the API can be asked, and who check every answer.
+//!
+//! A request begins as a decoded message and goes the way it goes in the server: its bytes are
+//! decoded by the server's code, checked, turned into a command or a read, proposed through the
+//! shipped handle, and the answer's bytes come back the same way. Only sockets and HTTP are left
+//! out, and the clock is the simulator's.
+//!
+//! | part | responsible for |
+//! |---|---|
+//! | [`request`] | what can be asked |
+//! | [`grammar`] | asking it, from [`Choices`](crate::Choices) |
+//! | [`service`] | the server's side of every process, polled by hand |
+//! | [`model`] | what the store should answer: a second store, as plain as can be |
+//! | [`oracle`] | comparing, as soon as an answer is there |
+//! | [`coverage`] | what was asked of whom while what went wrong, and what came of it |
+//! | [`clients`] | who asks, when, and what they do without an answer |
+
+pub mod clients;
+pub mod coverage;
+pub mod grammar;
+pub mod model;
+pub mod oracle;
+pub mod request;
+pub mod rules;
+pub mod service;
+
+pub use clients::{Workload, WorkloadOptions};
+pub use coverage::Coverage;

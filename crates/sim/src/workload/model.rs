@@ -1,0 +1,519 @@
+//! What the store should answer: a second store, as plain as can be.
+//!
+//! Responsible for the meaning of every request on a store that holds the effects of the log up to
+//! some entry. Written from etcd's documentation and rules, and shares no code with `jangada_kv`: all
+//! versions of a key stand in one list, and a look at a moment is a search through it. Not
+//! responsible for refusals that need no store ([`super::rules`]), for headers beyond the revision,
+//! nor for who may see which moment ([`super::oracle`]).
+//!
+//! 1. The moments' indexes and revisions only rise.
+//! 2. Whatever a moment that is kept may be asked for is still in the lists.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use jangada_raft::Index;
+use jangada_server::errors::ApiError;
+use jangada_server::proto::etcdserverpb as pb;
+use jangada_server::proto::mvccpb::KeyValue;
+use pb::request_op::Request as Op;
+use pb::response_op::Response as OpResponse;
+
+use super::request::Request;
+
+/// A key as one change left it.
+#[derive(Clone, PartialEq, Debug)]
+struct Version {
+    /// The change's revision.
+    revision: i64,
+    /// `None` for a deletion.
+    kept: Option<KeyValue>,
+}
+
+/// What the log's entries up to one have made of the store's numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moment {
+    /// The entry; the moment lasts until the next one's.
+    pub index: Index,
+    /// The store's revision.
+    pub revision: i64,
+    /// The revision that was compacted last; -1 for none.
+    pub compacted: i64,
+}
+
+/// The answer to a request, as the API has it. Headers hold the revision and nothing else.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "each is the answer to the request of its name")]
+pub enum Answer {
+    Range(pb::RangeResponse),
+    Put(pb::PutResponse),
+    DeleteRange(pb::DeleteRangeResponse),
+    Txn(pb::TxnResponse),
+    Compact(pb::CompactionResponse),
+    MemberList(pb::MemberListResponse),
+    Alarm(pb::AlarmResponse),
+}
+
+/// What a request comes to.
+pub type Expected = Result<Answer, ApiError>;
+
+/// The store.
+#[derive(Clone, Debug)]
+pub struct Model {
+    keys: BTreeMap<Bytes, Vec<Version>>,
+    moments: VecDeque<Moment>,
+}
+
+/// A look at the store.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    keys: &'a BTreeMap<Bytes, Vec<Version>>,
+    /// The newest revision that is seen.
+    revision: i64,
+    compacted: i64,
+}
+
+fn header(revision: i64) -> Option<pb::ResponseHeader> {
+    Some(pb::ResponseHeader { revision, ..pb::ResponseHeader::default() })
+}
+
+/// Whether a key lies in `[key, range_end)` as requests name it.
+fn contains(start: &Bytes, end: &Bytes, key: &Bytes) -> bool {
+    match end.as_ref() {
+        b"" => key == start,
+        b"\0" => start <= key,
+        _ => start <= key && key < end,
+    }
+}
+
+impl<'a> View<'a> {
+    /// A key at a revision.
+    fn get(self, key: &Bytes, revision: i64) -> Option<&'a KeyValue> {
+        let versions = self.keys.get(key)?;
+        let newer = versions.partition_point(|version| version.revision <= revision);
+        versions[..newer].last()?.kept.as_ref()
+    }
+
+    /// The keys of an interval that exist at a revision, in order.
+    fn interval(self, start: &Bytes, end: &Bytes, revision: i64) -> Vec<&'a KeyValue> {
+        if end.is_empty() {
+            return self.get(start, revision).into_iter().collect();
+        }
+        let from_start = self.keys.range(start.clone()..).map(|(key, _)| key);
+        let inside = from_start.take_while(|key| contains(start, end, key));
+        inside.filter_map(|key| self.get(key, revision)).collect()
+    }
+
+    fn range(self, range: &pb::RangeRequest) -> Result<pb::RangeResponse, ApiError> {
+        let revision = if range.revision <= 0 { self.revision } else { range.revision };
+        if self.revision < revision {
+            return Err(ApiError::FutureRevision);
+        }
+        if revision < self.compacted {
+            return Err(ApiError::Compacted);
+        }
+        let mut kvs = self.interval(&range.key, &range.range_end, revision);
+        let count = kvs.len() as i64;
+        let header = header(self.revision);
+        if range.count_only {
+            return Ok(pb::RangeResponse { header, count, ..pb::RangeResponse::default() });
+        }
+        let limit = usize::try_from(range.limit).ok().filter(|limit| 0 < *limit);
+        let bounds = [
+            (range.min_mod_revision, range.max_mod_revision),
+            (range.min_create_revision, range.max_create_revision),
+        ];
+        let filtered = bounds != [(0, 0); 2];
+        // etcd fetches no more than it needs when nothing says otherwise: one key beyond the limit,
+        // and only those are sorted by a target without an order.
+        if let Some(limit) = limit
+            && range.sort_order == 0
+            && !filtered
+        {
+            kvs.truncate(limit.saturating_add(1));
+        }
+        for (number, (min, max)) in [
+            (KeyValue::mod_revision_of as fn(&KeyValue) -> i64, bounds[0]),
+            (KeyValue::create_revision_of, bounds[1]),
+        ] {
+            kvs.retain(|kv| (min == 0 || min <= number(kv)) && (max == 0 || number(kv) <= max));
+        }
+        sort(range, &mut kvs);
+        let more = limit.is_some_and(|limit| limit < kvs.len());
+        kvs.truncate(limit.unwrap_or(usize::MAX));
+        let mut kvs: Vec<KeyValue> = kvs.into_iter().cloned().collect();
+        if range.keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        }
+        Ok(pb::RangeResponse { header, kvs, more, count })
+    }
+
+    /// A condition holds for every key of its interval; an interval without keys counts as one key
+    /// that is not there.
+    fn holds(self, compare: &pb::Compare) -> bool {
+        let kvs = self.interval(&compare.key, &compare.range_end, self.revision);
+        if kvs.is_empty() {
+            let is_value = compare.target == i32::from(pb::compare::CompareTarget::Value);
+            return !is_value && relation(compare, &KeyValue::default());
+        }
+        kvs.into_iter().all(|kv| relation(compare, kv))
+    }
+
+    fn all_hold(self, txn: &pb::TxnRequest) -> bool {
+        txn.compare.iter().all(|compare| self.holds(compare))
+    }
+
+    fn branch(self, txn: &pb::TxnRequest) -> &[pb::RequestOp] {
+        if self.all_hold(txn) { &txn.success } else { &txn.failure }
+    }
+
+    /// What must be so before a transaction begins: first of all its puts, then of all its ranges.
+    fn check_puts(self, txn: &pb::TxnRequest) -> Result<(), ApiError> {
+        self.branch(txn).iter().try_for_each(|op| match &op.request {
+            Some(Op::RequestPut(put)) => {
+                let keeps = put.ignore_value || put.ignore_lease;
+                if keeps && self.get(&put.key, self.revision).is_none() {
+                    return Err(ApiError::KeyNotFound);
+                }
+                // No lease can be granted, so none exists.
+                if put.lease == 0 { Ok(()) } else { Err(ApiError::LeaseNotFound) }
+            }
+            Some(Op::RequestTxn(txn)) => self.check_puts(txn),
+            _ => Ok(()),
+        })
+    }
+
+    fn check_ranges(self, txn: &pb::TxnRequest) -> Result<(), ApiError> {
+        self.branch(txn).iter().try_for_each(|op| match &op.request {
+            Some(Op::RequestRange(range)) if range.revision != 0 => {
+                if self.revision < range.revision {
+                    return Err(ApiError::FutureRevision);
+                }
+                if range.revision < self.compacted { Err(ApiError::Compacted) } else { Ok(()) }
+            }
+            Some(Op::RequestTxn(txn)) => self.check_ranges(txn),
+            _ => Ok(()),
+        })
+    }
+}
+
+/// What the bounds of a range look at.
+trait Numbers {
+    fn mod_revision_of(kv: &KeyValue) -> i64;
+    fn create_revision_of(kv: &KeyValue) -> i64;
+}
+
+impl Numbers for KeyValue {
+    fn mod_revision_of(kv: &KeyValue) -> i64 {
+        kv.mod_revision
+    }
+
+    fn create_revision_of(kv: &KeyValue) -> i64 {
+        kv.create_revision
+    }
+}
+
+/// Keys that the target does not tell apart stay in their order.
+fn sort(range: &pb::RangeRequest, kvs: &mut [&KeyValue]) {
+    use pb::range_request::{SortOrder, SortTarget};
+    match range.sort_target() {
+        SortTarget::Key => kvs.sort_by(|a, b| a.key.cmp(&b.key)),
+        SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
+        SortTarget::Create => kvs.sort_by_key(|kv| kv.create_revision),
+        SortTarget::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
+        SortTarget::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
+    }
+    if range.sort_order() != SortOrder::Descend {
+        return;
+    }
+    match range.sort_target() {
+        SortTarget::Key => kvs.sort_by(|a, b| b.key.cmp(&a.key)),
+        SortTarget::Version => kvs.sort_by_key(|kv| std::cmp::Reverse(kv.version)),
+        SortTarget::Create => kvs.sort_by_key(|kv| std::cmp::Reverse(kv.create_revision)),
+        SortTarget::Mod => kvs.sort_by_key(|kv| std::cmp::Reverse(kv.mod_revision)),
+        SortTarget::Value => kvs.sort_by(|a, b| b.value.cmp(&a.value)),
+    }
+}
+
+/// Whether one key relates to the operand as the condition wants it. An operand of another kind than
+/// the target counts as zero or empty. A target that does not exist is equal to anything, a relation
+/// that does not exist always holds.
+fn relation(compare: &pb::Compare, kv: &KeyValue) -> bool {
+    use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+    let operand = compare.target_union.as_ref();
+    let number = |number: i64, same: fn(&TargetUnion) -> Option<i64>| {
+        number.cmp(&operand.and_then(same).unwrap_or(0))
+    };
+    let order = match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Version) => number(kv.version, |operand| match operand {
+            TargetUnion::Version(number) => Some(*number),
+            _ => None,
+        }),
+        Ok(CompareTarget::Create) => number(kv.create_revision, |operand| match operand {
+            TargetUnion::CreateRevision(number) => Some(*number),
+            _ => None,
+        }),
+        Ok(CompareTarget::Mod) => number(kv.mod_revision, |operand| match operand {
+            TargetUnion::ModRevision(number) => Some(*number),
+            _ => None,
+        }),
+        Ok(CompareTarget::Lease) => number(kv.lease, |operand| match operand {
+            TargetUnion::Lease(number) => Some(*number),
+            _ => None,
+        }),
+        Ok(CompareTarget::Value) => match operand {
+            Some(TargetUnion::Value(value)) => kv.value.cmp(value),
+            _ => kv.value.cmp(&Bytes::new()),
+        },
+        Err(_) => std::cmp::Ordering::Equal,
+    };
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => order.is_eq(),
+        Ok(CompareResult::Greater) => order.is_gt(),
+        Ok(CompareResult::Less) => order.is_lt(),
+        Ok(CompareResult::NotEqual) => order.is_ne(),
+        Err(_) => true,
+    }
+}
+
+impl Default for Model {
+    fn default() -> Model {
+        Model::new()
+    }
+}
+
+impl Model {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Model {
+        let first = Moment { index: Index(0), revision: 1, compacted: -1 };
+        Model { keys: BTreeMap::new(), moments: VecDeque::from([first]) }
+    }
+
+    /// The newest moment.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        *self.moments.back().expect("there is always a moment")
+    }
+
+    /// The moments that an observer who stands somewhere in `first..=last` of the log may see; `None`
+    /// if they are no longer kept.
+    pub fn moments(&self, first: Index, last: Index) -> Option<impl Iterator<Item = Moment>> {
+        let from = self.moments.partition_point(|moment| moment.index <= first).checked_sub(1)?;
+        Some(self.moments.range(from..).take_while(move |moment| moment.index <= last).copied())
+    }
+
+    /// How many versions and moments are kept.
+    #[must_use]
+    pub fn kept(&self) -> (usize, usize) {
+        (self.keys.values().map(Vec::len).sum(), self.moments.len())
+    }
+
+    fn view(&self, moment: Moment) -> View<'_> {
+        View { keys: &self.keys, revision: moment.revision, compacted: moment.compacted }
+    }
+
+    /// Everything that exists at a moment, as a range of all keys at a revision.
+    ///
+    /// # Errors
+    /// As the store.
+    pub fn contents(&self, moment: Moment, revision: i64) -> Result<Vec<KeyValue>, ApiError> {
+        let (key, range_end) = (Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));
+        let range = pb::RangeRequest { key, range_end, revision, ..Default::default() };
+        self.view(moment).range(&range).map(|response| response.kvs)
+    }
+
+    /// The answer to a request that goes into no log, at a moment.
+    ///
+    /// # Panics
+    /// If the request is one that goes into the log.
+    pub fn read(&self, request: &Request, moment: Moment) -> Expected {
+        let view = self.view(moment);
+        match request {
+            Request::Range(range) => view.range(range).map(Answer::Range),
+            Request::Txn(txn) => {
+                view.check_ranges(txn)?;
+                let responses = view.branch(txn).iter().map(|op| match &op.request {
+                    Some(Op::RequestRange(range)) => Ok(pb::ResponseOp {
+                        response: Some(OpResponse::ResponseRange(view.range(range)?)),
+                    }),
+                    other => panic!("{other:?} is no read"),
+                });
+                Ok(Answer::Txn(pb::TxnResponse {
+                    header: header(moment.revision),
+                    succeeded: view.all_hold(txn),
+                    responses: responses.collect::<Result<_, ApiError>>()?,
+                }))
+            }
+            // Nothing raises an alarm.
+            Request::Alarm(_) => {
+                let header = header(moment.revision);
+                Ok(Answer::Alarm(pb::AlarmResponse { header, alarms: Vec::new() }))
+            }
+            other => panic!("{other:?} is no read of the store"),
+        }
+    }
+
+    /// Applies the request of the log's next entry and answers what comes of it.
+    ///
+    /// # Panics
+    /// If the request is one that goes into no log.
+    pub fn apply(&mut self, index: Index, request: &Request) -> Expected {
+        let before = self.now();
+        assert!(before.index < index, "model invariant 1");
+        let mut after = Moment { index, ..before };
+        let expected = match request {
+            Request::Put(put) => self.apply_put(&mut after, put),
+            Request::DeleteRange(delete) => {
+                let response = self.delete(before, delete);
+                after.revision += i64::from(0 < response.deleted);
+                let header = header(after.revision);
+                Ok(Answer::DeleteRange(pb::DeleteRangeResponse { header, ..response }))
+            }
+            Request::Txn(txn) => self.apply_txn(&mut after, txn),
+            Request::Compact(compact) => Model::apply_compact(&mut after, compact.revision),
+            other => panic!("{other:?} goes into no log"),
+        };
+        if (after.revision, after.compacted) != (before.revision, before.compacted) {
+            self.moments.push_back(after);
+        }
+        expected
+    }
+
+    fn apply_put(&mut self, after: &mut Moment, put: &pb::PutRequest) -> Expected {
+        if put.lease != 0 {
+            return Err(ApiError::LeaseNotFound);
+        }
+        let keeps = put.ignore_value || put.ignore_lease;
+        if keeps && self.view(*after).get(&put.key, after.revision).is_none() {
+            return Err(ApiError::KeyNotFound);
+        }
+        let response = self.put(*after, put);
+        after.revision += 1;
+        let header = header(after.revision);
+        Ok(Answer::Put(pb::PutResponse { header, ..response }))
+    }
+
+    fn apply_compact(after: &mut Moment, revision: i64) -> Expected {
+        if revision <= after.compacted {
+            return Err(ApiError::Compacted);
+        }
+        if after.revision < revision {
+            return Err(ApiError::FutureRevision);
+        }
+        after.compacted = revision;
+        Ok(Answer::Compact(pb::CompactionResponse { header: header(after.revision) }))
+    }
+
+    fn apply_txn(&mut self, after: &mut Moment, txn: &pb::TxnRequest) -> Expected {
+        let before = *after;
+        self.view(before).check_puts(txn)?;
+        self.view(before).check_ranges(txn)?;
+        let mut changed = false;
+        let response = self.run(before, txn, &mut changed);
+        after.revision += i64::from(changed);
+        Ok(Answer::Txn(pb::TxnResponse { header: header(after.revision), ..response }))
+    }
+
+    /// Runs a transaction. Its conditions, those of transactions within too, look at the store as it
+    /// was `before` all of it.
+    fn run(&mut self, before: Moment, txn: &pb::TxnRequest, changed: &mut bool) -> pb::TxnResponse {
+        let succeeded = self.view(before).all_hold(txn);
+        let branch = if succeeded { &txn.success } else { &txn.failure };
+        let mut responses = Vec::with_capacity(branch.len());
+        for op in branch {
+            let response = match &op.request {
+                Some(Op::RequestRange(range)) => {
+                    let revision = before.revision + i64::from(*changed);
+                    let seen = self.view(Moment { revision, ..before }).range(range);
+                    OpResponse::ResponseRange(seen.expect("ranges are checked beforehand"))
+                }
+                Some(Op::RequestPut(put)) => {
+                    let response = self.put(before, put);
+                    *changed = true;
+                    let header = header(before.revision + 1);
+                    OpResponse::ResponsePut(pb::PutResponse { header, ..response })
+                }
+                Some(Op::RequestDeleteRange(delete)) => {
+                    let response = self.delete(before, delete);
+                    *changed |= 0 < response.deleted;
+                    let header = header(before.revision + i64::from(*changed));
+                    OpResponse::ResponseDeleteRange(pb::DeleteRangeResponse { header, ..response })
+                }
+                // The answer of a transaction within has a header without a revision, as etcd's.
+                Some(Op::RequestTxn(txn)) => {
+                    let response = self.run(before, txn, changed);
+                    let header = header(0);
+                    OpResponse::ResponseTxn(pb::TxnResponse { header, ..response })
+                }
+                None => panic!("an operation that is not set is refused beforehand"),
+            };
+            responses.push(pb::ResponseOp { response: Some(response) });
+        }
+        pb::TxnResponse { header: None, succeeded, responses }
+    }
+
+    /// Changes a key in the revision that follows `before`.
+    fn change(&mut self, before: Moment, key: &Bytes, kept: Option<KeyValue>) {
+        let revision = before.revision + 1;
+        self.keys.entry(key.clone()).or_default().push(Version { revision, kept });
+    }
+
+    fn put(&mut self, before: Moment, put: &pb::PutRequest) -> pb::PutResponse {
+        let revision = before.revision + 1;
+        let previous = self.view(before).get(&put.key, revision).cloned();
+        let old = previous.as_ref();
+        let value = match old {
+            _ if !put.ignore_value => put.value.clone(),
+            Some(old) => old.value.clone(),
+            None => Bytes::new(),
+        };
+        let lease = if put.ignore_lease { old.map_or(0, |old| old.lease) } else { put.lease };
+        let kv = KeyValue {
+            key: put.key.clone(),
+            create_revision: old.map_or(revision, |old| old.create_revision),
+            mod_revision: revision,
+            version: old.map_or(1, |old| old.version + 1),
+            value,
+            lease,
+        };
+        self.change(before, &put.key, Some(kv));
+        pb::PutResponse { header: None, prev_kv: previous.filter(|_| put.prev_kv) }
+    }
+
+    fn delete(
+        &mut self,
+        before: Moment,
+        delete: &pb::DeleteRangeRequest,
+    ) -> pb::DeleteRangeResponse {
+        let found = self.view(before).interval(&delete.key, &delete.range_end, before.revision + 1);
+        let found: Vec<KeyValue> = found.into_iter().cloned().collect();
+        for kv in &found {
+            self.change(before, &kv.key, None);
+        }
+        let deleted = found.len() as i64;
+        let prev_kvs = if delete.prev_kv { found } else { Vec::new() };
+        pb::DeleteRangeResponse { header: None, deleted, prev_kvs }
+    }
+
+    /// Nobody can look any more at what was before this entry: lets go of what only such a one sees.
+    pub fn forget(&mut self, before: Index) {
+        let keep = self.moments.partition_point(|moment| moment.index <= before).max(1) - 1;
+        self.moments.drain(..keep);
+        let oldest = self.moments[0];
+        if oldest.compacted < 0 {
+            return;
+        }
+        self.keys.retain(|_, versions| {
+            let newest = versions.partition_point(|version| version.revision <= oldest.compacted);
+            // The newest version at the compacted revision stays readable, unless it says that the
+            // key is not there.
+            let from = match newest.checked_sub(1) {
+                Some(at) if versions[at].kept.is_some() => at,
+                _ => newest,
+            };
+            versions.drain(..from);
+            !versions.is_empty()
+        });
+    }
+}

@@ -1,0 +1,407 @@
+//! The server's side of every simulated process: the API over the shipped handle, its futures polled
+//! by hand.
+//!
+//! Responsible for doing with requests what the server's runtime does: starting them, polling them
+//! when they are woken, ending them with their process. Not responsible for what clients make of it.
+//!
+//! 1. A process that is paused, or whose disk has failed under it, answers nothing.
+//! 2. A request whose caller has gone is dropped, and what it proposed is not taken back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use jangada::{Effect, Figures, Waiters};
+use jangada_entry::Origin;
+use jangada_raft::{Index, NodeId};
+use jangada_server::machine::KvMachine;
+use jangada_server::{Edge, Metrics, Served, ServedMember, Settings, Timer};
+
+use super::request::Request;
+use crate::choices::Choices;
+use crate::store::StoreApplication;
+use crate::world::{Happened, World};
+
+/// The cluster's id, as answers name it.
+pub const CLUSTER_ID: u64 = 0x6a61_6e67_6164_6121;
+
+/// How long a request may take: 5 s and two election timeouts, as etcd's.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// By how many bytes the engine may lag before proposals are answered *busy*: as it ships.
+const ENGINE_LAG_BYTES_MAX: u64 = 64 << 20;
+
+/// In one of so many turns a request that could go on has to wait for the next turn, so that other
+/// things happen between what it waited for and what it does then.
+const LATE_TURNS: u64 = 8;
+
+/// Names a call of a client.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct CallId(pub u64);
+
+/// An error's code and text, as a client gets them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The gRPC code.
+    pub code: i32,
+    /// The text.
+    pub text: String,
+}
+
+/// Something that became of a call.
+#[derive(Debug)]
+pub enum Became {
+    /// It has made a proposal.
+    Proposed(Origin),
+    /// It was answered.
+    Answered(Answered),
+    /// Its process ended.
+    Lost,
+}
+
+/// An answer, and where the member stood when it gave it.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer's bytes.
+    pub result: Result<Bytes, Refusal>,
+    /// The process that answered.
+    pub process: u64,
+    /// The term it was in.
+    pub term: u64,
+    /// The last entry it had applied when the answer was begun, and when it was complete.
+    pub applied: (Index, Index),
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
+
+/// A call under way.
+struct Call {
+    member: NodeId,
+    process: u64,
+    future: Answering,
+    waker: Waker,
+    /// What was applied when the call last went on after waiting.
+    begun: Option<Index>,
+}
+
+/// A process that serves.
+struct Process {
+    number: u64,
+    waiters: Waiters<KvMachine>,
+    edge: Edge<Served<SimTimer>>,
+    /// Whether answers are kept that nobody has been told of.
+    untold: bool,
+}
+
+/// The calls that can go on.
+#[derive(Debug, Default)]
+struct Ready {
+    calls: Mutex<Vec<CallId>>,
+}
+
+/// Wakes one call.
+struct CallWaker {
+    call: CallId,
+    ready: Arc<Ready>,
+}
+
+impl Wake for CallWaker {
+    fn wake(self: Arc<Self>) {
+        lock(&self.ready.calls).push(self.call);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The simulator's clock, as the server's request handling is given it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SimTimer {
+    now_us: Arc<AtomicU64>,
+    /// Whom to wake when, in the order of time: every wait is as long as every other.
+    sleepers: Arc<Mutex<VecDeque<(u64, Waker)>>>,
+}
+
+impl SimTimer {
+    /// Wakes those whose time has come. Answers when the next one's comes.
+    fn advance(&self, now_us: u64) -> Option<u64> {
+        self.now_us.store(now_us, Ordering::Relaxed);
+        let mut sleepers = lock(&self.sleepers);
+        while let Some((at_us, _)) = sleepers.front() {
+            if now_us < *at_us {
+                return Some(*at_us);
+            }
+            let (_, waker) = sleepers.pop_front().expect("there is a front");
+            waker.wake();
+        }
+        None
+    }
+}
+
+impl Timer for SimTimer {
+    async fn within<F>(&self, after: Duration, future: F) -> Option<F::Output>
+    where
+        F: Future<Output: Send> + Send,
+    {
+        let after_us = u64::try_from(after.as_micros()).expect("a request takes seconds");
+        let until_us = self.now_us.load(Ordering::Relaxed) + after_us;
+        let mut future = pin!(future);
+        let mut sleeps = false;
+        poll_fn(move |context: &mut Context<'_>| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            if until_us <= self.now_us.load(Ordering::Relaxed) {
+                return Poll::Ready(None);
+            }
+            if !sleeps {
+                sleeps = true;
+                lock(&self.sleepers).push_back((until_us, context.waker().clone()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Every process' server.
+pub struct Service {
+    processes: BTreeMap<NodeId, Process>,
+    calls: BTreeMap<CallId, Call>,
+    ready: Arc<Ready>,
+    /// Calls that can go on and have not yet.
+    late: Vec<CallId>,
+    timer: SimTimer,
+    metrics: Arc<Metrics>,
+    settings: Settings,
+    with_leader: HeaderMap,
+    events: Vec<jangada::Event>,
+}
+
+impl Default for Service {
+    fn default() -> Service {
+        Service::new()
+    }
+}
+
+impl Service {
+    /// Nobody serves yet.
+    #[must_use]
+    pub fn new() -> Service {
+        let mut with_leader = HeaderMap::new();
+        with_leader.insert("hasleader", HeaderValue::from_static("true"));
+        Service {
+            processes: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            ready: Arc::default(),
+            late: Vec::new(),
+            timer: SimTimer::default(),
+            metrics: Arc::default(),
+            settings: Settings::default(),
+            with_leader,
+            events: Vec::new(),
+        }
+    }
+
+    /// Whether no call is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Calls a member. False if its process does not live, so that nobody listens.
+    pub fn call(
+        &mut self,
+        world: &World<StoreApplication>,
+        id: CallId,
+        member: NodeId,
+        request: &Request,
+        demands_leader: bool,
+    ) -> bool {
+        let Some(process) = self.process(world, member) else { return false };
+        let (number, edge) = (process.number, process.edge.clone());
+        let (method, message) = (request.method(), request.encode());
+        let metadata = if demands_leader { self.with_leader.clone() } else { HeaderMap::new() };
+        let future = async move {
+            let answer = edge.answer_message(method, &metadata, message).await;
+            answer.map_err(|status| Refusal {
+                code: status.code() as i32,
+                text: status.message().to_owned(),
+            })
+        };
+        let waker = Waker::from(Arc::new(CallWaker { call: id, ready: Arc::clone(&self.ready) }));
+        let future: Answering = Box::pin(future);
+        self.calls.insert(id, Call { member, process: number, future, waker, begun: None });
+        lock(&self.ready.calls).push(id);
+        true
+    }
+
+    /// The caller has gone.
+    pub fn leave(&mut self, id: CallId) {
+        self.calls.remove(&id);
+    }
+
+    /// The process of a member, made when it is first called.
+    fn process(&mut self, world: &World<StoreApplication>, member: NodeId) -> Option<&mut Process> {
+        let number = world.process(member)?;
+        let known = self.processes.get(&member).is_some_and(|process| process.number == number);
+        if !known {
+            let status = world.status(member)?;
+            let store = world.machine(member)?.shared().clone();
+            let (waiters, handle) = Waiters::new(number, 0, status);
+            let members = world.members();
+            let members = members.iter().map(|id| (id.0, vec![format!("http://{id}")])).collect();
+            let served = ServedMember {
+                handle,
+                figures: Arc::new(Figures::default()),
+                store,
+                cluster_id: CLUSTER_ID,
+                member_id: member.0,
+                members,
+                request_timeout: REQUEST_TIMEOUT,
+                quota_bytes: 0,
+                engine_lag_bytes_max: ENGINE_LAG_BYTES_MAX,
+            };
+            let backend = Served::new(served, self.timer.clone());
+            let edge = Edge::new(backend, self.settings.clone(), Arc::clone(&self.metrics));
+            self.processes.insert(member, Process { number, waiters, edge, untold: false });
+        }
+        self.processes.get_mut(&member)
+    }
+
+    /// Something happened in the world: keeps what concerns calls. Answers the calls that have ended
+    /// with their process, and the caller's timer if it is one.
+    pub fn happened(
+        &mut self,
+        happened: Happened<jangada_kv::Reply>,
+        ended: &mut Vec<CallId>,
+    ) -> Option<u64> {
+        let (number, effect) = match happened {
+            Happened::Replied { origin, reply } => {
+                (origin.incarnation, Effect::Reply { sequence: origin.sequence, reply })
+            }
+            Happened::Refused { origin, reason } => {
+                (origin.incarnation, Effect::Refuse { sequence: origin.sequence, reason })
+            }
+            Happened::Doubtful { process, sequence_max } => {
+                (process, Effect::Doubt { sequence_max })
+            }
+            Happened::ReadReady { member, batch } => {
+                (self.number(member), Effect::ReadReady(batch))
+            }
+            Happened::ReadExpired { member, batch } => {
+                (self.number(member), Effect::ReadExpired(batch))
+            }
+            Happened::Ended { member, process } => {
+                let lost = self.calls.iter().filter(|(_, call)| call.process == process);
+                ended.extend(lost.map(|(id, _)| *id));
+                ended.iter().for_each(|id| drop(self.calls.remove(id)));
+                self.processes.remove(&member);
+                return None;
+            }
+            Happened::Timer(token) => return Some(token),
+        };
+        let process = self.processes.values_mut().find(|process| process.number == number);
+        if let Some(process) = process {
+            let left = process.waiters.keep(effect);
+            assert!(left.is_none(), "what concerns clients is kept for them");
+            process.untold = true;
+        }
+        None
+    }
+
+    fn number(&self, member: NodeId) -> u64 {
+        self.processes.get(&member).map_or(0, |process| process.number)
+    }
+
+    /// Lets every call go on that can, and answers what became of which in `became`. Returns when to
+    /// turn again at the latest; `None` if nobody waits for the clock.
+    pub fn turn(
+        &mut self,
+        world: &mut World<StoreApplication>,
+        choices: &mut Choices,
+        became: &mut Vec<(CallId, Became)>,
+    ) -> Option<u64> {
+        let next_us = self.timer.advance(world.now_us());
+        for (member, process) in &mut self.processes {
+            if process.untold {
+                Service::tell(world, *member, process);
+            }
+        }
+        let mut calls = std::mem::take(&mut self.late);
+        calls.append(&mut lock(&self.ready.calls));
+        if calls.is_empty() {
+            return next_us;
+        }
+        for (member, process) in &mut self.processes {
+            Service::tell(world, *member, process);
+        }
+        for id in calls {
+            let Some(call) = self.calls.get(&id) else { continue };
+            if world.is_paused(call.member) || choices.below(LATE_TURNS) == 0 {
+                self.late.push(id); // invariant 1
+                continue;
+            }
+            self.poll(world, id, became);
+        }
+        for (member, process) in &mut self.processes {
+            process.waiters.take(&mut self.events);
+            for event in self.events.drain(..) {
+                world.submit(*member, event);
+            }
+        }
+        next_us
+    }
+
+    /// Tells who waits for a process what was kept for them, and how the member stands.
+    fn tell(world: &World<StoreApplication>, member: NodeId, process: &mut Process) {
+        process.untold = false;
+        if let (Some(machine), Some(status)) = (world.machine(member), world.status(member)) {
+            process.waiters.answer(machine, status);
+        }
+    }
+
+    fn poll(
+        &mut self,
+        world: &World<StoreApplication>,
+        id: CallId,
+        became: &mut Vec<(CallId, Became)>,
+    ) {
+        let call = self.calls.get_mut(&id).expect("the call is under way");
+        let process = self.processes.get_mut(&call.member).expect("calls end with their process");
+        let status = world.status(call.member).expect("calls end with their process");
+        let applied = status.record.applied.index;
+        let proposed_before = process.waiters.proposed_last();
+        let polled = call.future.as_mut().poll(&mut Context::from_waker(&call.waker));
+        let sequence = process.waiters.proposed_last();
+        if proposed_before < sequence {
+            let origin = Origin { incarnation: process.number, sequence };
+            became.push((id, Became::Proposed(origin)));
+        }
+        let begun = *call.begun.get_or_insert(applied);
+        let Poll::Ready(result) = polled else {
+            // A call that goes on by itself is in the middle of its answer.
+            let goes_on = lock(&self.ready.calls).last() == Some(&id);
+            call.begun = goes_on.then_some(begun);
+            return;
+        };
+        let (member, number) = (call.member, process.number);
+        self.calls.remove(&id);
+        let disk = world.disk(member);
+        if disk.is_dead() || disk.failure().is_some() {
+            became.push((id, Became::Lost)); // invariant 1
+            return;
+        }
+        let applied = (begun, applied);
+        let term = status.standing.term.0;
+        let answered = Answered { result, process: number, term, applied };
+        became.push((id, Became::Answered(answered)));
+    }
+}
