@@ -22,7 +22,7 @@ use jangada_raft::{
     invariants, marks,
 };
 
-use crate::choices::Choices;
+use crate::choices::{Choices, MILLION};
 use crate::dice::{Dice, Suppressed};
 use crate::faults::{Fault, FaultCounts, FaultRates};
 use crate::invariants::{Violation, require};
@@ -275,6 +275,11 @@ impl CoreWorld {
             self.happens(event)?;
         }
         self.calm();
+        self.settles()
+    }
+
+    /// Waits, nothing going wrong any more, until everything is finished.
+    fn settles(&mut self) -> Result<(), Violation> {
         let begin_us = self.queue.now_us();
         let mut leader_us = None;
         while let Some(event) = self.queue.pop_until(begin_us + FINISH_US) {
@@ -306,6 +311,7 @@ impl CoreWorld {
         for member in self.members() {
             let seat = self.seat(member);
             seat.paused_until_us = seat.paused_until_us.min(now_us);
+            seat.tick_parts = u64::from(MILLION);
             if seat.raft.is_none() {
                 self.queue.push(now_us, Later::Start(member));
             }
@@ -549,6 +555,7 @@ impl CoreWorld {
                     Timer::Election => self.choices.between(ELECTION_US, 2 * ELECTION_US),
                     Timer::ElectionSoon => self.choices.between(SOON_US.0, SOON_US.1),
                 };
+                let delay_us = delay_us * self.seat(id).tick_parts / u64::from(MILLION);
                 self.sets(id, timer, self.queue.now_us() + delay_us);
             }
             // The entries are in the write that follows; a refused client asks again.

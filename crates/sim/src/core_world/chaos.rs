@@ -6,13 +6,14 @@ use jangada_raft::NodeId;
 use super::seat::Lost;
 use super::{CoreWorld, Hint, Later};
 use crate::faults::Fault;
+use crate::topology::Topology;
 
 /// Between two draws, in microseconds.
 pub(super) const PERIOD_US: u64 = 100_000;
 
 /// The faults that the core world knows. Damage at rest, full disks and failed syncs are the log's
 /// business, wall clocks the node's.
-pub const CORE_FAULTS: [Fault; 12] = [
+pub const CORE_FAULTS: [Fault; 16] = [
     Fault::MessageLost,
     Fault::MessageDuplicated,
     Fault::MessageReordered,
@@ -25,6 +26,10 @@ pub const CORE_FAULTS: [Fault; 12] = [
     Fault::ClusterKilled,
     Fault::Paused,
     Fault::SyncSlow,
+    Fault::PairCut,
+    Fault::PartitionBridge,
+    Fault::PartitionChain,
+    Fault::ClockDrifted,
 ];
 
 /// How long a partition lasts, in microseconds: from less than a heartbeat to several elections.
@@ -32,6 +37,9 @@ const PARTITION_US: (u64, u64) = (20_000, 6_000_000);
 
 /// How long a member stands still, in microseconds.
 const PAUSE_US: (u64, u64) = (10_000, 4_000_000);
+
+/// How long a drifting clock takes for what should last a million microseconds.
+const DRIFT_PARTS: (u64, u64) = (500_000, 2_000_000);
 
 /// How long a process is down, in microseconds.
 const DOWN_US: (u64, u64) = (1_000, 5_000_000);
@@ -65,39 +73,39 @@ impl CoreWorld {
     }
 
     fn partitions(&mut self) {
-        let members = self.options.members;
-        let pairs = |members: u64| {
-            (1..=members).flat_map(move |from| (1..=members).map(move |to| (from, to)))
-        };
-        if members < 2 {
+        let mut row: Vec<NodeId> = self.members().collect();
+        if row.len() < 2 {
             return;
         }
-        let mut cut: Vec<(u64, u64)> = Vec::new();
-        if self.strikes(Fault::Partition) {
-            // Each link by a coin makes bridges and chains; else two sides, neither empty.
-            let sides = self.choices.between(1, (1 << members) - 2);
-            let by_coin = self.choices.below(4) == 0;
-            for (from, to) in pairs(members).filter(|(from, to)| from < to) {
-                let apart = match by_coin {
-                    true => self.choices.below(2) == 0,
-                    false => sides >> (from - 1) & 1 != sides >> (to - 1) & 1,
-                };
-                if apart {
-                    cut.extend([(from, to), (to, from)]);
-                }
+        for place in (1..row.len()).rev() {
+            row.swap(place, self.choices.below(place as u64 + 1) as usize);
+        }
+        // At least one on each side.
+        let some = self.choices.between(1, row.len() as u64 - 1) as usize;
+        let rest = &row[1..];
+        let shapes = [
+            (Fault::Partition, Topology::Sides(row[..some].to_vec())),
+            (Fault::PartitionOneWay, Topology::OneWay(row[0], row[1])),
+            (Fault::PairCut, Topology::Pair(row[0], row[1])),
+            (
+                Fault::PartitionBridge,
+                Topology::Bridge { bridge: row[0], side: rest[..rest.len() / 2].to_vec() },
+            ),
+            (Fault::PartitionChain, Topology::Chain(row.clone())),
+        ];
+        let members: Vec<NodeId> = self.members().collect();
+        let mut is_cut = false;
+        for (fault, shape) in shapes {
+            if self.strikes(fault) {
+                let ways = shape.cut(&members);
+                is_cut |= !ways.is_empty();
+                ways.iter().for_each(|(from, to)| self.network.cut(*from, *to));
             }
         }
-        if self.strikes(Fault::PartitionOneWay) {
-            let from = self.choices.between(1, members);
-            let to = 1 + (from + self.choices.between(0, members - 2)) % members;
-            cut.push((from, to));
+        if is_cut {
+            let until_us = self.choices.between(PARTITION_US.0, PARTITION_US.1);
+            self.queue.push(self.queue.now_us() + until_us, Later::Heal);
         }
-        if cut.is_empty() {
-            return;
-        }
-        cut.iter().for_each(|(from, to)| self.network.cut(NodeId(*from), NodeId(*to)));
-        let until_us = self.choices.between(PARTITION_US.0, PARTITION_US.1);
-        self.queue.push(self.queue.now_us() + until_us, Later::Heal);
     }
 
     fn ails(&mut self, member: NodeId) {
@@ -111,6 +119,9 @@ impl CoreWorld {
             let until_us = now_us + self.choices.between(PAUSE_US.0, PAUSE_US.1);
             let seat = self.seat(member);
             seat.paused_until_us = seat.paused_until_us.max(until_us);
+        }
+        if self.strikes(Fault::ClockDrifted) {
+            self.seat(member).tick_parts = self.choices.between(DRIFT_PARTS.0, DRIFT_PARTS.1);
         }
         if self.strikes(Fault::ConnectionReset) {
             let peer = NodeId(1 + self.choices.below(self.options.members));

@@ -10,6 +10,7 @@ use jangada_raft::{
     Write, WriteNumber,
 };
 
+use crate::choices::MILLION;
 use crate::queue::take_first;
 use crate::specification::Name;
 use crate::specification::names::Names;
@@ -58,6 +59,8 @@ pub(super) struct Seat {
     pub(super) life: u32,
     /// Nothing happens at the member before this.
     pub(super) paused_until_us: u64,
+    /// How many microseconds its clock takes for a million.
+    pub(super) tick_parts: u64,
     pending: VecDeque<Pending>,
     /// How many of the pending writes are being synced.
     syncing: usize,
@@ -109,6 +112,7 @@ impl Seat {
             disk: Disk::default(),
             life: 0,
             paused_until_us: 0,
+            tick_parts: u64::from(MILLION),
             pending: VecDeque::new(),
             syncing: 0,
             held: VecDeque::new(),

@@ -75,3 +75,47 @@ fn one_member_and_an_even_number_hold_too() {
         seed(number, 4, 10_000_000);
     }
 }
+
+/// A world without faults, after some seconds.
+fn quiet() -> CoreWorld {
+    let mut world = CoreWorld::new(CoreOptions::default(), Choices::of_seed(7));
+    while let Some(event) = world.queue.pop_until(5 * ELECTION_US) {
+        world.happens(event).expect("nothing goes wrong");
+    }
+    world
+}
+
+#[test]
+fn a_disk_that_forgets_is_found_out() {
+    let mut world = quiet();
+    let member = NodeId(2);
+    world.seat(member).end(seat::Lost::Unwritten);
+    world.seat(member).disk = seat::Disk::default();
+    let violation = world.starts(member).expect_err("the disk was emptied");
+    assert_eq!(violation.invariant, "what is durable survives a crash (figure 2)");
+}
+
+#[test]
+fn a_cluster_that_cannot_elect_is_found_out() {
+    let mut world = quiet();
+    world.calm();
+    let members: Vec<NodeId> = world.members().collect();
+    for (from, to) in members.iter().flat_map(|from| members.iter().map(move |to| (from, to))) {
+        world.network.cut(*from, *to);
+    }
+    let leader = world.believed;
+    world.seat(leader).end(seat::Lost::Unwritten);
+    world.starts(leader).expect("its disk holds what it should");
+    let violation = world.settles().expect_err("nobody hears anybody");
+    assert_eq!(violation.invariant, "once faults stop, a leader comes");
+}
+
+#[test]
+fn a_member_that_stays_down_is_found_out() {
+    let mut world = quiet();
+    world.calm();
+    let down = NodeId(world.believed.0 % 3 + 1);
+    world.seat(down).end(seat::Lost::Unwritten);
+    let violation = world.settles().expect_err("not all members have everything");
+    assert_eq!(violation.invariant, "once faults stop, a leader comes");
+}
