@@ -16,6 +16,7 @@
 //! | command | what happens |
 //! |---|---|
 //! | `cluster 3` | starts members 1 to 3 with empty logs |
+//! | `configuration voters=1,2 outgoing=2,3 learners=4` | the same in a joint configuration with a learner |
 //! | `limits append=30 messages=2 bytes=60 uncommitted=100` | bounds for members started later |
 //! | `start 2 term=3 vote=1 log=1,1,2 commit=1` | starts a member with this durable state |
 //! | `timer 1 election` | fires a timer: `heartbeat`, `quorum-check`, `quiet`, `election`, `soon` |
@@ -50,8 +51,8 @@ use std::path::{Path, PathBuf};
 
 use harness::{Cluster, Disk, Event};
 use jangada_raft::{
-    HardState, Index, Input, Limits, NodeId, Output, Position, Raft, Term, Timer, WriteNumber,
-    marks,
+    Configuration, HardState, Index, Input, Limits, NodeId, Output, Position, Raft, Term, Timer,
+    WriteNumber, marks,
 };
 
 #[test]
@@ -149,6 +150,14 @@ impl Script {
             ["cluster", count] => {
                 let limits = cluster.limits;
                 *cluster = Cluster::new(number(count));
+                cluster.limits = limits;
+                let ids: Vec<NodeId> = cluster.members.keys().copied().collect();
+                ids.into_iter().for_each(|id| cluster.start(id, Disk::empty()));
+                vec![]
+            }
+            ["configuration", ref settings @ ..] => {
+                let limits = cluster.limits;
+                *cluster = Cluster::with_configuration(parse_configuration(settings));
                 cluster.limits = limits;
                 let ids: Vec<NodeId> = cluster.members.keys().copied().collect();
                 ids.into_iter().for_each(|id| cluster.start(id, Disk::empty()));
@@ -383,6 +392,21 @@ fn parse_limits(settings: &[&str]) -> Limits {
         }
     }
     limits
+}
+
+fn parse_configuration(settings: &[&str]) -> Configuration {
+    let mut configuration = Configuration::default();
+    for setting in settings {
+        let (name, ids) = setting.split_once('=').expect("a setting is written name=value");
+        let ids = ids.split(',').map(node).collect();
+        match name {
+            "voters" => configuration.voters = ids,
+            "outgoing" => configuration.outgoing = ids,
+            "learners" => configuration.learners = ids,
+            _ => panic!("no such list of members: {name}"),
+        }
+    }
+    configuration
 }
 
 fn parse_disk(settings: &[&str]) -> Disk {

@@ -218,7 +218,7 @@ pub fn check(
         Ended::Stopped(progress) => (progress, Coverage::Stopped),
         Ended::Broken { progress, deeds, violation } => {
             let events = deeds.len() as u64;
-            let script = script::told(bounds, &[opening, deeds].concat(), &violation);
+            let script = script::told(bounds, &opening, &deeds, &violation);
             return Err(Box::new(Counterexample { violation, script, events, progress }));
         }
     };

@@ -13,14 +13,24 @@ use super::member::{Act, Ending, Ground, Numbering, Refinement, Said, Turn};
 use super::stage::{Deed, Original, Stage, guarded};
 use super::violation::Violation;
 
-/// Tells how the deeds lead to the violation.
-pub(crate) fn told(bounds: &Bounds, deeds: &[Deed], violation: &Violation) -> String {
+/// Tells how the deeds lead from the end of the opening to the violation.
+pub(crate) fn told(
+    bounds: &Bounds,
+    opening: &[Deed],
+    deeds: &[Deed],
+    violation: &Violation,
+) -> String {
     let ground = Ground::new(bounds, Numbering::Plain, Refinement::Unchecked);
     let mut script = Script { stage: Stage::new(bounds, &ground), ground, text: String::new() };
-    let _ = marks::take();
     script.line(&format!("# Broken: {}", violation.invariant));
     script.line(&format!("> {}", limits(&bounds.limits())));
     script.line(&format!("> {}", cluster(bounds)));
+    for deed in opening {
+        let (command, _) = script.command(deed);
+        script.line(&format!("> quietly {command}"));
+        script.stage.perform(deed, &script.ground);
+    }
+    let _ = marks::take();
     for deed in deeds {
         if !script.perform(deed) {
             break;

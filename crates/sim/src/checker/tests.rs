@@ -222,3 +222,39 @@ fn what_does_not_hold_is_told_with_the_shortest_way_there() {
     assert_eq!(broken.events, 7, "{broken}");
     assert!(broken.script.ends_with("1 restarts heartbeat, quorum-check\n"), "{broken}");
 }
+
+/// An invariant that is too strong: a deposed leader does not know it until it hears of it.
+const ONE_LEADER_AT_A_TIME: &[ClusterInvariant] = &[ClusterInvariant {
+    number: 998,
+    name: "at most one member leads at a time",
+    holds: |members| members.iter().filter(|member| member.role() == RoleKind::Leader).count() <= 1,
+}];
+
+/// Prints a counterexample that is kept among the scripts of the consensus module, whose own test
+/// replays it and compares every line.
+fn replays(name: &str, options: &Options) {
+    let broken = check(options, |_| Next::Go).expect_err("the invariant is too strong");
+    let path = format!("{}/../raft/tests/scripts/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("REWRITE").is_some() {
+        std::fs::write(&path, &broken.script).expect("a script can be written");
+    }
+    let kept = std::fs::read_to_string(&path).expect("the script is kept");
+    let lines = |script: &str| -> Vec<String> {
+        let says = |line: &&str| cfg!(debug_assertions) || !line.starts_with("mark ");
+        script.lines().filter(says).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&kept), lines(&broken.script), "{name}");
+}
+
+#[test]
+fn a_counterexample_replays_as_a_script_of_the_module() {
+    let led = Bounds {
+        opening: Opening::Led,
+        terms_max: 2,
+        quiets_max: 1,
+        in_flight_max: 4,
+        ..Bounds::of_voters(3)
+    };
+    let options = Options { also: ONE_LEADER_AT_A_TIME, ..Options::new(led) };
+    replays("deposed_leader_learns_of_it_late", &options);
+}
