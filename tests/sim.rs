@@ -69,3 +69,18 @@ fn a_wrong_number_is_a_mistake_of_usage() {
         assert_eq!(jangada(words).status.code(), Some(2), "{words:?}");
     }
 }
+
+#[test]
+fn the_check_prints_its_bounds_and_that_everything_held() {
+    let check = ["sim", "check", "--preset", "small", "--members", "2", "--threads", "1"];
+    let output = jangada(&check);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for part in ["elections and a crash: voters 1 2", "messages under way 2", "everything held"] {
+        assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+    }
+    let output = jangada(&[&check[..], &["--states", "50", "--output", "json"]].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert_eq!(report["scopes"][0]["exhausted"], false, "{report}");
+    assert_eq!(report["scopes"][0]["bounds"]["crashes"], "1", "{report}");
+}

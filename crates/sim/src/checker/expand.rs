@@ -124,12 +124,14 @@ impl<'t> Expander<'t> {
     pub(crate) fn deed(&mut self, state: &State, choice: Choice) -> Deed {
         match choice {
             Choice::Menu { place, item } => {
-                let menu = self.memory.menu(state.members[place]);
+                let menu = self.memory.lend_menu(state.members[place]);
                 let (member, ending) = (self.members[place], menu[item].ending);
-                match &menu[item].act {
+                let deed = match &menu[item].act {
                     Act::Unreachable(peer) => Deed::Disconnect { member, peer: *peer, ending },
                     act => Deed::Take { member, act: act.clone(), ending },
-                }
+                };
+                self.memory.return_menu(state.members[place], menu);
+                deed
             }
             Choice::Deliver { packet, original, ending } => {
                 let packet = self.memory.packet(packet);
@@ -145,7 +147,7 @@ impl<'t> Expander<'t> {
     }
 
     fn turns_of(&mut self, state: &State, place: usize, into: &mut Successors) {
-        let menu = self.memory.menu(state.members[place]);
+        let menu = self.memory.lend_menu(state.members[place]);
         for (at, item) in menu.iter().enumerate() {
             let Some(spent) = state.spent.add(item.cost, self.limits) else { continue };
             let choice = Choice::Menu { place, item: at };
@@ -159,6 +161,7 @@ impl<'t> Expander<'t> {
                 self.lose_all(state, choice, place, &item.step, spent, &lost, into);
             }
         }
+        self.memory.return_menu(state.members[place], menu);
     }
 
     fn fate_of(&mut self, state: &State, packet: u32, into: &mut Successors) {
@@ -173,7 +176,7 @@ impl<'t> Expander<'t> {
                     Ending::Held => Cost::Held.spent(),
                 };
                 let Some(spent) = state.spent.add(cost, self.limits) else { continue };
-                let step = self.memory.receipt(member, packet, ending);
+                let (lent, step) = self.memory.lend_receipt(member, packet, ending);
                 let original = Original::Gone;
                 let choice = Choice::Deliver { packet, original, ending };
                 self.follow(state, choice, place, &step, spent, Some(packet), into);
@@ -183,6 +186,7 @@ impl<'t> Expander<'t> {
                     let choice = Choice::Deliver { packet, original, ending };
                     self.follow(state, choice, place, &step, spent, None, into);
                 }
+                self.memory.return_receipt(lent, step);
             }
         }
         if let Some(spent) = state.spent.add(Cost::Loss.spent(), self.limits) {

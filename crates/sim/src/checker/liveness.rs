@@ -9,14 +9,14 @@
 //! 2. All logs equal, durable and committed as a whole.
 //! 3. A new command committed everywhere, and a new read served.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use jangada_raft::{Index, NodeId, Output, Raft, RoleKind, Timer};
+use jangada_raft::{Index, Message, NodeId, Output, Raft, RoleKind, Timer};
 
 use super::history::History;
 use super::member::{Act, Ending, Ground, Member, Numbering, Said};
 use super::stage::{Deed, Stage, guarded};
-use super::tables::{Packet, Tables};
+use super::tables::Tables;
 use super::violation::Violation;
 
 /// Election timeouts, for each member. A leader is there after one of its own when it is up to date.
@@ -28,18 +28,18 @@ const DEEDS_MAX: usize = 10_000;
 /// Checks a state.
 pub(crate) fn check(
     tables: &Tables,
-    members: &[Member],
-    packets: &[Arc<Packet>],
-    history: &History,
+    members: Vec<Member>,
+    packets: Vec<(NodeId, NodeId, Message)>,
+    history: History,
 ) -> Result<(), Violation> {
     let ground = Ground { numbering: Numbering::Plain, ..tables.ground.clone() };
     let mut stage = Stage {
-        members: members.iter().map(|member| (member.id, member.clone())).collect(),
-        links: std::collections::BTreeMap::new(),
-        history: history.clone(),
+        members: members.into_iter().map(|member| (member.id, member)).collect(),
+        links: BTreeMap::new(),
+        history,
     };
-    for packet in packets {
-        stage.links.entry((packet.from, packet.to)).or_default().push(packet.message.clone());
+    for (from, to, message) in packets {
+        stage.links.entry((from, to)).or_default().push(message);
     }
     let mut calm = Calm { stage, ground, reads_served: 0 };
     guarded(|| calm.run()).and_then(|result| result)

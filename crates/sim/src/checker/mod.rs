@@ -74,7 +74,7 @@ use jangada_raft::invariants::ClusterInvariant;
 
 pub use bounds::{Bounds, COUNT_MAX, MEMBERS_MAX, Opening};
 pub use member::Refinement;
-pub use presets::{Preset, Scope};
+pub use presets::{Preset, Scope, UNCOVERED};
 pub use search::{Next, Progress};
 pub use tables::Met;
 pub use violation::Violation;

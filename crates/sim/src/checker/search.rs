@@ -20,6 +20,7 @@ use super::expand::{Choice, Expander, State, Successors};
 use super::fingerprint::Table;
 use super::judge::judge;
 use super::liveness;
+use super::member::Member;
 use super::stage::Deed;
 use super::tables::{Memory, Tables};
 use super::violation::Violation;
@@ -304,23 +305,30 @@ impl<'t> Worker<'t> {
 
     fn judge(&mut self, shared: &Shared<'_>, state: &State, print: u128) -> Result<(), Violation> {
         let memory = &mut self.expander.memory;
-        let members: Vec<_> = state.members.iter().map(|number| memory.member(*number)).collect();
-        let past = memory.past(state.past);
-        let seen = members.iter().fold(past.seen, |sum, known| sum.wrapping_add(known.seen)).max(1);
-        if self.judged.insert(seen, ()) {
-            let all = members.iter().map(|known| &known.member);
-            let committed = past.history.committed_log();
-            let configuration = &shared.tables.bounds.configuration;
-            judge(all, &committed, configuration, shared.reach.also)?;
+        let seen = memory.past(state.past).seen;
+        let seen = state
+            .members
+            .iter()
+            .fold(seen, |sum, number| sum.wrapping_add(memory.member(*number).seen));
+        let is_new = self.judged.insert(seen.max(1), ());
+        let is_sampled = (print >> 72) as u64 % shared.reach.liveness_one_in == 0
+            && shared.liveness_checks.load(Ordering::Relaxed) < shared.reach.liveness_max;
+        if !is_new && !is_sampled {
+            return Ok(());
         }
-        let is_sampled = (print >> 72) as u64 % shared.reach.liveness_one_in == 0;
-        if is_sampled && shared.liveness_checks.load(Ordering::Relaxed) < shared.reach.liveness_max
-        {
+        let history = memory.past(state.past).history.clone();
+        let members = state.members.iter().map(|number| memory.member(*number).member.clone());
+        let members: Vec<Member> = members.collect();
+        let configuration = &shared.tables.bounds.configuration;
+        judge(members.iter(), &history.committed_log(), configuration, shared.reach.also)?;
+        if is_sampled {
             shared.liveness_checks.fetch_add(1, Ordering::Relaxed);
-            let packets = state.packets.iter().map(|packet| memory.packet(*packet));
+            let packets = state.packets.iter().map(|number| {
+                let packet = memory.packet(*number);
+                (packet.from, packet.to, packet.message.clone())
+            });
             let packets: Vec<_> = packets.collect();
-            let members: Vec<_> = members.iter().map(|known| known.member.clone()).collect();
-            liveness::check(shared.tables, &members, &packets, &past.history)?;
+            liveness::check(shared.tables, members, packets, history)?;
         }
         Ok(())
     }

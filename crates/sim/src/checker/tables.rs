@@ -124,7 +124,7 @@ pub(crate) struct Memory<'t> {
     pasts: Vec<Option<Arc<Past>>>,
     menus: Vec<Option<Arc<Vec<Item>>>>,
     receipts: Table<u32>,
-    receipt_steps: Vec<Arc<Step>>,
+    receipt_steps: Vec<Option<Arc<Step>>>,
     followed: Table<u32>,
 }
 
@@ -303,57 +303,61 @@ impl<'t> Memory<'t> {
         }
     }
 
-    pub(crate) fn member(&mut self, number: u32) -> Arc<Known> {
+    pub(crate) fn member(&mut self, number: u32) -> &Known {
         let tables = self.tables;
         recalled(&mut self.members, number, || tables.lock().members.items[number as usize].clone())
     }
 
-    pub(crate) fn packet(&mut self, number: u32) -> Arc<Packet> {
+    pub(crate) fn packet(&mut self, number: u32) -> &Packet {
         let tables = self.tables;
         recalled(&mut self.packets, number, || tables.lock().packets.items[number as usize].clone())
     }
 
-    pub(crate) fn past(&mut self, number: u32) -> Arc<Past> {
+    pub(crate) fn past(&mut self, number: u32) -> &Past {
         let tables = self.tables;
         recalled(&mut self.pasts, number, || tables.lock().pasts.items[number as usize].clone())
     }
 
-    /// What can happen to a member.
-    pub(crate) fn menu(&mut self, number: u32) -> Arc<Vec<Item>> {
-        if let Some(Some(menu)) = self.menus.get(number as usize) {
-            return menu.clone();
+    /// What can happen to a member. It is lent, and to be given back: counting who has a share of
+    /// it would make the workers wait for one another.
+    pub(crate) fn lend_menu(&mut self, number: u32) -> Arc<Vec<Item>> {
+        let at = number as usize;
+        if self.menus.len() <= at {
+            self.menus.resize(at + 1, None);
         }
-        let known = self.member(number);
-        let tables = self.tables;
-        recalled(&mut self.menus, number, || {
-            let at = number as usize;
-            if let Some(Some(menu)) = tables.lock().menus.get(at) {
-                return menu.clone();
-            }
-            let menu = Arc::new(tables.menu(number, &known.member));
-            let mut inner = tables.lock();
-            if inner.menus.len() <= at {
-                inner.menus.resize(at + 1, None);
-            }
-            if let Some(first) = &inner.menus[at] {
-                return first.clone();
-            }
-            inner.turns += menu.len() as u64;
-            inner.menus[at] = Some(menu.clone());
-            menu
-        })
+        match self.menus[at].take() {
+            Some(menu) => menu,
+            None => self.shared_menu(number),
+        }
     }
 
-    /// What the receipt of a packet makes of a member.
-    pub(crate) fn receipt(&mut self, member: u32, packet: u32, ending: Ending) -> Arc<Step> {
+    /// Takes a menu back.
+    pub(crate) fn return_menu(&mut self, number: u32, menu: Arc<Vec<Item>>) {
+        self.menus[number as usize] = Some(menu);
+    }
+
+    /// What the receipt of a packet makes of a member, and where to give it back.
+    pub(crate) fn lend_receipt(
+        &mut self,
+        member: u32,
+        packet: u32,
+        ending: Ending,
+    ) -> (u32, Arc<Step>) {
         let key = mixed(&[(u64::from(member) << 32) | u64::from(packet), ending as u64]);
         if let Some(at) = self.receipts.get(key) {
-            return self.receipt_steps[at as usize].clone();
+            let step = self.receipt_steps[at as usize].take();
+            return (at, step.expect("what was lent was given back"));
         }
         let step = self.shared_receipt(key, member, packet, ending);
-        self.receipts.insert(key, self.receipt_steps.len() as u32);
-        self.receipt_steps.push(step.clone());
-        step
+        let at = self.receipt_steps.len() as u32;
+        self.receipts.insert(key, at);
+        self.receipt_steps.push(None);
+        (at, step)
+    }
+
+    /// Takes a receipt back.
+    pub(crate) fn return_receipt(&mut self, at: u32, step: Arc<Step>) {
+        self.receipt_steps[at as usize] = Some(step);
     }
 
     /// The history after a turn.
@@ -375,6 +379,25 @@ impl<'t> Memory<'t> {
         Ok(next)
     }
 
+    fn shared_menu(&mut self, number: u32) -> Arc<Vec<Item>> {
+        let (at, tables) = (number as usize, self.tables);
+        let known = |inner: &Inner| inner.menus.get(at).cloned().flatten();
+        if let Some(menu) = known(&tables.lock()) {
+            return menu;
+        }
+        let menu = Arc::new(tables.menu(number, &self.member(number).member));
+        let mut inner = tables.lock();
+        if let Some(first) = known(&inner) {
+            return first;
+        }
+        if inner.menus.len() <= at {
+            inner.menus.resize(at + 1, None);
+        }
+        inner.turns += menu.len() as u64;
+        inner.menus[at] = Some(menu.clone());
+        menu
+    }
+
     fn shared_receipt(&mut self, key: u128, member: u32, packet: u32, ending: Ending) -> Arc<Step> {
         {
             let inner = self.tables.lock();
@@ -382,9 +405,10 @@ impl<'t> Memory<'t> {
                 return inner.receipt_steps[at as usize].clone();
             }
         }
-        let (known, packet) = (self.member(member), self.packet(packet));
+        let packet = self.packet(packet);
         let act = Act::Receive { from: packet.from, message: packet.message.clone() };
-        let step = Arc::new(self.tables.turn(&known.member, &act, ending));
+        let tables = self.tables;
+        let step = Arc::new(tables.turn(&self.member(member).member, &act, ending));
         let mut inner = self.tables.lock();
         if let Some(at) = inner.receipts.get(key) {
             return inner.receipt_steps[at as usize].clone();
@@ -397,14 +421,10 @@ impl<'t> Memory<'t> {
     }
 }
 
-fn recalled<T>(
-    memory: &mut Vec<Option<Arc<T>>>,
-    number: u32,
-    ask: impl FnOnce() -> Arc<T>,
-) -> Arc<T> {
+fn recalled<T>(memory: &mut Vec<Option<Arc<T>>>, number: u32, ask: impl FnOnce() -> Arc<T>) -> &T {
     let at = number as usize;
     if memory.len() <= at {
         memory.resize(at + 1, None);
     }
-    memory[at].get_or_insert_with(ask).clone()
+    memory[at].get_or_insert_with(ask)
 }

@@ -258,3 +258,16 @@ fn a_counterexample_replays_as_a_script_of_the_module() {
     let options = Options { also: ONE_LEADER_AT_A_TIME, ..Options::new(led) };
     replays("deposed_leader_learns_of_it_late", &options);
 }
+
+#[test]
+fn everything_holds_within_the_small_bounds() {
+    let mut states = 0;
+    for Scope { name, bounds, .. } in Preset::Small.scopes(None) {
+        let options = Options { threads: 2, liveness_one_in: 7, ..Options::new(bounds) };
+        let report = check(&options, |_| Next::Go).unwrap_or_else(|bad| panic!("{name}: {bad}"));
+        assert_eq!(report.coverage, Coverage::Exhausted, "{name}");
+        assert!(0 < report.progress.liveness_checks, "{name} is checked for liveness");
+        states += report.progress.states;
+    }
+    assert!(100_000 < states, "{states} states are few");
+}

@@ -58,11 +58,10 @@ pub(super) fn run(client: &Client, check: &Check) -> Result<(), Failure> {
 
 fn options(check: &Check, scope: &Scope) -> Options {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let new = Options::new(scope.bounds.clone());
     Options {
         threads: check.threads.map_or(cores, usize::from),
-        states_max: check.states.unwrap_or(new.states_max),
-        ..new
+        states_max: check.states.unwrap_or(scope.states_max),
+        ..Options::new(scope.bounds.clone())
     }
 }
 
