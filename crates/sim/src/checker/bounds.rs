@@ -277,9 +277,8 @@ mod tests {
         assert_eq!(twice.add(crash, limits), None, "a fourth fault may not");
         assert_eq!(Spent::default().add(Cost::Read.spent(), limits), None);
         let all = Bounds { reads_max: 7, ..Bounds::of_voters(1) }.spendable();
-        let reads = (0..7).fold(Some(Spent::default()), |spent, _| {
-            spent.and_then(|spent| spent.add(Cost::Read.spent(), all))
-        });
+        let reads =
+            (0..7).try_fold(Spent::default(), |spent: Spent, _| spent.add(Cost::Read.spent(), all));
         assert_eq!(reads.and_then(|spent| spent.add(Cost::Read.spent(), all)), None);
         assert!(reads.is_some());
     }

@@ -311,7 +311,7 @@ impl<'t> Worker<'t> {
             .iter()
             .fold(seen, |sum, number| sum.wrapping_add(memory.member(*number).seen));
         let is_new = self.judged.insert(seen.max(1), ());
-        let is_sampled = (print >> 72) as u64 % shared.reach.liveness_one_in == 0
+        let is_sampled = ((print >> 72) as u64).is_multiple_of(shared.reach.liveness_one_in)
             && shared.liveness_checks.load(Ordering::Relaxed) < shared.reach.liveness_max;
         if !is_new && !is_sampled {
             return Ok(());
