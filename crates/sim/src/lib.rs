@@ -11,6 +11,10 @@
 //! [`sweep::sweep`] runs seed after seed, [`run::run`] one: a while with faults, then calm until all
 //! work is finished. A state machine is put into the world as an [`application::Application`], its
 //! clients as [`run::Clients`]; [`tally`] is the smallest of both, and [`store`] the one that ships.
+//!
+//! The consensus module has two worlds of its own: the [`checker`] walks through all its
+//! interleavings in small bounds, and the [`core_world`] runs it alone, fast, for long. Both hold each
+//! step against the [`specification`].
 
 pub mod application;
 pub mod bounds;

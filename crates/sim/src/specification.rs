@@ -4,7 +4,7 @@
 //! Responsible for saying which acts of a member are legal, given everything that happened to the
 //! whole cluster before. Not responsible for when to do what: timers, windows, retries, pre-votes
 //! and hints are no concern of safety, and map to nothing. It sees only what a step of the module
-//! shows ([`facts`]), keeps its own account of logs, disks, votes and commits, and counts quorums
+//! shows ([`facts()`]), keeps its own account of logs, disks, votes and commits, and counts quorums
 //! by itself; so the module and the specification are wrong together only where the same mistake
 //! was made twice.
 //!
