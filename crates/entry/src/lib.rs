@@ -58,6 +58,8 @@ pub enum FrameError {
     PayloadChecksum,
     /// A kind that this version does not know.
     Kind(u8),
+    /// A byte that this version leaves zero is not: what it says cannot be known.
+    Reserved,
 }
 
 impl std::fmt::Display for FrameError {
@@ -69,6 +71,9 @@ impl std::fmt::Display for FrameError {
             FrameError::PayloadChecksum => write!(f, "the entry's payload checksum does not match"),
             FrameError::Kind(kind) => {
                 write!(f, "the entry is of kind {kind}, which this version does not know")
+            }
+            FrameError::Reserved => {
+                write!(f, "the entry's header sets bits that this version does not know")
             }
         }
     }
@@ -159,10 +164,14 @@ impl Header {
         if (length as usize) < HEADER_BYTES || FRAME_BYTES_MAX < length as usize {
             return Err(FrameError::Length(length));
         }
+        let kind = Kind::of(bytes[12])?;
+        if bytes[13] != 0 {
+            return Err(FrameError::Reserved);
+        }
         Ok(Header {
             length,
             payload_crc: u32_at(bytes, 8),
-            kind: Kind::of(bytes[12])?,
+            kind,
             version: u16::from_le_bytes([bytes[14], bytes[15]]),
             group: u64_at(bytes, 16),
             position: Position { index: Index(u64_at(bytes, 24)), term: Term(u64_at(bytes, 32)) },

@@ -28,6 +28,8 @@ mod digest;
 mod effects;
 mod engine;
 mod file;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod hash;
 mod hints;
 mod history;

@@ -31,6 +31,8 @@ pub enum NotesError {
     Version(u16),
     /// They are cut short or too long.
     Length(usize),
+    /// They name a peer twice, or peers out of order.
+    Order,
 }
 
 impl std::fmt::Display for NotesError {
@@ -43,6 +45,9 @@ impl std::fmt::Display for NotesError {
             ),
             NotesError::Length(length) => {
                 write!(f, "the node's notes have an impossible length of {length} bytes")
+            }
+            NotesError::Order => {
+                write!(f, "the node's notes name a peer twice, or peers out of order")
             }
         }
     }
@@ -161,9 +166,16 @@ impl Acquaintances {
         if body.len() % 16 != 0 {
             return Err(NotesError::Length(bytes.len()));
         }
-        let words =
-            (0..body.len() / 16).map(|i| (NodeId(word(body, i * 2)), word(body, i * 2 + 1)));
-        Ok(Acquaintances { met: words.collect() })
+        let mut met = BTreeMap::new();
+        for at in 0..body.len() / 16 {
+            let (peer, incarnation) = (NodeId(word(body, at * 2)), word(body, at * 2 + 1));
+            // Of a peer that stands there twice nobody knows which incarnation is the true one.
+            if met.last_key_value().is_some_and(|(before, _)| peer <= *before) {
+                return Err(NotesError::Order);
+            }
+            met.insert(peer, incarnation);
+        }
+        Ok(Acquaintances { met })
     }
 }
 
@@ -189,6 +201,16 @@ mod tests {
         assert_eq!(Record::decode(&[1]), Err(NotesError::Length(1)));
         assert_eq!(Record::decode(&[1, 0, 5]), Err(NotesError::Length(3)));
         assert_eq!(Acquaintances::decode(&[1, 0, 5]), Err(NotesError::Length(3)));
+    }
+
+    /// Found by fuzzing: the second note of a peer took the place of the first.
+    #[test]
+    fn a_peer_that_is_noted_twice_is_refused() {
+        let mut met = Acquaintances::default();
+        met.meet(NodeId(7), 99);
+        let once = met.encode();
+        let twice = [&once[..], &once[2..10], &98_u64.to_le_bytes()].concat();
+        assert_eq!(Acquaintances::decode(&twice), Err(NotesError::Order));
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub mod connection;
 mod convert;
 pub mod edge;
 pub mod errors;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod grpc;
 mod http_api;
 pub mod machine;

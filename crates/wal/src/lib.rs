@@ -20,6 +20,8 @@ mod batch;
 mod disk;
 mod error;
 mod file;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod inspect;
 mod judge;
 mod layout;

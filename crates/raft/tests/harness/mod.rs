@@ -5,6 +5,8 @@
 //! says which message is delivered, which write is completed and which timer fires.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod schedule;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use jangada_raft::{

@@ -1,11 +1,18 @@
 //! Finds the name a mistyped one was probably meant to be.
 
+/// The most letters of a name that is compared: no setting's name has half as many. A key of a file
+/// can have a million, and comparing takes time with each.
+const WRITTEN_BYTES_MAX: usize = 96;
+
 /// The candidate with the smallest edit distance, if it is close enough to be a help: at most a
 /// third of the letters wrong. Earlier candidates win a tie.
 pub(super) fn nearest(
     written: &str,
     candidates: impl Iterator<Item = &'static str>,
 ) -> Option<&'static str> {
+    if WRITTEN_BYTES_MAX < written.len() {
+        return None;
+    }
     let limit = (written.len() / 3).max(1);
     candidates
         .map(|candidate| (distance(written.as_bytes(), candidate.as_bytes()), candidate))
@@ -36,7 +43,18 @@ fn distance(left: &[u8], right: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::distance;
+    use super::{WRITTEN_BYTES_MAX, distance, nearest};
+
+    /// A key of a megabyte in a configuration file took minutes to refuse.
+    #[test]
+    fn a_name_that_is_far_too_long_is_near_none() {
+        let name = "listen-client-urls";
+        assert_eq!(nearest(&format!("{name}x"), [name].into_iter()), Some(name));
+        let long = name.repeat(1 << 16);
+        assert_eq!(nearest(&long, [name].into_iter()), None);
+        let longest = crate::config::table::all().map(|setting| setting.name.len()).max();
+        assert!(longest.is_some_and(|longest| 2 * longest <= WRITTEN_BYTES_MAX), "{longest:?}");
+    }
 
     #[test]
     fn distance_counts_edits() {

@@ -10,7 +10,7 @@
 
 mod cluster;
 mod frame;
-mod framing;
+pub(crate) mod framing;
 mod header;
 mod health;
 mod kv;
