@@ -25,11 +25,15 @@ doc:
 simulate:
     cargo run --release -- sim --minutes 1 --seed "$RANDOM"
 
-# A minute of fuzzing; needs cargo-fuzz and a nightly toolchain.
-fuzz:
+# Fuzzing, a minute over all targets; `just fuzz 600` takes ten minutes for each. Needs cargo-fuzz and a
+# nightly toolchain.
+fuzz seconds="7":
     @if command -v cargo-fuzz >/dev/null; then \
-        for target in $(cargo fuzz list); do \
-            cargo +nightly fuzz run "$target" -- -max_total_time=30; \
+        cargo run -p jangada-fuzz --example seeds; \
+        for target in $(cargo fuzz list --fuzz-dir fuzz); do \
+            CARGO_PROFILE_RELEASE_STRIP=none \
+            cargo +nightly fuzz run --fuzz-dir fuzz --features libfuzzer "$target" -- \
+                -max_total_time={{seconds}} -malloc_limit_mb=64 -timeout=20 -print_final_stats=1; \
         done; \
     else echo "cargo-fuzz is not installed: nothing was fuzzed"; fi
 

@@ -13,7 +13,7 @@ use crate::{Input, sentence};
 ///
 /// # Panics
 /// At the first thing that is wrong.
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     frames(data);
     let mut sealed = data.to_vec();
     seal(&mut sealed);
@@ -24,7 +24,7 @@ pub fn check(data: &[u8]) {
 
 /// Makes the checksums of the frames in `bytes` good, one behind the other, as far as their lengths
 /// make sense.
-pub fn seal(bytes: &mut [u8]) {
+pub(crate) fn seal(bytes: &mut [u8]) {
     let mut rest = bytes;
     while HEADER_BYTES <= rest.len() {
         let length = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
@@ -132,7 +132,7 @@ pub(crate) fn configurations() -> [Configuration; 3] {
 
 /// Frames of each kind, alone and together, and configurations.
 #[must_use]
-pub fn seeds() -> Vec<Vec<u8>> {
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = vec![
         frame(Kind::NoOp, 1, 1, &[]).bytes().to_vec(),
         frame(Kind::Command, 2, 1, b"a command").bytes().to_vec(),

@@ -10,7 +10,7 @@ use crate::entry::{configurations, frame};
 ///
 /// # Panics
 /// At the first thing that is wrong.
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let _ = check_segment_header(data);
     let _ = check_batch_header(data);
     if data.len() < 512 {
@@ -51,7 +51,7 @@ fn fit(bytes: &mut [u8]) -> bool {
 
 /// Headers with and without entries, notes and outgoing voters.
 #[must_use]
-pub fn seeds() -> Vec<Vec<u8>> {
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (configuration, entries) in configurations().into_iter().zip([0, 1, 5]) {
         let frames: Vec<_> =

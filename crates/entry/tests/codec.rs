@@ -66,7 +66,7 @@ fn a_kind_of_a_later_version_is_told_from_damage() {
     assert_eq!(Header::decode(&header), Err(FrameError::Kind(9)));
 }
 
-/// Found by fuzzing: the byte that the format keeps at zero was not looked at, so that a frame that
+/// Found while its fuzz target was written: the byte that the format keeps at zero was not looked at, so that a frame that
 /// says more than this version knows passed for one that does not.
 #[test]
 fn a_byte_that_a_later_version_sets_is_told_from_damage() {

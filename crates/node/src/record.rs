@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(Acquaintances::decode(&[1, 0, 5]), Err(NotesError::Length(3)));
     }
 
-    /// Found by fuzzing: the second note of a peer took the place of the first.
+    /// Found while its fuzz target was written: the second note of a peer took the place of the first.
     #[test]
     fn a_peer_that_is_noted_twice_is_refused() {
         let mut met = Acquaintances::default();

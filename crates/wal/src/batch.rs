@@ -253,7 +253,7 @@ fn header_crc(header: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// Found by fuzzing: what the format keeps at zero was not looked at.
+    /// Found while its fuzz target was written: what the format keeps at zero was not looked at.
     #[test]
     fn bits_that_the_format_does_not_use_are_refused() {
         let place = Place { segment: 2, offset: 1024 };

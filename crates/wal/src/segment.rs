@@ -175,7 +175,7 @@ fn is_canonical(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Found by fuzzing: what the format keeps at zero was not looked at.
+    /// Found while its fuzz target was written: what the format keeps at zero was not looked at.
     #[test]
     fn bits_that_the_format_does_not_use_are_refused() {
         let header = SegmentHeader {

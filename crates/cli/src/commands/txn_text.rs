@@ -302,4 +302,77 @@ mod tests {
         check("\nget a b --prefix\n", 2, "exclude one another");
         check("\n\n\nput a b\n", 4, "three parts");
     }
+
+    /// Any text is a transaction or a sentence, and what is taken names an operation for each line.
+    #[test]
+    fn any_text_is_a_transaction_or_a_sentence() {
+        const PIECES: [&str; 30] = [
+            "mod",
+            "value",
+            "ver",
+            "lease",
+            "(",
+            ")",
+            "\"",
+            "\"a\"",
+            "\\",
+            "\\x",
+            "\\xff",
+            "0",
+            "-1",
+            "=",
+            "!=",
+            ">",
+            " ",
+            "\t",
+            "\n",
+            "\n\n",
+            "put ",
+            "get ",
+            "del ",
+            "--prefix ",
+            "--lease=1f ",
+            "'",
+            "a b ",
+            "--",
+            "\u{e9}",
+            "\0",
+        ];
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..3_000 {
+            let pieces = random.usize(0..12);
+            let text: String = (0..pieces).map(|_| PIECES[random.usize(0..PIECES.len())]).collect();
+            match parse(&text) {
+                Ok(transaction) => {
+                    let Transaction { request, success, failure } = transaction;
+                    assert_eq!(request.success.len(), success.len(), "{text:?}");
+                    assert_eq!(request.failure.len(), failure.len(), "{text:?}");
+                    let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
+                    let all = request.compare.len() + success.len() + failure.len();
+                    assert_eq!(all, lines, "{text:?}");
+                    taken += 1;
+                }
+                Err(failure) => {
+                    let sentence = failure.to_string();
+                    assert!(sentence.starts_with("line "), "{text:?}: {sentence}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(100 < taken && 100 < refused, "{taken} taken, {refused} refused");
+    }
+
+    /// Whatever bytes a key has, they can be written between quotes.
+    #[test]
+    fn every_key_can_be_quoted() {
+        let mut random = fastrand::Rng::with_seed(8);
+        for _ in 0..1_000 {
+            let key: Vec<u8> = (0..random.usize(0..20)).map(|_| random.u8(..)).collect();
+            let mut text = String::from("\"");
+            key.iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+            text.push_str("\" rest");
+            assert_eq!(quoted(&text), Some((key, " rest")));
+        }
+    }
 }

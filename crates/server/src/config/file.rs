@@ -191,6 +191,23 @@ mod tests {
         assert_eq!(settings["client-cert-auth"], Value::Bool(true));
     }
 
+    /// Found by the fuzz target `config`: a name with a delete in it was printed as it is, and no
+    /// YAML file may have one.
+    #[test]
+    fn what_is_printed_reads_back_whatever_its_letters() {
+        for name in
+            ["a\u{7f}b", "\u{9b}\u{2028}\u{feff}", "\u{ffff}\t\"\\", "\u{e9}\u{1f6f6} # x: y"]
+        {
+            let words = ["--name", name, "--initial-cluster-token", name, "--print-config"];
+            let settings = super::super::Settings::gather(words.map(Into::into), []);
+            let settings = settings.expect("the flags are good");
+            let printed = super::super::help::print_config(&settings);
+            let read = parse_text(&printed).expect("what is printed is a file");
+            assert_eq!(read["name"], Value::Text(name.to_owned()), "{printed}");
+            assert_eq!(read["initial-cluster-token"], Value::Text(name.to_owned()));
+        }
+    }
+
     #[test]
     fn mistakes_get_a_sentence() {
         let check = |text: &str, expect: &str| {

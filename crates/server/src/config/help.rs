@@ -114,7 +114,6 @@ pub(super) fn print_config(settings: &Settings) -> String {
 }
 
 fn yaml(kind: Kind, value: &Value) -> String {
-    let quote = |text: &str| serde_json::to_string(text).expect("a text is always JSON");
     match value {
         _ if kind == Kind::Secret => quote("***"),
         Value::Bool(flag) => flag.to_string(),
@@ -126,4 +125,21 @@ fn yaml(kind: Kind, value: &Value) -> String {
             quote(&urls.iter().map(|url| url.as_str()).collect::<Vec<_>>().join(","))
         }
     }
+}
+
+/// A text between quotes. JSON leaves letters as they are that no YAML file may have.
+fn quote(text: &str) -> String {
+    let json = serde_json::to_string(text).expect("a text is always JSON");
+    let mut quoted = String::with_capacity(json.len());
+    for letter in json.chars() {
+        let hidden =
+            matches!(letter, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+        if letter.is_control() || hidden {
+            write!(quoted, "\\u{:04x}", u32::from(letter))
+                .expect("writing to a string cannot fail");
+        } else {
+            quoted.push(letter);
+        }
+    }
+    quoted
 }
