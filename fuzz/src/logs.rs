@@ -30,10 +30,15 @@ pub(crate) struct Moment {
     pub(crate) disk: MemoryDisk,
 }
 
-/// A log's history, one moment for each batch.
+/// A log's history.
 #[derive(Debug)]
 pub(crate) struct History {
+    /// After each batch.
     pub(crate) moments: Vec<Moment>,
+    /// For each batch, what the beginning of its segment says without it: what is dropped is dropped
+    /// and what is in force is in force, but none of its entries is there. So it is after a crash in
+    /// the middle of the batch, and when the segment has lost all but its header.
+    pub(crate) beginnings: Vec<Moment>,
 }
 
 impl History {
@@ -97,8 +102,17 @@ fn history(plans: &[Plan]) -> History {
         frames: frames.clone(),
         disk: disk.snapshot(),
     }];
+    let mut beginnings = Vec::new();
     for (at, (after, last, term, payload_bytes)) in plans.iter().copied().enumerate() {
         frames.truncate(after as usize);
+        let hard_state = HardState { term: Term(term), vote: Some(NodeId(1)) };
+        beginnings.push(Moment {
+            hard_state,
+            note: note.clone(),
+            configuration: configuration.clone(),
+            frames: frames.clone(),
+            disk: disk.snapshot(),
+        });
         let mut entries = Vec::new();
         for index in after + 1..=last {
             entries.push(if at == 0 && index == 2 {
@@ -113,7 +127,6 @@ fn history(plans: &[Plan]) -> History {
         if at == 2 {
             note = Bytes::from_static(b"a note of this member");
         }
-        let hard_state = HardState { term: Term(term), vote: Some(NodeId(1)) };
         let said = (at == 2).then(|| note.clone());
         wal.append(&Batch { hard_state, note: said, after: Index(after), entries: &entries })
             .expect("memory takes everything");
@@ -128,7 +141,7 @@ fn history(plans: &[Plan]) -> History {
             disk: disk.snapshot(),
         });
     }
-    History { moments }
+    History { moments, beginnings }
 }
 
 /// A payload that no other entry has, without a zero in it.

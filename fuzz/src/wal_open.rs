@@ -92,7 +92,7 @@ fn held_once(history: &History, recovered: &Recovered, wal: &Wal<MemoryDisk>) {
         let written = history.written(frame.position());
         assert!(written == Some(frame), "no entry is invented: {frame:?}");
     }
-    let fits = history.moments.iter().any(|moment| {
+    let fits = history.moments.iter().chain(&history.beginnings).any(|moment| {
         let held = moment.frames.get(base.index.0 as usize..);
         let at_base = base.index.0.checked_sub(1).map(|at| moment.frames.get(at as usize));
         let base_term = at_base.map(|frame| frame.map(|frame| frame.position()));
