@@ -1,6 +1,7 @@
 //! Judges whether a history could have come from one store that does one thing after the other.
 //!
-//! Two methods that share nothing but the history:
+//! Two methods that share nothing but the history, and the first of them once more while the run goes
+//! on ([`online`]):
 //!
 //! * [`by_revision`] uses what this store tells for free: a write's answer names its revision, so
 //!   the total order is known and needs only to be compared with real time and replayed. Linear in
@@ -12,8 +13,11 @@
 //! does not believe the store's own numbers. [`check`] wants both to agree.
 
 pub mod by_revision;
+pub mod online;
 pub mod search;
 
+#[cfg(test)]
+mod agreement_tests;
 #[cfg(test)]
 mod tests;
 

@@ -5,6 +5,20 @@
 //! Lowe's memo: take any operation that no other one must precede, see whether its answer fits,
 //! go on, and never enter a situation twice.
 //!
+//! What makes it practical for thousands of operations:
+//!
+//! * A situation is remembered as a fingerprint of 128 bits, kept up to date by each step: what was
+//!   taken and the value of each key are sums of numbers that depend on one of them each. Two
+//!   situations with one fingerprint would hide a violation, once in about 2^64 situations squared.
+//!   Paths that part over the order of two writes and meet again once both are overwritten, at the
+//!   latest where nothing is open, are thus gone through once.
+//! * What is tried first is the order that the answers' revisions suggest, and for unknown outcomes the
+//!   store's past. They are not believed, for every answer is still judged by values; they only make
+//!   the first guess the right one in a history that is in order.
+//! * An operation of unknown outcome that nothing suggests is tried first where the next known one
+//!   fits only behind it, and last where it only shares a key with one that may come next. Where it
+//!   shares none it is not tried: it could as well come later.
+//!
 //! Not looked at: revisions, versions, serializable reads, refused operations. An operation of
 //! unknown outcome never returns; it may be taken at any moment after it was invoked, or never.
 //! It is taken only where it changes something, and only after all known operations were tried.
@@ -14,7 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::history::{Action, Consistency, History, Outcome};
+use crate::choices::mix;
+use crate::history::{Action, Consistency, History, Operation, Outcome};
 
 /// What the search says about one group of keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,9 +120,6 @@ fn root_of(parents: &[usize], mut slot: usize) -> usize {
 /// A value as a small number; 0 is "absent".
 type Value = u32;
 
-/// The value of each key of the group.
-type State = Vec<Value>;
-
 /// One operation, prepared: keys are positions in the state, values numbers.
 struct Step {
     /// The position in the history.
@@ -115,6 +127,8 @@ struct Step {
     invoked: u64,
     /// `None` for an unknown outcome.
     returned: Option<u64>,
+    /// Where the answer says that it stands: a guess at the order, and no more.
+    hint: (i64, u8),
     reads: Vec<(usize, Value)>,
     guards: Vec<(usize, Value)>,
     writes: Vec<(usize, Value)>,
@@ -123,50 +137,53 @@ struct Step {
 }
 
 impl Step {
-    /// The state after this step, or `None` if its answer does not fit the state before.
-    fn apply(&self, before: &State) -> Option<State> {
-        if self.reads.iter().any(|(key, value)| before[*key] != *value) {
+    /// Every key that it reads, compares or writes.
+    fn keys(&self) -> impl Iterator<Item = usize> + '_ {
+        self.reads.iter().chain(&self.guards).chain(&self.writes).map(|(key, _)| *key)
+    }
+
+    /// Whether the answer fits the state before, and whether the guards held.
+    fn fits(&self, state: &[Value]) -> Option<bool> {
+        if self.reads.iter().any(|(key, value)| state[*key] != *value) {
             return None;
         }
-        let held = self.guards.iter().all(|(key, value)| before[*key] == *value);
-        let mut after = before.clone();
-        let mut deleted = 0;
-        if held {
-            for (key, value) in &self.writes {
-                deleted += i64::from(*value == 0 && after[*key] != 0);
-                after[*key] = *value;
-            }
-        }
+        let held = self.guards.iter().all(|(key, value)| state[*key] == *value);
+        let gone = |(key, value): &&(usize, Value)| *value == 0 && state[*key] != 0;
+        let deleted = if held { self.writes.iter().filter(gone).count() as i64 } else { 0 };
+        let changes = held && self.writes.iter().any(|(key, value)| state[*key] != *value);
         match self.answer {
             Some(answer) if answer != (held, deleted) => None,
-            None if self.returned.is_none() && after == *before => None,
-            _ => Some(after),
+            None if self.returned.is_none() && !changes => None,
+            _ => Some(held),
         }
     }
 }
 
-/// A situation: which steps were taken, and the state they left.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Situation {
-    /// All known steps below this position are taken.
-    taken_below: usize,
-    /// The known steps taken above it, and the unknown ones.
-    taken_more: BTreeSet<usize>,
-    state: State,
+/// A number of 128 bits for a fact; facts that hold together are added up.
+fn fact(kind: u64, one: u64, other: u64) -> u128 {
+    let low = mix(mix(kind ^ one.rotate_left(20)).wrapping_add(other));
+    u128::from(low) | u128::from(mix(low ^ one ^ other.rotate_left(40))) << 64
 }
 
-/// One level of the search: the situation, and which step to try next.
+/// A step that was taken: the way back, and what is left to try in its place.
 struct Level {
-    situation: Situation,
-    next: usize,
+    step: usize,
+    before: Vec<(usize, Value)>,
+    taken_below: usize,
+    fingerprint: u128,
     candidates: Vec<usize>,
+    next: usize,
 }
 
 struct Search {
     /// Known steps in the order of invocation, then the unknown ones.
     steps: Vec<Step>,
     known: usize,
-    keys: usize,
+    state: Vec<Value>,
+    taken: Vec<bool>,
+    /// All known steps below this position are taken.
+    taken_below: usize,
+    fingerprint: u128,
 }
 
 impl Search {
@@ -179,6 +196,7 @@ impl Search {
             let next = Value::try_from(numbers.len() + 1).expect("fewer than 2^32 values");
             *numbers.entry(value.clone()).or_insert(next)
         };
+        let hints = hints_of_unknown(history, operations);
         let mut steps: Vec<Step> = operations
             .iter()
             .map(|id| {
@@ -187,6 +205,7 @@ impl Search {
                     id: *id,
                     invoked: operation.invoked,
                     returned: Some(operation.returned),
+                    hint: hints.get(id).copied().unwrap_or_else(|| hint(operation)),
                     reads: Vec::new(),
                     guards: Vec::new(),
                     writes: Vec::new(),
@@ -229,6 +248,7 @@ impl Search {
             id: history.operations.len(),
             invoked: after_all,
             returned: Some(after_all),
+            hint: (i64::MAX, 1),
             reads: keys
                 .iter()
                 .map(|key| {
@@ -242,71 +262,193 @@ impl Search {
         });
         steps.sort_by_key(|step| (step.returned.is_none(), step.invoked));
         let known = steps.iter().filter(|step| step.returned.is_some()).count();
-        Search { steps, known, keys: keys.len() }
+        let (state, taken) = (vec![0; keys.len()], vec![false; steps.len()]);
+        Search { steps, known, state, taken, taken_below: 0, fingerprint: 0 }
     }
 
-    fn run(&self, steps_max: u64) -> Verdict {
-        let start =
-            Situation { taken_below: 0, taken_more: BTreeSet::new(), state: vec![0; self.keys] };
+    fn run(mut self, steps_max: u64) -> Verdict {
         let mut seen = BTreeSet::new();
         let mut furthest = 0;
-        let candidates = self.candidates(&start);
-        let mut levels = vec![Level { situation: start, next: 0, candidates }];
+        let mut candidates = self.candidates();
+        let mut next = 0;
+        let mut levels: Vec<Level> = Vec::new();
         for _ in 0..steps_max {
-            let Some(level) = levels.last_mut() else {
-                return Verdict::NotLinearizable { stuck_at: self.steps[furthest].id };
-            };
-            let Some(step) = level.candidates.get(level.next).copied() else {
-                levels.pop();
+            let Some(step) = candidates.get(next).copied() else {
+                let Some(level) = levels.pop() else {
+                    return Verdict::NotLinearizable { stuck_at: self.steps[furthest].id };
+                };
+                (candidates, next) = self.take_back(level);
                 continue;
             };
-            level.next += 1;
-            let Some(situation) = self.take(&level.situation, step) else { continue };
-            if situation.taken_below == self.known {
+            next += 1;
+            let Some(mut level) = self.take(step) else { continue };
+            if self.taken_below == self.known {
                 return Verdict::Linearizable;
             }
-            furthest = furthest.max(situation.taken_below);
-            if seen.insert(situation.clone()) {
-                let candidates = self.candidates(&situation);
-                levels.push(Level { situation, next: 0, candidates });
+            furthest = furthest.max(self.taken_below);
+            if !seen.insert(self.fingerprint) {
+                self.take_back(level);
+                continue;
             }
+            level.candidates = std::mem::replace(&mut candidates, self.candidates());
+            level.next = std::mem::replace(&mut next, 0);
+            levels.push(level);
         }
         Verdict::Undecided
     }
 
     /// The steps that no other one must precede: those invoked before the first return among the
-    /// known steps not taken. Known ones come first.
-    fn candidates(&self, situation: &Situation) -> Vec<usize> {
-        let taken = |step: &usize| situation.taken_more.contains(step);
+    /// known steps not taken.
+    fn candidates(&self) -> Vec<usize> {
         let mut first_return = u64::MAX;
         let mut known = Vec::new();
-        for step in (situation.taken_below..self.known).filter(|step| !taken(step)) {
+        for step in self.taken_below..self.known {
             if first_return < self.steps[step].invoked {
                 break;
+            }
+            if self.taken[step] {
+                continue;
             }
             let returned = self.steps[step].returned.expect("known steps return");
             first_return = first_return.min(returned);
             known.push(step);
         }
         known.retain(|step| self.steps[*step].invoked <= first_return);
-        let unknown = (self.known..self.steps.len())
-            .take_while(|step| self.steps[*step].invoked <= first_return)
-            .filter(|step| !taken(step));
-        known.extend(unknown);
-        known
+        let by_hint = |step: &usize| (self.steps[*step].hint, *step);
+        let (hinted, unhinted): (Vec<usize>, Vec<usize>) = self
+            .unknown_before(first_return, &known)
+            .into_iter()
+            .partition(|step| self.steps[*step].hint.0 < i64::MAX);
+        known.extend(hinted);
+        known.sort_by_key(by_hint);
+        let first = known.first().copied();
+        let first = first.filter(|step| self.steps[*step].fits(&self.state).is_none());
+        let (mut all, rest): (Vec<usize>, Vec<usize>) =
+            unhinted.into_iter().partition(|step| first.is_some_and(|f| self.helps(*step, f)));
+        all.extend(known);
+        all.extend(rest);
+        all
     }
 
-    fn take(&self, before: &Situation, step: usize) -> Option<Situation> {
-        let state = self.steps[step].apply(&before.state)?;
-        let mut after = Situation {
-            taken_below: before.taken_below,
-            taken_more: before.taken_more.clone(),
-            state,
-        };
-        after.taken_more.insert(step);
-        while after.taken_below < self.known && after.taken_more.remove(&after.taken_below) {
-            after.taken_below += 1;
+    /// Whether one step fits once an unknown one was taken.
+    fn helps(&self, unknown: usize, step: usize) -> bool {
+        let mut state = self.state.clone();
+        for (key, value) in &self.steps[unknown].writes {
+            state[*key] = *value;
         }
-        Some(after)
+        self.steps[step].fits(&state).is_some()
+    }
+
+    /// The unknown steps that may be taken next and share a key with one of the `known` steps, or with
+    /// an unknown one that does.
+    fn unknown_before(&self, first_return: u64, known: &[usize]) -> Vec<usize> {
+        let mut left: Vec<usize> = (self.known..self.steps.len())
+            .take_while(|step| self.steps[*step].invoked <= first_return)
+            .filter(|step| !self.taken[*step])
+            .collect();
+        let mut found = Vec::new();
+        if left.is_empty() {
+            return found;
+        }
+        let mut touched = vec![false; self.state.len()];
+        known.iter().flat_map(|step| self.steps[*step].keys()).for_each(|key| touched[key] = true);
+        loop {
+            let touches = |step: &usize| self.steps[*step].keys().any(|key| touched[key]);
+            let (more, rest): (Vec<usize>, Vec<usize>) = left.into_iter().partition(touches);
+            if more.is_empty() {
+                break;
+            }
+            more.iter()
+                .flat_map(|step| self.steps[*step].keys())
+                .for_each(|key| touched[key] = true);
+            found.extend(more);
+            left = rest;
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// Takes a step, if its answer fits.
+    fn take(&mut self, step: usize) -> Option<Level> {
+        let held = self.steps[step].fits(&self.state)?;
+        let mut level = Level {
+            step,
+            before: Vec::new(),
+            taken_below: self.taken_below,
+            fingerprint: self.fingerprint,
+            candidates: Vec::new(),
+            next: 0,
+        };
+        if held {
+            for (key, value) in &self.steps[step].writes {
+                let before = std::mem::replace(&mut self.state[*key], *value);
+                level.before.push((*key, before));
+                let of = |value: Value| fact(1, *key as u64, u64::from(value));
+                self.fingerprint =
+                    self.fingerprint.wrapping_add(of(*value)).wrapping_sub(of(before));
+            }
+        }
+        self.taken[step] = true;
+        self.fingerprint = self.fingerprint.wrapping_add(fact(2, step as u64, 0));
+        while self.taken_below < self.known && self.taken[self.taken_below] {
+            self.taken_below += 1;
+        }
+        Some(level)
+    }
+
+    /// Undoes the newest step; gives back what is left to try in its place.
+    fn take_back(&mut self, level: Level) -> (Vec<usize>, usize) {
+        self.taken[level.step] = false;
+        for (key, before) in level.before.into_iter().rev() {
+            self.state[key] = before;
+        }
+        self.taken_below = level.taken_below;
+        self.fingerprint = level.fingerprint;
+        (level.candidates, level.next)
+    }
+}
+
+/// Where the store's past suggests that operations of unknown outcome stand: at the revision that holds
+/// a value they put, or deletes a key that they were to delete.
+fn hints_of_unknown(history: &History, operations: &[usize]) -> BTreeMap<usize, (i64, u8)> {
+    let mut putters: BTreeMap<(&Bytes, &Bytes), usize> = BTreeMap::new();
+    let mut deleters: BTreeMap<&Bytes, Vec<usize>> = BTreeMap::new();
+    for id in operations.iter().rev() {
+        let operation = &history.operations[*id];
+        let Action::Write { puts, deletes, .. } = &operation.action else { continue };
+        if operation.outcome != Outcome::Unknown {
+            continue;
+        }
+        for (key, value) in puts {
+            putters.insert((key, value), *id);
+        }
+        for key in deletes.iter().filter(|_| puts.is_empty()) {
+            deleters.entry(key).or_default().push(*id);
+        }
+    }
+    let mut hints = BTreeMap::new();
+    for (revision, changes) in &history.observed {
+        for change in changes {
+            let id = match &change.value {
+                Some(value) => putters.get(&(&change.key, value)).copied(),
+                // Several may have done it; the first that were asked for are as good as any.
+                None => deleters.get_mut(&change.key).and_then(Vec::pop),
+            };
+            if let Some(id) = id {
+                hints.entry(id).or_insert((*revision, 0));
+            }
+        }
+    }
+    hints
+}
+
+/// Where an answer says that its operation stands: writes at their revision, all others behind it.
+fn hint(operation: &Operation) -> (i64, u8) {
+    match (operation.changed_at(), &operation.outcome) {
+        (Some(revision), _) => (revision, 0),
+        (None, Outcome::Read { revision, .. } | Outcome::Written { revision, .. }) => {
+            (*revision, 1)
+        }
+        (None, Outcome::Refused | Outcome::Unknown) => (i64::MAX, 0),
     }
 }

@@ -253,7 +253,7 @@ fn the_search_gives_up_at_its_limit() {
 
 /// What the little store does wrong, once, at the first occasion after half of its operations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Bug {
+pub(super) enum Bug {
     None,
     /// Answers a read from the state before the last acknowledged change of the key.
     StaleRead,
@@ -273,7 +273,7 @@ enum Bug {
     WrongCount,
 }
 
-const BUGS: [Bug; 8] = [
+pub(super) const BUGS: [Bug; 8] = [
     Bug::StaleRead,
     Bug::LostWrite,
     Bug::AppliedTwice,
@@ -326,8 +326,23 @@ impl Store {
     }
 }
 
+/// What came of a run of the little store.
+pub(super) struct Told {
+    pub(super) history: History,
+    /// Whether the bug had its occasion.
+    pub(super) struck: bool,
+    /// The store's log: when which operation was applied, as positions in the history.
+    pub(super) log: Vec<(u64, usize)>,
+}
+
 /// Runs a few clients against the store and says whether the bug had its occasion.
 fn run(seed: u64, count: usize, bug: Bug) -> (History, bool) {
+    let told = run_told(seed, count, bug);
+    (told.history, told.struck)
+}
+
+/// Runs a few clients against the store and tells all.
+pub(super) fn run_told(seed: u64, count: usize, bug: Bug) -> Told {
     let mut rng = Rng::with_seed(seed);
     let past = vec![(1, BTreeMap::new())];
     let mut store = Store { revision: 1, keys: BTreeMap::new(), changes: BTreeMap::new(), past };
@@ -364,17 +379,26 @@ fn run(seed: u64, count: usize, bug: Bug) -> (History, bool) {
     let mut struck = false;
     for (position, (_, operation, happens)) in moments.iter_mut().enumerate() {
         let armed = if half <= position && !struck { bug } else { Bug::None };
-        struck |= execute(&mut store, operation, *happens, armed);
+        let strikes = execute(&mut store, operation, *happens, armed);
+        *happens |= strikes && bug == Bug::RefusedWrite;
+        struck |= strikes;
     }
+    moments.sort_by_key(|(_, operation, _)| operation.invoked);
+    let is_write = |operation: &Operation| matches!(operation.action, Action::Write { .. });
+    let applied =
+        moments.iter().enumerate().filter(|(_, (_, one, happens))| *happens && is_write(one));
+    let mut log: Vec<(u64, u32, usize)> =
+        applied.map(|(id, (moment, one, _))| (*moment, one.client, id)).collect();
+    log.sort_unstable();
+    let log = log.into_iter().map(|(moment, _, id)| (moment, id)).collect();
     history.operations = moments.into_iter().map(|(_, operation, _)| operation).collect();
-    history.operations.sort_by_key(|operation| operation.invoked);
     history.contents = Contents { revision: store.revision, keys: store.keys };
     for revision in history.unclaimed_revisions() {
         if let Some(changes) = store.changes.remove(&revision) {
             history.observed.insert(revision, changes);
         }
     }
-    (history, struck)
+    Told { history, struck, log }
 }
 
 fn random_action(rng: &mut Rng, client: u32, serial: usize) -> Action {
@@ -541,7 +565,7 @@ fn the_two_methods_do_not_contradict_each_other() {
 }
 
 /// Swaps two answers of one kind, moves an operation in time, or turns an answer into another.
-fn break_somewhere(history: &mut History, rng: &mut Rng) {
+pub(super) fn break_somewhere(history: &mut History, rng: &mut Rng) {
     let count = history.operations.len();
     let (first, second) = (rng.usize(0..count), rng.usize(0..count));
     match rng.u32(0..3) {
