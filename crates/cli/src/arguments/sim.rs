@@ -2,9 +2,11 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand};
+use jangada_sim::explore::SHRINK_RUNS_MAX;
 use jangada_sim::scenario::SCENARIOS;
 use jangada_sim::{FaultPlan, Seed};
 
@@ -20,13 +22,13 @@ Examples:
   jangada sim --until-failure --members 5     until something does not hold, or Ctrl-C
   jangada sim --faults message-lost,power-lost=0.02 --world store
   jangada sim --seed 1017 --seeds 1 --world store --trace 200
+  jangada sim --replay store-1017.regression  what an earlier failure wrote
   jangada sim faults                          every fault, in a sentence each
   jangada sim check                           every interleaving in small bounds
 
 Each seed decides faults, requests and timing, so it does the same every time, on any number of
-threads. A seed that does not hold is told with its last events and the command that replays it.
-Exit status 0 when every seed held, 1 when one did not. Ctrl-C ends with what was
-done.";
+threads. A seed that does not hold is told as a timeline, made smaller, and written to a file that
+--replay runs. Exit status: 0 every seed held, 1 one did not. Ctrl-C ends with what was done.";
 
 /// Options of `sim`.
 #[derive(Args, Clone, Debug)]
@@ -90,6 +92,17 @@ pub(crate) struct Sweep {
     /// How many of the last raw events of a failed run to print
     #[arg(long, default_value_t = 0, value_name = "EVENTS")]
     pub(crate) trace: usize,
+    /// In how many runs at most a failed one is made smaller; 0 to leave it as it is
+    #[arg(long, default_value_t = SHRINK_RUNS_MAX, value_name = "RUNS")]
+    pub(crate) shrink: u32,
+    /// Where to write the file that replays a failed run [default: its world and seed, here]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// Run again what such a file says
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["seed", "seeds", "until_failure", "minutes", "hours", "seconds",
+                                "members", "clients", "faults", "world", "save"])]
+    pub(crate) replay: Option<PathBuf>,
 }
 
 fn worlds() -> impl Iterator<Item = PossibleValue> {

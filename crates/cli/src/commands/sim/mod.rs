@@ -4,6 +4,7 @@
 //! is the simulator's.
 
 mod check;
+mod failed;
 mod interrupt;
 mod summary;
 
@@ -16,7 +17,7 @@ use jangada_sim::Plan;
 use jangada_sim::choices::MILLION;
 use jangada_sim::faults::FAULTS;
 use jangada_sim::scenario::{SCENARIOS, scenario};
-use jangada_sim::sweep::{FailedSeed, Next, Progress, SweepOptions, sweep};
+use jangada_sim::sweep::{Next, Progress, SweepOptions, sweep};
 
 use crate::arguments::{Client, Format, Sim, SimCommand, Sweep};
 use crate::failure::Failure;
@@ -35,7 +36,10 @@ pub(crate) fn run(client: &Client, sim: &Sim) -> Result<(), Failure> {
     match &sim.command {
         Some(SimCommand::Faults) => Ok(list_faults()?),
         Some(SimCommand::Check(check)) => check::run(client, check),
-        None => run_seeds(client, &sim.sweep),
+        None => match &sim.sweep.replay {
+            Some(file) => failed::replay(client, &sim.sweep, file),
+            None => run_seeds(client, &sim.sweep),
+        },
     }
 }
 
@@ -63,7 +67,7 @@ fn run_seeds(client: &Client, wish: &Sweep) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Err(failed) => Err(Failure::Failed(failed_text(&failed, wish))),
+        Err(failed) => failed::seed(client, wish, &options.worlds, &failed, &interrupt),
     }
 }
 
@@ -127,29 +131,6 @@ fn progress_bar(wish: &Sweep) -> ProgressBar {
     ProgressBar::new(BAR_STEPS as u64).with_style(style)
 }
 
-/// What did not hold, and how to see it again.
-fn failed_text(failed: &FailedSeed, wish: &Sweep) -> String {
-    let lines_max = wish.trace.max(60);
-    let plan = Plan { lines_max, ..failed.plan.clone() };
-    let told = scenario(&failed.world).and_then(|world| world.run(&plan).err());
-    let failure = told.as_ref().unwrap_or(&failed.failure);
-    let plan = &failed.plan;
-    let mut replay = format!(
-        "jangada sim --seed {} --seeds 1 --world {} --members {} --seconds {}",
-        plan.seed,
-        failed.world,
-        plan.members,
-        plan.duration_us / 1_000_000
-    );
-    if let Some(clients) = plan.clients {
-        replay.push_str(&format!(" --clients {clients}"));
-    }
-    if plan.faults != jangada_sim::FaultPlan::all() {
-        replay.push_str(&format!(" --faults {}", plan.faults));
-    }
-    format!("seed {} failed; its last events:\n{failure}\nreplay it with: {replay}", plan.seed)
-}
-
 /// Every fault.
 fn list_faults() -> io::Result<()> {
     let row = |fault: &jangada_sim::Fault| {
@@ -164,7 +145,6 @@ fn list_faults() -> io::Result<()> {
 mod tests {
     use super::*;
     use clap::Parser;
-    use jangada_sim::{Failure as Cause, Seed};
 
     fn wish(line: &str) -> Sweep {
         use crate::arguments::{Arguments, Command};
@@ -173,25 +153,6 @@ mod tests {
             Command::Sim(sim) => sim.sweep,
             other => panic!("{other:?}"),
         }
-    }
-
-    #[test]
-    fn a_failed_seed_is_told_with_the_command_that_replays_it() {
-        let wish = wish("--seed 7 --minutes 1 --members 5 --faults paused,power-lost=0.01");
-        let failure = Box::new(Cause {
-            reason: "election safety is violated".to_owned(),
-            ..Cause::default()
-        });
-        let plan = Plan { seed: Seed::Number(9), ..sweep_options(&wish).plan };
-        let world = "elsewhere".to_owned();
-        let failed = FailedSeed { world, plan, failure, before: Progress::default() };
-        let text = failed_text(&failed, &wish);
-        for part in ["seed 9 failed", "election safety is violated"] {
-            assert!(text.contains(part), "{text}");
-        }
-        let command = "jangada sim --seed 9 --seeds 1 --world elsewhere --members 5 --seconds 10 \
-                       --faults paused,power-lost=0.01";
-        assert!(text.ends_with(command), "{text}");
     }
 
     #[test]
