@@ -20,10 +20,11 @@ test:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# A minute of simulation in every world, from a seed that differs each time; a failing seed is printed
-# with the command that replays it.
+# A minute of simulation in every world, from a seed that differs each time, and the small model check.
+# A failing seed tells its story and is written to a file that `jangada sim --replay` runs.
 simulate:
-    cargo run --release -- sim --minutes 1 --seed "$RANDOM"
+    cargo run --release -- sim --minutes 1 --seed random
+    cargo run --release -- sim check --preset small
 
 # Fuzzing, a minute over all targets; `just fuzz 600` takes ten minutes for each. Needs cargo-fuzz and a
 # nightly toolchain.

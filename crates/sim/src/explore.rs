@@ -107,7 +107,11 @@ impl Told {
     pub fn story(&self) -> String {
         let failure = &self.failure;
         let mut text = String::new();
-        let lines = &failure.timeline;
+        // The world of the consensus module alone has no timeline; its raw events are few.
+        let lines: Vec<String> = match failure.timeline.is_empty() {
+            false => failure.timeline.iter().map(ToString::to_string).collect(),
+            true => failure.lines.clone(),
+        };
         let hidden = lines.len().saturating_sub(TIMELINE_LINES_MAX);
         if 0 < hidden {
             writeln!(text, "  ... {hidden} lines before").expect("text grows");

@@ -8,13 +8,46 @@
 //! runtime steps them, and speak over the simulated network ([`net`]). What goes wrong has names and
 //! counters ([`faults`]); what must hold has names, too ([`invariants`]).
 //!
-//! [`sweep::sweep`] runs seed after seed, [`run::run`] one: a while with faults, then calm until all
-//! work is finished. A state machine is put into the world as an [`application::Application`], its
-//! clients as [`run::Clients`]; [`tally`] is the smallest of both, and [`store`] the one that ships.
+//! A [`Plan`] is one run: seed, members, time, faults. A [`Scenario`] runs plans in its world: the
+//! store that ships, a tally, the consensus module alone ([`scenario`]), or a state machine of your
+//! own ([`Simulation`]). [`sweep()`] runs seed after seed on several threads; [`explore()`] also tells
+//! the first that fails as a timeline ([`timeline`]), makes it smaller ([`shrink`]) and gives the file
+//! that replays it ([`regression`]). Below all that, [`run()`] is one run of an [`Application`] and its
+//! [`Clients`]: a while with faults, then calm until all work is finished.
 //!
 //! The consensus module has two worlds of its own: the [`checker`] walks through all its
 //! interleavings in small bounds, and the [`core_world`] runs it alone, fast, for long. Both hold each
 //! step against the [`specification`].
+//!
+//! # Your own state machine
+//!
+//! ```
+//! use jangada::{Frame, Outcome, StateMachine};
+//! use jangada_sim::{Plan, Simulation, SweepOptions, explore};
+//!
+//! #[derive(Default)]
+//! struct Counter(u64);
+//!
+//! impl StateMachine for Counter {
+//!     type Reply = u64;
+//!     fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<u64>>) {
+//!         for _ in commands {
+//!             self.0 += 1;
+//!             outcomes.push(Outcome { reply: self.0, digest: self.0 });
+//!         }
+//!     }
+//! }
+//!
+//! let simulation = Simulation::new("counter", Counter::default, |_, _| b"add".to_vec())
+//!     .check("no acknowledged command is lost", |counter, sent| {
+//!         let acknowledged = sent.acknowledged.len() as u64;
+//!         if acknowledged <= counter.0 { Ok(()) } else { Err(format!("only {}", counter.0)) }
+//!     });
+//! let plan = Plan { duration_us: 1_000_000, ..Plan::default() };
+//! let worlds: Vec<&dyn jangada_sim::Scenario> = vec![&simulation];
+//! let held = explore(&SweepOptions { plan, worlds, seeds_max: 2, ..SweepOptions::default() });
+//! assert_eq!(held.map_err(|found| found.to_string()).map(|held| held.seeds), Ok(2));
+//! ```
 
 pub mod application;
 pub mod bounds;

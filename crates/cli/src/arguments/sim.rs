@@ -40,6 +40,15 @@ pub(crate) struct Sim {
     pub(crate) sweep: Sweep,
 }
 
+/// Where a sweep begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct FirstSeed {
+    /// The seed.
+    pub(crate) seed: Seed,
+    /// Whether it was drawn, so that it must be told before anything can go wrong.
+    pub(crate) is_random: bool,
+}
+
 /// What the simulator does beside running seeds.
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum SimCommand {
@@ -56,7 +65,7 @@ pub(crate) struct Sweep {
     /// The first seed: a number from which the following ones count up, bytes in hexadecimal after
     /// 0x, or 'random'
     #[arg(long, default_value = "0", value_parser = seed)]
-    pub(crate) seed: Seed,
+    pub(crate) seed: FirstSeed,
     /// How many seeds [default: 100]
     #[arg(long, conflicts_with = "until_failure",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -109,12 +118,13 @@ fn worlds() -> impl Iterator<Item = PossibleValue> {
     SCENARIOS.iter().map(|world| PossibleValue::new(world.name()).help(world.about()))
 }
 
-fn seed(text: &str) -> Result<Seed, String> {
+fn seed(text: &str) -> Result<FirstSeed, String> {
     if text == "random" {
         // The standard library keys each hash map anew, from the system's randomness.
-        return Ok(Seed::Number(RandomState::new().build_hasher().finish() % RANDOM_BOUND));
+        let number = RandomState::new().build_hasher().finish() % RANDOM_BOUND;
+        return Ok(FirstSeed { seed: Seed::Number(number), is_random: true });
     }
-    text.parse()
+    Ok(FirstSeed { seed: text.parse()?, is_random: false })
 }
 
 fn hours(text: &str) -> Result<f64, String> {

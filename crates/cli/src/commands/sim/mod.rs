@@ -46,6 +46,9 @@ pub(crate) fn run(client: &Client, sim: &Sim) -> Result<(), Failure> {
 /// Runs seeds until one fails or enough have held.
 fn run_seeds(client: &Client, wish: &Sweep) -> Result<(), Failure> {
     let options = sweep_options(wish);
+    if wish.seed.is_random {
+        eprintln!("the first seed is {}", wish.seed.seed);
+    }
     let interrupt = Interrupt::watch();
     let bar = progress_bar(wish);
     let begin = Instant::now();
@@ -80,7 +83,7 @@ fn sweep_options(wish: &Sweep) -> SweepOptions<'static> {
     }
     SweepOptions {
         plan: Plan {
-            seed: wish.seed.clone(),
+            seed: wish.seed.seed.clone(),
             members: wish.members,
             clients: wish.clients,
             duration_us: wish.seconds * 1_000_000,
