@@ -8,6 +8,7 @@ use crate::store::StoreApplication;
 use crate::store_clients::{StoreClients, StoreLoad};
 use crate::tally::TallyApplication;
 use crate::tally_clients::TallyClients;
+use crate::workload::{Coverage, Workload, WorkloadOptions};
 
 /// How many clients the tally has.
 const TALLY_CLIENTS: u64 = 6;
@@ -19,6 +20,8 @@ pub struct Held {
     pub report: Report,
     /// How many requests were answered.
     pub requests: u64,
+    /// What was asked through the API and what came of it; empty for worlds without an API.
+    pub coverage: Coverage,
 }
 
 /// A world that runs plans.
@@ -36,9 +39,13 @@ pub trait Scenario: Sync {
     fn run(&self, plan: &Plan) -> Result<Held, Box<Failure>>;
 }
 
-/// The store that ships, with its engine; every history is judged.
+/// The store that ships, asked through the server's request handling; a model judges every answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoreScenario;
+
+/// The store that ships, asked without the API; every history is judged by its revisions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HistoryScenario;
 
 /// The tally, which keeps nothing durable beside the log.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,7 +56,8 @@ pub struct TallyScenario;
 pub struct CoreScenario;
 
 /// Every world of this crate.
-pub const SCENARIOS: [&dyn Scenario; 3] = [&StoreScenario, &TallyScenario, &CoreScenario];
+pub const SCENARIOS: [&dyn Scenario; 4] =
+    [&StoreScenario, &HistoryScenario, &TallyScenario, &CoreScenario];
 
 /// The world of this name.
 #[must_use]
@@ -63,7 +71,27 @@ impl Scenario for StoreScenario {
     }
 
     fn about(&self) -> &'static str {
-        "the key-value store with its engine; every history is judged"
+        "the key-value store with its engine and API; a model judges every answer"
+    }
+
+    fn run(&self, plan: &Plan) -> Result<Held, Box<Failure>> {
+        let options = WorkloadOptions::default();
+        let clients = plan.clients.unwrap_or(options.clients);
+        let mut workload = Workload::new(WorkloadOptions { clients, ..options });
+        let (world, choices) = (plan.world(), plan.seed.choices());
+        let report = run(StoreApplication, world, choices, plan.duration_us, &mut workload)?;
+        let (requests, coverage) = (workload.requests(), workload.coverage().clone());
+        Ok(Held { report, requests, coverage })
+    }
+}
+
+impl Scenario for HistoryScenario {
+    fn name(&self) -> &'static str {
+        "history"
+    }
+
+    fn about(&self) -> &'static str {
+        "the key-value store without its API; every history is judged by its revisions"
     }
 
     fn run(&self, plan: &Plan) -> Result<Held, Box<Failure>> {
@@ -109,6 +137,7 @@ impl Scenario for CoreScenario {
         let report = core_world::run(options, plan.seed.choices(), plan.duration_us)?;
         Ok(Held {
             requests: report.acknowledged + report.reads,
+            coverage: Coverage::default(),
             report: Report {
                 trace_hash: report.trace_hash,
                 events: report.events,
@@ -129,5 +158,5 @@ pub(crate) fn held<A: crate::Application>(
 ) -> Result<Held, Box<Failure>> {
     let (world, choices) = (plan.world(), plan.seed.choices());
     let report = run(application, world, choices, plan.duration_us, &mut clients)?;
-    Ok(Held { report, requests: clients.requests() })
+    Ok(Held { report, requests: clients.requests(), coverage: Coverage::default() })
 }

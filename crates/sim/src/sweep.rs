@@ -19,6 +19,7 @@ use crate::plan::Plan;
 use crate::rot::RotCounts;
 use crate::run::Failure;
 use crate::scenario::{Held, SCENARIOS, Scenario};
+use crate::workload::Coverage;
 
 /// What is run.
 #[derive(Clone)]
@@ -59,6 +60,8 @@ pub struct Progress {
     pub faults: FaultCounts,
     /// What became of the bits that flipped.
     pub rot: RotCounts,
+    /// What was asked through the API and what came of it.
+    pub coverage: Coverage,
     /// The hash over everything that happened in all runs, in the order of the seeds.
     pub trace_hash: u64,
 }
@@ -109,6 +112,7 @@ impl Progress {
         self.requests += held.requests;
         self.faults.add(&report.faults);
         self.rot.add(&report.rot);
+        self.coverage.add(&held.coverage);
         self.trace_hash = mix(self.trace_hash.wrapping_add(1) ^ report.trace_hash);
     }
 }
@@ -231,7 +235,7 @@ mod tests {
                 faults: FaultCounts::default(),
                 rot: RotCounts::default(),
             };
-            Ok(Held { report, requests: 2 })
+            Ok(Held { report, requests: 2, coverage: Coverage::default() })
         }
     }
 

@@ -488,6 +488,18 @@ impl Coverage {
         self.places[kind as usize][weather][role as usize]
     }
 
+    /// What came of each kind of request, then of each feature, by name: what happened at all.
+    pub fn by_name(&self) -> impl Iterator<Item = (&'static str, Vec<(&'static str, u64)>)> + '_ {
+        let happened = |counts: &[u64; OUTCOMES]| -> Vec<(&'static str, u64)> {
+            let all = Outcome::all().map(|outcome| (outcome.name(), counts[outcome.place()]));
+            all.filter(|(_, count)| 0 < *count).collect()
+        };
+        let kinds = KINDS.iter().map(|kind| (kind.name(), &self.kinds[*kind as usize]));
+        let features =
+            FEATURES.iter().map(|feature| (feature.name(), &self.features[*feature as usize]));
+        kinds.chain(features).map(move |(name, counts)| (name, happened(counts)))
+    }
+
     /// What was never met: features that were never answered, or never refused if they cannot be
     /// answered, and kinds that were never asked of a role while a fault was about that did happen.
     #[must_use]

@@ -36,6 +36,12 @@ impl Summary<'_> {
             bytes @ Seed::Bytes(_) => json!(bytes.to_string()),
         };
         let rot = progress.rot;
+        let coverage = progress.coverage.by_name().map(|(name, outcomes)| {
+            let outcomes = outcomes.into_iter().map(|(outcome, count)| (outcome, json!(count)));
+            let outcomes = outcomes.map(|(outcome, count)| (outcome.to_owned(), count));
+            (name.to_owned(), Value::Object(outcomes.collect()))
+        });
+        let coverage: Map<String, Value> = coverage.collect();
         json!({
             "first_seed": first_seed,
             "seeds": progress.seeds,
@@ -56,6 +62,8 @@ impl Summary<'_> {
                 "refused": rot.refused,
                 "harmless": rot.harmless,
             },
+            "coverage": coverage,
+            "never_met": progress.coverage.blind_spots(),
             "trace_hash": format!("{:016x}", progress.trace_hash),
         })
     }
