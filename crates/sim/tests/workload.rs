@@ -69,6 +69,9 @@ fn every_request_is_answered_as_the_model_answers_it() {
         let report = result.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
         coverage.add(workload.coverage());
         requests += workload.requests();
+        let (.., open, proposals) = workload.oracle().kept();
+        assert!(open == 0, "seed {seed}: {open} calls without an end");
+        assert!(proposals < 400, "seed {seed}: {proposals} proposals may still happen");
         unknown += workload.oracle().happened_unknown();
         simulated_us += report.simulated_us;
         events += report.events;

@@ -313,6 +313,9 @@ impl Workload {
             }
         }
         pending.features.join(learned.shown);
+        if answered.slices {
+            pending.features.add(Feature::Sliced);
+        }
         let unavailable = ApiError::NoLeader.code();
         match learned.outcome {
             Outcome::Refused(error)
@@ -461,9 +464,19 @@ impl Clients<StoreApplication> for Workload {
         let step = ((now.revision - oldest) / PAST_REVISIONS).max(1) as usize;
         let past = (oldest..=now.revision).step_by(step);
         let past: Vec<i64> = past.chain([now.revision]).collect();
+        let mut first_hash = None;
         for member in world.standing_members() {
             let machine = world.machine(member).expect("all have settled, so all live");
             let shared = machine.shared().clone();
+            let hash = shared.hash_kv(0);
+            let first = *first_hash.get_or_insert(hash);
+            let numbers = hash.map(|hash| (hash.revision, hash.compact_revision));
+            if hash != first || numbers != Ok((now.revision, now.compacted)) {
+                return Err(Violation {
+                    invariant: "members hash to the same",
+                    seen: format!("{member} has {hash:?}, the first {first:?}, the model {now:?}"),
+                });
+            }
             for revision in past.iter().copied() {
                 let expected = self.oracle.model().contents(now, revision);
                 let found = contents(&shared, revision).map_err(ApiError::from);

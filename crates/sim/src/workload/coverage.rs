@@ -212,6 +212,7 @@ features! {
     Succeeded "txn: success branch taken" answered,
     Failed "txn: failure branch taken" answered,
     More "range: limit cuts" answered,
+    Sliced "range: read in slices" answered,
     DeletedNone "delete: nothing there" answered,
 }
 

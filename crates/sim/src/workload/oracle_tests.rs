@@ -62,7 +62,10 @@ impl Bench {
         index: u64,
     ) -> Result<Learned, Violation> {
         let applied = (Index(index), Index(index));
-        self.oracle.answered(id, &Answered { result, process: PROCESS, term: TERM, applied })
+        self.oracle.answered(
+            id,
+            &Answered { result, process: PROCESS, term: TERM, applied, slices: false },
+        )
     }
 
     /// A put that is proposed, applied and acknowledged.
@@ -183,6 +186,7 @@ fn a_stale_read_is_caught() {
             process: PROCESS + 1,
             term: TERM,
             applied: (Index(1), Index(1)),
+            slices: false,
         },
     );
     result.expect("it is right");

@@ -76,6 +76,8 @@ pub struct Answered {
     pub term: u64,
     /// The last entry it had applied when the answer was begun, and when it was complete.
     pub applied: (Index, Index),
+    /// Whether the answer was put together in more than one turn.
+    pub slices: bool,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
@@ -88,6 +90,8 @@ struct Call {
     waker: Waker,
     /// What was applied when the call last went on after waiting.
     begun: Option<Index>,
+    /// Whether it let others have their turn in the middle of its answer.
+    slices: bool,
 }
 
 /// A process that serves.
@@ -238,7 +242,10 @@ impl Service {
         };
         let waker = Waker::from(Arc::new(CallWaker { call: id, ready: Arc::clone(&self.ready) }));
         let future: Answering = Box::pin(future);
-        self.calls.insert(id, Call { member, process: number, future, waker, begun: None });
+        self.calls.insert(
+            id,
+            Call { member, process: number, future, waker, begun: None, slices: false },
+        );
         lock(&self.ready.calls).push(id);
         true
     }
@@ -390,9 +397,10 @@ impl Service {
             // A call that goes on by itself is in the middle of its answer.
             let goes_on = lock(&self.ready.calls).last() == Some(&id);
             call.begun = goes_on.then_some(begun);
+            call.slices |= goes_on;
             return;
         };
-        let (member, number) = (call.member, process.number);
+        let (member, number, slices) = (call.member, process.number, call.slices);
         self.calls.remove(&id);
         let disk = world.disk(member);
         if disk.is_dead() || disk.failure().is_some() {
@@ -401,7 +409,7 @@ impl Service {
         }
         let applied = (begun, applied);
         let term = status.standing.term.0;
-        let answered = Answered { result, process: number, term, applied };
+        let answered = Answered { result, process: number, term, applied, slices };
         became.push((id, Became::Answered(answered)));
     }
 }
