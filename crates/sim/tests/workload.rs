@@ -61,7 +61,7 @@ fn every_request_is_answered_as_the_model_answers_it() {
         let rates = FaultRates::swarm(&mut choices, &FAULTS);
         // What is large is slow, so it has some seeds of its own.
         let mixture = match seed % 8 {
-            0 => Mixture { oversized: 1_000, ..Mixture::default() },
+            0 => Mixture { oversized: 2_500, ..Mixture::default() },
             _ => Mixture { oversized: 0, ..Mixture::default() },
         };
         let options = WorkloadOptions { mixture, ..WorkloadOptions::default() };
