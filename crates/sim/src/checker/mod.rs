@@ -22,9 +22,14 @@
 //! | an input comes together with the next, without a flush between them | `held_max` |
 //!
 //! Writes are completed in order, for that is the contract; messages that wait for one leave with its
-//! completion. A crash may come before any of it, with all that was sent before still under way. So
-//! what leaves a member before its term is durable (refusals and answers to heartbeats, see
-//! `election.rs` of the module) is delivered after the crash that took the term back, too.
+//! completion. A crash may come before any of it, with all that was sent before still under way.
+//!
+//! That matters for what leaves a member before its term is durable (`election.rs` of the module):
+//! conflicts, answers to heartbeats, and refusals. A follower that learns of a new leader by its
+//! append or heartbeat answers at once; it may crash with the write of the term still under way, come
+//! back in the old term, and vote or follow there, and its answer arrives at any time before or after
+//! that. The scopes "a new leader and a crash" (conflicts, for the new leader holds an entry that
+//! others lack) and "reads and a crash" (answers that confirm a read round) walk through all of it.
 //!
 //! # What is checked
 //!

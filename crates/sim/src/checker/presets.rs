@@ -195,6 +195,20 @@ fn default(voters: u64) -> Vec<Scope> {
             },
         ),
         scope(
+            "reads and a crash",
+            Bounds {
+                heartbeats_max: 1,
+                reads_max: 1,
+                crashes_max: 1,
+                faults_max: 1,
+                ..led(voters)
+            },
+        ),
+        scope(
+            "a leader that loses its quorum",
+            Bounds { heartbeats_max: 1, quorum_checks_max: 2, proposals_max: 1, ..led(voters) },
+        ),
+        scope(
             "inputs that come together",
             Bounds { proposals_max: 1, reads_max: 1, held_max: 2, ..calm(voters) },
         ),

@@ -12,6 +12,7 @@ use super::bounds::{Bounds, Opening};
 use super::history::History;
 use super::member::{Act, Ending, Ground, Member, Numbering, Refinement, Said, Turn};
 use super::violation::Violation;
+use crate::panics::caught;
 
 /// Something that happens to a cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -153,10 +154,7 @@ impl Stage {
 
 /// Runs what may panic in the module; a panic is a broken invariant.
 pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Violation> {
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-    caught.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Violation::new("an assertion of the module", text.unwrap_or("without words"))
+    caught(run).map_err(|panic| {
+        Violation::new("an assertion of the module", format!("{} ({})", panic.said, panic.place))
     })
 }

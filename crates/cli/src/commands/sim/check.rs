@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use jangada_sim::checker::{
-    self, Counterexample, Coverage, Next, Options, Progress, Report, Scope,
+    self, Counterexample, Coverage, Next, Options, Progress, Report, Scope, UNCOVERED,
 };
 use serde_json::{Map, Value, json};
 
@@ -94,6 +94,7 @@ fn broken_text(scope: &Scope, broken: &Counterexample) -> String {
     format!("{}: {broken}", scope.name)
 }
 
+/// How much of a scope was seen.
 fn covered(report: &Report) -> &'static str {
     match report.coverage {
         Coverage::Exhausted => "all",
@@ -168,8 +169,12 @@ fn print(searched: &[Searched], elapsed: Duration) -> io::Result<()> {
     let transitions: u64 =
         searched.iter().map(|searched| searched.report.progress.transitions).sum();
     let seconds = elapsed.as_secs_f64();
+    let mut out = io::stdout().lock();
+    for left_out in UNCOVERED {
+        writeln!(out, "not covered: {left_out}")?;
+    }
     writeln!(
-        io::stdout(),
+        out,
         "{states} distinct states and {transitions} transitions in {seconds:.1} s: everything held"
     )
 }
