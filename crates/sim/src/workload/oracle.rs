@@ -218,9 +218,7 @@ impl Oracle {
     ) -> Result<Learned, Violation> {
         let learned = |outcome| Learned { outcome, shown: Features::default(), revision: None };
         match &*open.request {
-            Request::Unserved(_) => {
-                let unimplemented = refusal.code == UNIMPLEMENTED;
-                require(unimplemented, || "a method that is not served".to_owned())?;
+            Request::Unserved(_) if refusal.code == UNIMPLEMENTED => {
                 return Ok(learned(Outcome::Unimplemented));
             }
             Request::Alarm(alarm) if alarm.action != 0 && refusal.code == UNIMPLEMENTED => {
@@ -254,7 +252,11 @@ impl Oracle {
             ApiError::TimeoutLeaderFailed => {
                 require(kind.is_logged(), || "a read in doubt".to_owned())?;
             }
-            _ => self.refused_for_a_reason(open, error, answered)?,
+            _ => {
+                let is_call = !matches!(*open.request, Request::Unserved(_) | Request::Garbage(_));
+                require(is_call, || "an error that cannot be".to_owned())?;
+                self.refused_for_a_reason(open, error, answered)?;
+            }
         }
         Ok(learned(Outcome::Refused(error)))
     }

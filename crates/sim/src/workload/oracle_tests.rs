@@ -1,6 +1,7 @@
 //! Right answers pass, and every sort of wrong one is caught.
 
 use jangada_raft::{Position, Term};
+use jangada_server::grpc::methods::Method;
 use jangada_server::proto::mvccpb::KeyValue;
 
 use super::*;
@@ -269,6 +270,22 @@ fn a_refusal_without_a_reason_is_caught() {
     caught(bench.refuse(id, ApiError::LeaseNotFound), "the model has");
     let id = bench.ask(put("", "one"));
     caught(bench.answer(id, put_answer(4, None)), "it is refused by rule");
+}
+
+/// Whether a leader is known is looked at before the method (seed 1091 of the world `store`).
+#[test]
+fn a_method_that_is_not_served_may_miss_the_leader_it_demands() {
+    let mut bench = Bench::new();
+    for (demands_leader, error) in
+        [(true, ApiError::NoLeader), (false, ApiError::NoLeader), (true, ApiError::Compacted)]
+    {
+        bench.calls += 1;
+        let id = CallId(bench.calls);
+        let request = Arc::new(Request::Unserved(Method::LeaseGrant));
+        bench.oracle.asked(id, MEMBER, request, demands_leader);
+        let right = demands_leader && error == ApiError::NoLeader;
+        assert_eq!(bench.refuse(id, error).is_ok(), right, "{error} {demands_leader}");
+    }
 }
 
 #[test]
