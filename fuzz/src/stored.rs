@@ -52,10 +52,9 @@ fn commands(data: &[u8]) {
         index += 1;
         let entry = Entry { index, time_ms: 1000 + index, version: COMMAND_VERSION, payload };
         let answers = [one.apply_one(entry), other.apply_one(entry)].map(|applied| {
-            applied.map(|outcome| (outcome.digest, outcome.reply)).map_err(|error| {
-                sentence(&error);
+            applied.map(|outcome| (outcome.digest, outcome.reply)).inspect_err(|error| {
+                sentence(error);
                 assert_eq!(error.index, index, "the entry is named");
-                error
             })
         });
         assert_eq!(answers[0], answers[1], "members answer alike");
