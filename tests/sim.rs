@@ -10,8 +10,8 @@ fn jangada(words: &[&str]) -> Output {
 }
 
 /// The report of a fresh process, without what the machine's speed decides.
-fn simulate(seed: &str, threads: &str) -> Value {
-    let words = ["sim", "--seed", seed, "--seeds", "3", "--seconds", "5", "--output", "json"];
+fn simulate(seed: &str, seeds: &str, threads: &str) -> Value {
+    let words = ["sim", "--seed", seed, "--seeds", seeds, "--seconds", "1", "--output", "json"];
     let output = jangada(&[&words[..], &["--threads", threads]].concat());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
@@ -25,11 +25,12 @@ fn simulate(seed: &str, threads: &str) -> Value {
 
 #[test]
 fn the_same_seeds_do_the_same_in_two_fresh_processes_on_any_number_of_threads() {
-    let once = simulate("1", "1");
-    assert_eq!(once["seeds"], 3);
+    let once = simulate("1", "20", "1");
+    assert_eq!(once["seeds"], 20);
     assert!(once["events"].as_u64().is_some_and(|events| 10_000 < events), "{once}");
-    assert_eq!(simulate("1", "3"), once);
-    assert_ne!(simulate("2", "2")["trace_hash"], once["trace_hash"]);
+    assert_eq!(simulate("1", "20", "3"), once);
+    let few = simulate("1", "2", "1");
+    assert_ne!(simulate("2", "2", "2")["trace_hash"], few["trace_hash"]);
 }
 
 #[test]

@@ -183,6 +183,14 @@ pub struct History {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OperationId(usize);
 
+impl OperationId {
+    /// The operation's position in its history.
+    #[must_use]
+    pub fn position(self) -> usize {
+        self.0
+    }
+}
+
 impl History {
     /// A history of a store whose revision is `first_revision` and which holds no key.
     pub fn new(first_revision: i64) -> History {

@@ -1,6 +1,7 @@
 //! One run from one seed: the world, its clients, the calm at the end, and the report.
 
 use crate::application::Application;
+use crate::bounds::Bounds;
 use crate::choices::Choices;
 use crate::faults::FaultCounts;
 use crate::invariants::Violation;
@@ -9,9 +10,10 @@ use crate::rot::RotCounts;
 use crate::timeline::Line;
 use crate::world::{World, WorldOptions};
 
-/// How long the members have to settle once nothing goes wrong any more, in microseconds: ten election
-/// timeouts for a leader, and as much again to replay their logs and finish what is under way.
-const SETTLE_US: u64 = 20_000_000;
+/// How long the members have to settle once nothing goes wrong any more, in microseconds: until the last
+/// of them has started again, ten election timeouts for a leader, and as much again to replay their
+/// logs and finish what is under way.
+const SETTLE_US: u64 = 30_000_000;
 
 /// The clients of a run: what they ask, and what they make of the answers.
 pub trait Clients<A: Application> {
@@ -46,7 +48,7 @@ pub trait Clients<A: Application> {
 }
 
 /// What came of a run that held.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Report {
     /// The hash over everything that happened.
     pub trace_hash: u64,
@@ -60,6 +62,49 @@ pub struct Report {
     pub faults: FaultCounts,
     /// What became of the bits that flipped.
     pub rot: RotCounts,
+    /// What queues, windows and buffers held at most.
+    pub bounds: Bounds,
+    /// How the run came to rest.
+    pub rest: Rest,
+}
+
+/// How a run came to rest once faults had stopped, as its slowest member did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rest {
+    /// How many members stayed cut off or down.
+    pub left_out: usize,
+    /// How long it took until there was a leader, in microseconds.
+    pub leader_after_us: u64,
+    /// How long it took until all pending work was done and the members had converged, in
+    /// microseconds.
+    pub settled_after_us: u64,
+}
+
+impl std::fmt::Display for Rest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let timeout_us = jangada::Options::default().election_timeout_us as f64;
+        let (leader, settled) = (self.leader_after_us as f64, self.settled_after_us as f64);
+        write!(
+            f,
+            "a leader within {:.1} election timeouts, all work done within {:.1}; {} members stayed \
+             cut off or down",
+            leader / timeout_us,
+            settled / timeout_us,
+            self.left_out
+        )
+    }
+}
+
+impl Rest {
+    /// The slower of two, and the sum of who was left out.
+    #[must_use]
+    pub fn and(self, other: Rest) -> Rest {
+        Rest {
+            left_out: self.left_out + other.left_out,
+            leader_after_us: self.leader_after_us.max(other.leader_after_us),
+            settled_after_us: self.settled_after_us.max(other.settled_after_us),
+        }
+    }
 }
 
 /// What came of a run that did not hold.
@@ -114,7 +159,7 @@ pub fn run<A: Application>(
     let mut world = World::new(application, options, choices);
     let result = caught(|| drive(&mut world, duration_us, clients));
     let (invariant, reason) = match result {
-        Ok(Ok(())) => {
+        Ok(Ok(rest)) => {
             return Ok(Report {
                 trace_hash: world.trace().hash(),
                 events: world.trace().events(),
@@ -122,6 +167,8 @@ pub fn run<A: Application>(
                 commands: world.invariants().commands(),
                 faults: world.counts().clone(),
                 rot: world.rot(),
+                bounds: world.bounds().clone(),
+                rest,
             });
         }
         Ok(Err(violation)) => (violation.invariant.to_owned(), violation.to_string()),
@@ -147,18 +194,23 @@ fn drive<A: Application>(
     world: &mut World<A>,
     duration_us: u64,
     clients: &mut impl Clients<A>,
-) -> Result<(), Violation> {
+) -> Result<Rest, Violation> {
     clients.begin(world);
     while !clients.have_enough() && world.advance(duration_us)? {
         clients.turn(world)?;
     }
     world.calm();
     clients.finish();
-    let end_us = world.now_us() + SETTLE_US;
+    let calm_us = world.now_us();
+    let end_us = calm_us + SETTLE_US;
     while world.advance(end_us)? {
         clients.turn(world)?;
+        world.look_for_leader()?;
+        let Some(leader_after_us) = world.leader_after_us() else { continue };
         if clients.is_idle() && world.has_settled() {
-            return clients.judge(world);
+            clients.judge(world)?;
+            let settled_after_us = world.now_us() - calm_us;
+            return Ok(Rest { left_out: world.left_out(), leader_after_us, settled_after_us });
         }
     }
     Err(seen(

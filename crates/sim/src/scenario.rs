@@ -2,7 +2,6 @@
 
 use crate::core_world::{self, CoreOptions};
 use crate::plan::Plan;
-use crate::rot::RotCounts;
 use crate::run::{Clients, Failure, Report, run};
 use crate::store::StoreApplication;
 use crate::store_clients::{StoreClients, StoreLoad};
@@ -144,7 +143,7 @@ impl Scenario for CoreScenario {
                 simulated_us: report.simulated_us,
                 commands: report.acknowledged as usize,
                 faults: report.faults,
-                rot: RotCounts::default(),
+                ..Report::default()
             },
         })
     }

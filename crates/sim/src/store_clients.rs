@@ -20,6 +20,7 @@ use crate::history::{
 };
 use crate::invariants::Violation;
 use crate::linearizability::by_revision::{self, Summary};
+use crate::linearizability::online::{self, Online};
 use crate::linearizability::{self, Fault};
 use crate::run::Clients;
 use crate::store::{StoreApplication, encode};
@@ -79,11 +80,25 @@ enum Asked {
     Compaction { place: u64 },
 }
 
+impl Asked {
+    fn place(&self) -> u64 {
+        match self {
+            Asked::Write { place, .. }
+            | Asked::Read { place, .. }
+            | Asked::Compaction { place } => *place,
+        }
+    }
+}
+
 /// The clients.
 pub struct StoreClients {
     load: StoreLoad,
     desk: Desk<Asked>,
     history: History,
+    /// Judges the history while it comes into being.
+    online: Online,
+    /// Whose command it is that the log names by its origin.
+    asked_by: BTreeMap<(u64, u64), OperationId>,
     /// The number under which the client in each place asks.
     numbers: Vec<u32>,
     numbers_used: u32,
@@ -97,6 +112,8 @@ pub struct StoreClients {
     observed_to: i64,
     summary: Option<Summary>,
     finished: bool,
+    /// What a read that was answered at once was answered wrongly.
+    misread: Option<Violation>,
 }
 
 fn key(number: u64) -> Bytes {
@@ -208,6 +225,8 @@ impl StoreClients {
             load,
             desk: Desk::new(),
             history: History::new(1),
+            online: Online::new(1),
+            asked_by: BTreeMap::new(),
             values_used: 0,
             seen: BTreeMap::new(),
             puts: 0,
@@ -216,6 +235,7 @@ impl StoreClients {
             observed_to: 1,
             summary: None,
             finished: false,
+            misread: None,
         }
     }
 
@@ -335,7 +355,8 @@ impl StoreClients {
         let Some(origin) = world.propose(member, &payload, COMMAND_VERSION) else {
             return self.pause(world, place, BACK_OFF_US);
         };
-        let id = self.history.invoked(self.numbers[place as usize], world.now_us(), action);
+        let id = self.invoked(self.numbers[place as usize], world.now_us(), action);
+        self.asked_by.insert((origin.incarnation, origin.sequence), id);
         self.desk.proposed(origin, Asked::Write { place, id });
     }
 
@@ -357,8 +378,9 @@ impl StoreClients {
             };
             if let Ok(outcome) = read(machine.shared(), &keys) {
                 let action = Action::Read { keys, consistency };
-                let id = self.history.invoked(client, now_us, action);
-                self.history.returned(id, now_us, outcome);
+                let id = self.invoked(client, now_us, action);
+                let judged = self.returned(id, now_us, outcome);
+                self.misread = self.misread.take().or(judged.err());
             }
             return self.think(world, place);
         }
@@ -366,7 +388,7 @@ impl StoreClients {
             return self.pause(world, place, BACK_OFF_US);
         };
         let action = Action::Read { keys: keys.clone(), consistency };
-        let id = self.history.invoked(client, now_us, action);
+        let id = self.invoked(client, now_us, action);
         self.desk.reads(member, batch, Asked::Read { place, id, keys });
     }
 
@@ -431,32 +453,56 @@ impl StoreClients {
                 let outcome = machine.map(|machine| read(machine.shared(), &keys));
                 if let Some(Ok(outcome)) = outcome {
                     self.remember(&keys, &outcome);
-                    self.history.returned(id, now_us, outcome);
+                    self.returned(id, now_us, outcome)?;
                     self.reads += 1;
                     self.think(world, place);
                 } else {
+                    self.returned(id, now_us, Outcome::Unknown)?;
                     self.give_up(world, place);
                 }
             }
             Answer::Refused(Asked::Write { place, id }) => {
-                self.history.returned(id, now_us, Outcome::Refused);
+                self.returned(id, now_us, Outcome::Refused)?;
                 self.pause(world, place, BACK_OFF_US);
             }
-            Answer::Refused(Asked::Compaction { place } | Asked::Read { place, .. })
-            | Answer::Doubtful(
-                Asked::Write { place, .. }
-                | Asked::Compaction { place }
-                | Asked::Read { place, .. },
-            )
-            | Answer::ReadFailed(
-                Asked::Write { place, .. }
-                | Asked::Compaction { place }
-                | Asked::Read { place, .. },
-            ) => self.give_up(world, place),
+            Answer::Refused(asked) | Answer::Doubtful(asked) | Answer::ReadFailed(asked) => {
+                if let Asked::Write { id, .. } | Asked::Read { id, .. } = &asked {
+                    self.returned(*id, now_us, Outcome::Unknown)?;
+                }
+                self.give_up(world, asked.place());
+            }
             Answer::Replied(Asked::Read { .. }, _) | Answer::ReadReady(..) => {
                 unreachable!("a read is answered as a read, and a write as a write")
             }
             Answer::Timer(place) => self.ask(world, place),
+        }
+        Ok(())
+    }
+
+    fn invoked(&mut self, client: u32, now_us: u64, action: Action) -> OperationId {
+        let id = self.history.invoked(client, now_us, action.clone());
+        self.online.invoked(id.position() as u64, action);
+        id
+    }
+
+    fn returned(
+        &mut self,
+        id: OperationId,
+        now_us: u64,
+        outcome: Outcome,
+    ) -> Result<(), Violation> {
+        self.online.returned(id.position() as u64, &outcome).map_err(unfit)?;
+        self.history.returned(id, now_us, outcome);
+        Ok(())
+    }
+
+    /// Tells the judge what the log has decided since.
+    fn hear_log(&mut self, world: &mut World<StoreApplication>) -> Result<(), Violation> {
+        while let Some(command) = world.new_command() {
+            let origin = (command.origin.incarnation, command.origin.sequence);
+            if let Some(id) = self.asked_by.remove(&origin) {
+                self.online.applied(id.position() as u64).map_err(unfit)?;
+            }
         }
         Ok(())
     }
@@ -472,8 +518,7 @@ impl StoreClients {
         if matches!(reply.result, Ok(StoreAnswer::Put(_))) {
             self.puts += 1;
         }
-        self.history.returned(id, now_us, outcome);
-        Ok(())
+        self.returned(id, now_us, outcome)
     }
 
     fn remember(&mut self, keys: &[Bytes], outcome: &Outcome) {
@@ -494,24 +539,30 @@ impl StoreClients {
     }
 }
 
+fn unfit(violation: online::Violation) -> Violation {
+    Violation { invariant: "the history is linearizable", seen: violation.to_string() }
+}
+
 fn unreadable(error: KvError) -> Violation {
     Violation { invariant: "the store can be read at the end", seen: format!("{error:?}") }
 }
 
 impl Clients<StoreApplication> for StoreClients {
     fn begin(&mut self, world: &mut World<StoreApplication>) {
+        world.watch_commands();
         for place in 0..self.load.clients {
             self.pause(world, place, BACK_OFF_US);
         }
     }
 
     fn turn(&mut self, world: &mut World<StoreApplication>) -> Result<(), Violation> {
+        self.hear_log(world)?;
         while let Some(happened) = world.happened() {
             for answer in self.desk.sort(happened) {
                 self.answered(world, answer)?;
             }
         }
-        Ok(())
+        self.misread.take().map_or(Ok(()), Err)
     }
 
     fn have_enough(&self) -> bool {
@@ -549,6 +600,7 @@ impl Clients<StoreApplication> for StoreClients {
             }
         }
         self.history.contents = first.unwrap_or_default();
+        self.online.ends(&self.history.contents).map_err(unfit)?;
         let summary = match self.load.judges {
             Judges::ByRevision => by_revision::check(&self.history).map_err(Fault::ByRevision),
             Judges::ByRevisionAndSearch => {

@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
+use crate::bounds::Bounds;
 use crate::choices::mix;
 use crate::faults::{FAULTS, Fault, FaultCounts};
 use crate::plan::Plan;
 use crate::rot::RotCounts;
-use crate::run::Failure;
+use crate::run::{Failure, Rest};
 use crate::scenario::{Held, SCENARIOS, Scenario};
 use crate::workload::Coverage;
 
@@ -62,6 +63,10 @@ pub struct Progress {
     pub rot: RotCounts,
     /// What was asked through the API and what came of it.
     pub coverage: Coverage,
+    /// What queues, windows and buffers held at most.
+    pub bounds: Bounds,
+    /// How the slowest of the runs came to rest.
+    pub rest: Rest,
     /// The hash over everything that happened in all runs, in the order of the seeds.
     pub trace_hash: u64,
 }
@@ -113,6 +118,8 @@ impl Progress {
         self.faults.add(&report.faults);
         self.rot.add(&report.rot);
         self.coverage.add(&held.coverage);
+        self.bounds.add(&report.bounds);
+        self.rest = self.rest.and(report.rest);
         self.trace_hash = mix(self.trace_hash.wrapping_add(1) ^ report.trace_hash);
     }
 }
@@ -231,9 +238,7 @@ mod tests {
                 trace_hash: mix(number),
                 events: 1,
                 simulated_us: 1,
-                commands: 0,
-                faults: FaultCounts::default(),
-                rot: RotCounts::default(),
+                ..crate::Report::default()
             };
             Ok(Held { report, requests: 2, coverage: Coverage::default() })
         }

@@ -27,6 +27,7 @@ use crate::disk::SimDisk;
 use crate::faults::{Fault, FaultCounts, FaultRates};
 use crate::fingerprint;
 use crate::invariants::{AppliedCommand, Invariants, Violation};
+use crate::liveness::{Calm, LeftOut};
 use crate::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
 use crate::queue::Queue;
 use crate::rot::{self, Aim, RotCounts};
@@ -190,6 +191,7 @@ pub struct World<A: Application> {
     pub(crate) seats: BTreeMap<NodeId, Seat<A>>,
     pub(crate) invariants: Invariants,
     pub(crate) bounds: Bounds,
+    pub(crate) calm: Calm,
     pub(crate) trace: Trace,
     pub(crate) timeline: Timeline,
     rot: RotCounts,
@@ -239,6 +241,7 @@ impl<A: Application> World<A> {
             seats: ids.iter().map(|id| (*id, Seat::new(*id))).collect(),
             invariants: Invariants::of(&ids),
             bounds: Bounds::new(held_bytes_max),
+            calm: Calm::default(),
             rot: RotCounts::default(),
             happened: VecDeque::new(),
             new_commands: None,
@@ -324,11 +327,11 @@ impl<A: Application> World<A> {
     }
 
     /// The members that are expected to be there and up to date in the end: those that have not
-    /// refused a damaged log and are not [stranded](World::stranded).
+    /// refused a damaged log, are not [stranded](World::stranded), and are not left out of the calm.
     #[must_use]
     pub fn standing_members(&self) -> Vec<NodeId> {
         let stranded = self.stranded();
-        let stands = |seat: &&Seat<A>| !seat.refused && !stranded.contains(&seat.id);
+        let stands = |seat: &&Seat<A>| self.counts_on(seat) && !stranded.contains(&seat.id);
         self.seats.values().filter(stands).map(|seat| seat.id).collect()
     }
 
@@ -466,7 +469,10 @@ impl<A: Application> World<A> {
             seat.hung_until_us = 0;
             seat.disk.set_capacity(None);
             seat.disk.die_never();
+            let now_us = self.now_us();
+            self.step_by(member, now_us);
         }
+        self.leave_out_some();
     }
 
     /// Gives the network this shape, in place of whatever was cut, until it [heals](World::heal).
@@ -484,6 +490,7 @@ impl<A: Application> World<A> {
         self.note(format_args!("the network heals"));
         self.tell(Who::World, format_args!("the network heals"));
         self.network.heal();
+        self.cut_off_left_out();
     }
 
     /// Whether all [standing](World::standing_members) members live, follow one leader, and have
@@ -493,7 +500,7 @@ impl<A: Application> World<A> {
         let mut leaders = 0;
         let mut indexes = Vec::new();
         let stranded = self.stranded();
-        let expected = |seat: &&Seat<A>| !seat.refused && !stranded.contains(&seat.id);
+        let expected = |seat: &&Seat<A>| self.counts_on(seat) && !stranded.contains(&seat.id);
         for seat in self.seats.values().filter(expected) {
             let Some(running) = &seat.running else { return false };
             let status = running.member.status();
@@ -520,12 +527,19 @@ impl<A: Application> World<A> {
                 Some(running) => {
                     format!("{:?}, busy: {}", running.member.status(), running.is_busy())
                 }
+                None if self.calm.leaves_out(*member) == Some(LeftOut::Down) => {
+                    "down, and left so".to_owned()
+                }
                 None if seat.refused => "down for good: its log is damaged".to_owned(),
                 None => "down".to_owned(),
             };
             lines.push_str(&format!("  member {member}: {state}\n"));
         }
         lines
+    }
+
+    fn counts_on(&self, seat: &Seat<A>) -> bool {
+        !seat.refused && self.calm.leaves_out(seat.id).is_none()
     }
 
     // ---- helpers of the world's other files ----
@@ -969,6 +983,9 @@ impl<A: Application> World<A> {
     }
 
     fn start(&mut self, member: NodeId) -> Result<(), Violation> {
+        if self.calm.leaves_out(member) == Some(LeftOut::Down) {
+            return Ok(());
+        }
         let peers = self.members();
         let seed = self.choices.bits();
         let seat = self.seats.get_mut(&member).expect("there is such a member");

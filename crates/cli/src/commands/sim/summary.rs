@@ -92,6 +92,8 @@ impl Summary<'_> {
         let rows: Vec<_> = rows.into_iter().map(|(what, value)| vec![what, value]).collect();
         output::print_table(&["simulation", "value"], &rows)?;
         let mut out = io::stdout().lock();
+        writeln!(out, "calm: {}", progress.rest)?;
+        writeln!(out, "highest: {}", progress.bounds)?;
         writeln!(out, "flipped bits: {}", progress.rot)?;
         writeln!(out, "trace hash: {:016x}", progress.trace_hash)
     }
