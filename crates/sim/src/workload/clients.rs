@@ -336,7 +336,7 @@ impl Workload {
         while let Some(command) = world.new_command() {
             self.oracle.applied(&command)?;
             self.commands += 1;
-            if self.commands % FORGET_COMMANDS != 0 {
+            if !self.commands.is_multiple_of(FORGET_COMMANDS) {
                 continue;
             }
             for member in world.members() {
