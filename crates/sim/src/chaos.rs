@@ -3,11 +3,15 @@
 //! Faults of messages and of syncs are drawn where they happen; all others here, once in each
 //! [`FAULT_PERIOD`].
 
-use jangada_raft::NodeId;
+use jangada::StateMachine;
+use jangada_raft::{Index, NodeId};
 
 use crate::application::Application;
-use crate::disk::MOMENTS;
+use crate::disk::{DamagedPlace, MOMENTS, is_of_log};
 use crate::faults::Fault;
+use crate::ledger::Damage;
+use crate::rot;
+use crate::sectors::SECTOR_BYTES;
 use crate::timeline::Who;
 use crate::topology::{Topology, pairs};
 use crate::world::{Death, FAULT_PERIOD, Later, World};
@@ -168,6 +172,11 @@ impl<A: Application> World<A> {
             self.seats[&member].disk.die_in_operation(number);
         }
         self.disk_ails(member);
+        for fault in [Fault::SectorSpoiled, Fault::WriteMisdirected, Fault::EngineBitFlipped] {
+            if self.draws(fault) && self.ledger.may_strike(member) && !self.seats[&member].refused {
+                self.damage(member, fault);
+            }
+        }
         if self.draws(Fault::DiskFull) {
             self.counts.count(Fault::DiskFull);
             let disk = &self.seats[&member].disk;
@@ -241,6 +250,64 @@ impl<A: Application> World<A> {
             let life = seat.life;
             let at = now_us + self.choices.between(KEEPER_US.0, KEEPER_US.1);
             self.queue.push(at, Later::Keeper { member, life });
+        }
+    }
+
+    /// Damages what a member's disk holds: the log, or the engine's file if there is one.
+    fn damage(&mut self, member: NodeId, fault: Fault) {
+        let seat = &self.seats[&member];
+        let files = seat.disk.listing();
+        let engine = files.iter().map(|(name, _)| name).find(|name| !is_of_log(name)).cloned();
+        let applied = match &seat.running {
+            Some(running) => running.member.machine().durable_index(),
+            None => Index(0),
+        };
+        let of_engine = fault == Fault::EngineBitFlipped || self.choices.below(2) == 0;
+        if let Some(engine) = engine.as_ref().filter(|_| of_engine) {
+            self.damage_engine(member, fault, engine);
+            return;
+        }
+        let disk = &seat.disk;
+        let damages: Vec<Damage> = match fault {
+            Fault::SectorSpoiled => {
+                rot::spoil(disk, applied, &mut self.choices).into_iter().collect()
+            }
+            Fault::WriteMisdirected => {
+                rot::misdirect(disk, engine.as_deref(), applied, &mut self.choices)
+            }
+            _ => Vec::new(),
+        };
+        if !damages.is_empty() {
+            self.counts.count(fault);
+        }
+        for damage in damages {
+            self.damaged(member, damage);
+        }
+    }
+
+    fn damage_engine(&mut self, member: NodeId, fault: Fault, engine: &str) {
+        let disk = &self.seats[&member].disk;
+        if fault == Fault::WriteMisdirected {
+            // Counted when there is such a write.
+            let number = self.choices.between(1, WRITES_MAX);
+            let lands = (self.choices.below(2) == 0).then(|| self.choices.below(1_000_000));
+            disk.misdirect_write(number, lands);
+            self.ledger.mark(member);
+            return;
+        }
+        let part = self.choices.below(1_000_000);
+        let Ok(Some(sector)) = disk.used_place(engine, part) else { return };
+        let (offset, bytes, done) = match fault {
+            Fault::SectorSpoiled => (sector, SECTOR_BYTES as u64, disk.spoil(engine, sector)),
+            _ => {
+                let offset = sector + self.choices.below(SECTOR_BYTES as u64);
+                (offset, 1, disk.flip(engine, offset, self.choices.below(8) as u8))
+            }
+        };
+        if done.is_ok() {
+            self.counts.count(fault);
+            let place = DamagedPlace { fault, file: engine.to_owned(), offset, bytes };
+            self.damaged(member, Damage::at(place));
         }
     }
 }

@@ -87,11 +87,32 @@ struct State {
     sync_fails_at: Option<u64>,
     write_fails_at: Option<(u64, Fault)>,
     read_fails_at: Option<u64>,
+    misdirected: Option<Misdirection>,
+    /// What has been damaged and has not been told.
+    damaged: Vec<DamagedPlace>,
     /// How the disk has failed in this life of the process, first.
     failed: Option<Fault>,
     /// What has gone wrong and has not been counted.
     struck: Vec<Fault>,
     capacity: Option<u64>,
+}
+
+/// A write of the engine that is to land elsewhere.
+#[derive(Clone, Copy, Debug)]
+struct Misdirection {
+    /// Which write, by its number.
+    at: u64,
+    /// Where it lands: this part of a million of the file; nowhere if `None`.
+    lands: Option<u64>,
+}
+
+/// A place that no longer holds what was written there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DamagedPlace {
+    pub(crate) fault: Fault,
+    pub(crate) file: String,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
 }
 
 /// One member's disk, as the world holds it.
@@ -105,6 +126,8 @@ pub struct SimDisk {
 pub struct DiskHandle {
     state: Arc<Mutex<State>>,
     life: u64,
+    /// Whether this only looks, and is no part of what is tested: then nothing fails in it.
+    observes: bool,
 }
 
 /// An open file of one life of the process.
@@ -113,7 +136,8 @@ pub struct SimFile {
     state: Arc<Mutex<State>>,
     life: u64,
     contents: Shared,
-    synced: Moment,
+    name: Arc<str>,
+    observes: bool,
 }
 
 /// How an operation goes.
@@ -176,12 +200,18 @@ impl State {
         self.struck.push(fault);
     }
 
+    fn damages(&mut self, fault: Fault, places: impl IntoIterator<Item = DamagedPlace>) {
+        self.struck.push(fault);
+        self.damaged.extend(places);
+    }
+
     fn disarm(&mut self) {
         self.die_at = None;
         self.die_after = None;
         self.sync_fails_at = None;
         self.write_fails_at = None;
         self.read_fails_at = None;
+        self.misdirected = None;
     }
 
     /// An operation that is done whole or not at all, as the process dies in it.
@@ -239,7 +269,12 @@ impl SimDisk {
     /// The disk for the present life of the process.
     #[must_use]
     pub fn handle(&self) -> DiskHandle {
-        DiskHandle { state: Arc::clone(&self.state), life: lock(&self.state).life }
+        DiskHandle { state: Arc::clone(&self.state), life: lock(&self.state).life, observes: false }
+    }
+
+    /// The same for whoever looks at the disk from outside: what is to go wrong does not.
+    pub(crate) fn observer(&self) -> DiskHandle {
+        DiskHandle { observes: true, ..self.handle() }
     }
 
     /// What the disk has done so far.
@@ -325,23 +360,25 @@ impl SimDisk {
         state.disarm();
     }
 
-    /// The power goes: the process dies, and what was not synced is lost in part. `unreadable` is
-    /// how many of a million sectors in flight cannot be read afterwards; `name_lost` decides for
-    /// each unsynced change of a name.
+    /// The power goes: the process dies, and what was not synced is lost in part. `strikes` decides
+    /// of each unsynced change of a name whether it is lost ([`Fault::NameLost`]), and of each sector
+    /// in flight whether it cannot be read afterwards ([`Fault::SectorUnreadable`]).
     pub fn lose_power(
         &self,
         choices: &mut Choices,
-        unreadable: u32,
-        name_lost: &mut dyn FnMut(&mut Choices) -> bool,
+        strikes: &mut dyn FnMut(Fault, &mut Choices) -> bool,
     ) {
         self.kill_process();
         let mut state = lock(&self.state);
+        let mut lost: Vec<(Shared, Vec<usize>)> = Vec::new();
         for file in state.files() {
-            lock(&file).lose_power(choices, unreadable);
+            let unreadable = &mut |choices: &mut Choices| strikes(Fault::SectorUnreadable, choices);
+            let sectors = lock(&file).lose_power(choices, unreadable);
+            lost.push((file, sectors));
         }
         let mut names = state.durable_names.clone();
         for change in std::mem::take(&mut state.pending) {
-            if !name_lost(choices) {
+            if !strikes(Fault::NameLost, choices) {
                 apply_name_change(&mut names, &change);
                 continue;
             }
@@ -351,7 +388,17 @@ impl SimDisk {
         }
         // A file whose name comes back, or comes into being, has lost what its file lost.
         for file in names.values() {
-            lock(file).lose_power(choices, unreadable);
+            lock(file).lose_power(choices, &mut |_| false);
+        }
+        for (name, file) in &names {
+            let lost = lost.iter().find(|(known, _)| Arc::ptr_eq(known, file));
+            let Some((_, sectors)) = lost else { continue };
+            let Some(first) = sectors.first() else { continue };
+            let fault = Fault::SectorUnreadable;
+            let (offset, bytes) = (first * SECTOR_BYTES, sectors.len() * SECTOR_BYTES);
+            let (offset, bytes) = (offset as u64, bytes as u64);
+            let place = DamagedPlace { fault, file: name.clone(), offset, bytes };
+            state.damages(fault, [place]);
         }
         state.durable_names = names.clone();
         state.names = names;
@@ -364,15 +411,24 @@ impl SimDisk {
         }
     }
 
+    /// The `number`-th write of the engine from now, counted from 1, does not reach its place, which
+    /// keeps what it held. It lands in this part of a million of the file, or nowhere.
+    pub fn misdirect_write(&self, number: u64, lands: Option<u64>) {
+        let mut state = lock(&self.state);
+        state.misdirected = Some(Misdirection { at: state.counts.writes + number, lands });
+    }
+
+    /// What has been damaged since this was last asked.
+    pub(crate) fn take_damaged(&self) -> Vec<DamagedPlace> {
+        std::mem::take(&mut lock(&self.state).damaged)
+    }
+
     /// Flips a bit of a file at rest. Nothing happens beyond the file's end.
     ///
     /// # Errors
     /// If there is no such file.
     pub fn flip(&self, name: &str, offset: u64, bit: u8) -> io::Result<()> {
-        let state = lock(&self.state);
-        let file = state.names.get(name).ok_or_else(|| missing(name))?;
-        lock(file).flip(offset as usize, bit);
-        Ok(())
+        self.with_contents(name, |contents| contents.flip(offset as usize, bit))
     }
 
     /// Makes a sector of a file unreadable. Nothing happens beyond the file's end.
@@ -380,10 +436,44 @@ impl SimDisk {
     /// # Errors
     /// If there is no such file.
     pub fn spoil(&self, name: &str, offset: u64) -> io::Result<()> {
+        self.with_contents(name, |contents| contents.spoil(offset as usize))
+    }
+
+    /// Puts other bytes in a place of a file at rest. Nothing happens beyond the file's end.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn overwrite(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.with_contents(name, |contents| contents.overwrite(offset as usize, bytes))
+    }
+
+    /// A place in a file that is not zeros, at the beginning of a sector, the next one from this part
+    /// of a million of the file on; `None` if all is zeros.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn used_place(&self, name: &str, part: u64) -> io::Result<Option<u64>> {
+        self.with_contents(name, |contents| {
+            let sectors = (contents.length() / SECTOR_BYTES) as u64;
+            let from = sectors * part / 1_000_000;
+            contents.used_sector(from as usize).map(|sector| (sector * SECTOR_BYTES) as u64)
+        })
+    }
+
+    /// What a place of a file holds, as written: also what cannot be read any more.
+    ///
+    /// # Errors
+    /// If there is no such file, or it ends before.
+    pub(crate) fn content(&self, name: &str, offset: u64, bytes: u64) -> io::Result<Vec<u8>> {
+        let held =
+            self.with_contents(name, |contents| contents.held(offset as usize, bytes as usize))?;
+        held.ok_or_else(|| read_error(Damage::End))
+    }
+
+    fn with_contents<T>(&self, name: &str, act: impl FnOnce(&mut Contents) -> T) -> io::Result<T> {
         let state = lock(&self.state);
         let file = state.names.get(name).ok_or_else(|| missing(name))?;
-        lock(file).spoil(offset as usize);
-        Ok(())
+        Ok(act(&mut lock(file)))
     }
 
     /// Another disk that holds what this one would hold if the power went at this moment and all was
@@ -421,8 +511,13 @@ impl DiskHandle {
     }
 
     fn file(&self, contents: Shared, name: &str) -> SimFile {
-        let synced = if is_of_log(name) { Moment::LogSynced } else { Moment::EngineSynced };
-        SimFile { state: Arc::clone(&self.state), life: self.life, contents, synced }
+        SimFile {
+            state: Arc::clone(&self.state),
+            life: self.life,
+            contents,
+            name: name.into(),
+            observes: self.observes,
+        }
     }
 }
 
@@ -487,7 +582,7 @@ impl Disk for DiskHandle {
 }
 
 /// Whether a file is the log's: a segment or a spare.
-fn is_of_log(name: &str) -> bool {
+pub(crate) fn is_of_log(name: &str) -> bool {
     name.starts_with("segment-") || name.starts_with("spare-")
 }
 
@@ -553,7 +648,11 @@ impl SimFile {
             });
         }
         state.counts.bytes += done as u64;
-        lock(&self.contents).write(offset, &bytes[..done]).map_err(read_error)?;
+        let bytes = &bytes[..done];
+        if let Some(lands) = state.misdirects(&self.name).filter(|_| result.is_ok()) {
+            return state.misdirect(self, offset, bytes, lands);
+        }
+        lock(&self.contents).write(offset, bytes).map_err(read_error)?;
         result
     }
 
@@ -572,6 +671,47 @@ impl SimFile {
 }
 
 impl State {
+    /// Whether the present write is to land elsewhere, and where.
+    fn misdirects(&mut self, name: &str) -> Option<Option<u64>> {
+        let writes = self.counts.writes;
+        if is_of_log(name) {
+            return None;
+        }
+        self.misdirected.take_if(|wanted| wanted.at <= writes).map(|wanted| wanted.lands)
+    }
+
+    /// A write lands elsewhere in its file, or nowhere. The file has the length that it was to get.
+    fn misdirect(
+        &mut self,
+        file: &SimFile,
+        offset: usize,
+        bytes: &[u8],
+        lands: Option<u64>,
+    ) -> io::Result<()> {
+        let mut contents = lock(&file.contents);
+        let length = contents.length();
+        contents.set_length(length.max(offset + bytes.len()));
+        let mut places = vec![offset];
+        if let Some(part) = lands {
+            // As far as the place is a block's: what is misdirected is a whole command to the disk.
+            let room = (contents.length() - bytes.len()) as u64;
+            let block = (bytes.len().next_power_of_two().max(SECTOR_BYTES)) as u64;
+            let place = (room * part / 1_000_000 / block * block) as usize;
+            contents.write(place, bytes).map_err(read_error)?;
+            places.push(place);
+        }
+        drop(contents);
+        let fault = Fault::WriteMisdirected;
+        let damaged = places.into_iter().map(|place| DamagedPlace {
+            fault,
+            file: file.name.to_string(),
+            offset: place as u64,
+            bytes: bytes.len() as u64,
+        });
+        self.damages(fault, damaged);
+        Ok(())
+    }
+
     /// How many bytes from `offset` on can be written into the file before the disk is full.
     fn room_for(&self, offset: usize, file: &Shared) -> usize {
         let Some(capacity) = self.capacity else {
@@ -590,7 +730,9 @@ impl File for SimFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        lock(&self.state).begin_read(self.life)?;
+        if !self.observes {
+            lock(&self.state).begin_read(self.life)?;
+        }
         lock(&self.contents).read(offset as usize, buffer).map_err(read_error)
     }
 
@@ -602,7 +744,8 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        lock(&self.state).begin_sync(self.life, self.synced)?;
+        let moment = if is_of_log(&self.name) { Moment::LogSynced } else { Moment::EngineSynced };
+        lock(&self.state).begin_sync(self.life, moment)?;
         lock(&self.contents).sync();
         Ok(())
     }

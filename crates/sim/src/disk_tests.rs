@@ -6,8 +6,9 @@ use super::*;
 
 /// The power goes; every other unsynced name is lost, and no sector is.
 fn lose_power(disk: &SimDisk, seed: u64) {
-    let name_lost = &mut |choices: &mut Choices| choices.below(2) == 0;
-    disk.lose_power(&mut Choices::of_seed(seed), 0, name_lost);
+    let strikes =
+        &mut |fault, choices: &mut Choices| fault == Fault::NameLost && choices.below(2) == 0;
+    disk.lose_power(&mut Choices::of_seed(seed), strikes);
 }
 
 fn written(disk: &SimDisk, name: &str, bytes: &[u8]) -> SimFile {

@@ -51,6 +51,7 @@ mod tests {
     use super::*;
     use crate::choices::Choices;
     use crate::disk::SimDisk;
+    use crate::faults::Fault;
     use jangada_wal::Disk;
     use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 
@@ -91,7 +92,9 @@ mod tests {
                 committed = number + 1;
             }
             assert!(disk.is_dead(), "seed {seed}: the process died in an operation");
-            disk.lose_power(&mut choices, 0, &mut |choices| choices.below(2) == 0);
+            disk.lose_power(&mut choices, &mut |fault, choices| {
+                fault == Fault::NameLost && choices.below(2) == 0
+            });
             drop(database);
             database = open(&disk).expect("opens again");
             let found = count(&database);

@@ -66,10 +66,18 @@ pub enum Fault {
     WriteShort,
     /// A read fails once.
     ReadFailed,
+    /// A sector that was being written when the power went cannot be read.
+    SectorUnreadable,
+    /// A sector at rest, of the log or the engine, cannot be read any more.
+    SectorSpoiled,
+    /// A write has landed elsewhere, or nowhere: its place keeps what it held.
+    WriteMisdirected,
+    /// A bit of the engine's file flips at rest.
+    EngineBitFlipped,
 }
 
 /// Every fault, in order.
-pub const FAULTS: [Fault; 28] = [
+pub const FAULTS: [Fault; 32] = [
     Fault::MessageLost,
     Fault::MessageDuplicated,
     Fault::MessageReordered,
@@ -98,11 +106,23 @@ pub const FAULTS: [Fault; 28] = [
     Fault::WriteFailed,
     Fault::WriteShort,
     Fault::ReadFailed,
+    Fault::SectorUnreadable,
+    Fault::SectorSpoiled,
+    Fault::WriteMisdirected,
+    Fault::EngineBitFlipped,
+];
+
+/// What a fault needs to have any effect: it brings that along.
+const NEEDS: [(Fault, Fault); 4] = [
+    (Fault::NameLost, Fault::PowerLost),
+    (Fault::NameLost, Fault::CrashAtWorst),
+    (Fault::SectorUnreadable, Fault::PowerLost),
+    (Fault::SectorUnreadable, Fault::CrashAtWorst),
 ];
 
 /// How often each fault happens, in parts of a million: for messages per message, for slow syncs per
-/// sync, for bits at rest per start of a process, for names per unsynced change of a name when the
-/// power goes, for all else per fault period and, where it befalls one, member.
+/// sync, for bits of the log at rest per start of a process, for names and unreadable sectors per name
+/// and sector that is not durable when the power goes, for all else per fault period and, where it befalls one, member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultRates {
     parts: [u32; FAULTS.len()],
@@ -147,6 +167,10 @@ impl Fault {
             Fault::WriteFailed => "write-failed",
             Fault::WriteShort => "write-short",
             Fault::ReadFailed => "read-failed",
+            Fault::SectorUnreadable => "sector-unreadable",
+            Fault::SectorSpoiled => "sector-spoiled",
+            Fault::WriteMisdirected => "write-misdirected",
+            Fault::EngineBitFlipped => "engine-bit-flipped",
         }
     }
 
@@ -188,7 +212,31 @@ impl Fault {
             Fault::WriteFailed => "a write fails after a part of it",
             Fault::WriteShort => "a write stops short for want of space",
             Fault::ReadFailed => "a read fails once",
+            Fault::SectorUnreadable => "a sector in flight is unreadable after a loss of power",
+            Fault::SectorSpoiled => "a sector at rest cannot be read any more",
+            Fault::WriteMisdirected => "a write lands elsewhere, or nowhere",
+            Fault::EngineBitFlipped => "a bit of the engine's file flips at rest",
         }
+    }
+
+    /// Whether the fault damages what a disk holds beyond what a loss of power may do, so that the
+    /// member may have to stop for good. It befalls a minority at most.
+    #[must_use]
+    pub fn damages(self) -> bool {
+        matches!(
+            self,
+            Fault::BitFlipped
+                | Fault::SectorUnreadable
+                | Fault::SectorSpoiled
+                | Fault::WriteMisdirected
+                | Fault::EngineBitFlipped
+        )
+    }
+
+    /// Whether the fault needs a state machine that keeps a file of its own.
+    #[must_use]
+    pub fn needs_engine(self) -> bool {
+        self == Fault::EngineBitFlipped
     }
 
     /// The highest rate a seed draws, in parts of a million. Chosen so that a cluster with this
@@ -210,6 +258,8 @@ impl Fault {
             Fault::SyncHung => 4_000,
             Fault::NameLost => 800_000,
             Fault::BitFlipped => 500_000,
+            Fault::SectorUnreadable => 50_000,
+            Fault::SectorSpoiled | Fault::WriteMisdirected | Fault::EngineBitFlipped => 10_000,
         }
     }
 }
@@ -231,6 +281,11 @@ impl FaultRates {
             let parts = choices.between(1, u64::from(fault.rate_max())) as u32;
             if on && allowed.contains(&fault) {
                 rates.parts[fault as usize] = parts;
+            }
+        }
+        for (fault, needed) in NEEDS {
+            if 0 < rates.of(fault) && rates.of(needed) == 0 && allowed.contains(&needed) {
+                rates.parts[needed as usize] = needed.rate_max() / 2;
             }
         }
         rates
@@ -319,7 +374,7 @@ mod tests {
             }
         }
         for fault in FAULTS {
-            assert!((10..60).contains(&reached.of(fault)), "{}", fault.name());
+            assert!((10..75).contains(&reached.of(fault)), "{}", fault.name());
         }
         let rates = FaultRates::swarm(&mut Choices::of_seed(3), &[]);
         assert_eq!(rates, FaultRates::none());

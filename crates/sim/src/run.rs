@@ -5,8 +5,8 @@ use crate::bounds::Bounds;
 use crate::choices::Choices;
 use crate::faults::FaultCounts;
 use crate::invariants::Violation;
+use crate::ledger::RotCounts;
 use crate::panics::caught;
-use crate::rot::RotCounts;
 use crate::timeline::Line;
 use crate::world::{World, WorldOptions};
 
@@ -60,7 +60,7 @@ pub struct Report {
     pub commands: usize,
     /// What went wrong, how often.
     pub faults: FaultCounts,
-    /// What became of the bits that flipped.
+    /// What became of damage to members' files.
     pub rot: RotCounts,
     /// What queues, windows and buffers held at most.
     pub bounds: Bounds,

@@ -19,7 +19,8 @@ use jangada_wal::{Disk, Identity, OpenError, Options, Preparation, Report, Wal, 
 use crate::application::{Application, Seen, Witness};
 use crate::clocks::Clocks;
 use crate::disk::{DiskHandle, SimDisk};
-use crate::rot::{Aim, Flipped};
+use crate::ledger::Damage;
+use crate::rot::Aim;
 
 /// The log's segments are small, so that runs of seconds roll and cut them.
 const SEGMENT_BYTES: (u64, u64) = (64 << 10, 256 << 10);
@@ -51,11 +52,9 @@ pub(crate) struct Seat<A: Application> {
     pub(crate) clocks: Clocks,
     /// The bit that flips when the log is opened next.
     pub(crate) aim: Option<Aim>,
-    /// The newest bit that has flipped, until the log has been opened or refused.
-    pub(crate) flipped: Option<Flipped>,
-    /// How many bits have flipped.
-    pub(crate) flips: u64,
-    /// Whether the member has refused its log: it never comes back.
+    /// The bit that has flipped, until the ledger has it.
+    pub(crate) flipped: Option<Damage>,
+    /// Whether the member has refused what its disk holds: it never comes back.
     pub(crate) refused: bool,
     /// Whether the member's log was ever cut behind rot: others may lack what it let go.
     pub(crate) cut_behind_rot: bool,
@@ -168,7 +167,6 @@ impl<A: Application> Seat<A> {
             clocks: Clocks::default(),
             aim: None,
             flipped: None,
-            flips: 0,
             refused: false,
             cut_behind_rot: false,
             stood: None,
@@ -196,8 +194,7 @@ impl<A: Application> Seat<A> {
             None => Record::default(),
         };
         if let Some(aim) = self.aim.take() {
-            self.flipped = aim.flip(&self.disk, &handle, record.applied.index);
-            self.flips += u64::from(self.flipped.is_some());
+            self.flipped = aim.flip(&self.disk, record.applied.index);
         }
         let (mut wal, recovered) = self.open_log(&handle, members, record.applied.index, seed)?;
         let time_ms = last_time_ms(&mut wal, &recovered.range)?;
@@ -262,11 +259,6 @@ impl<A: Application> Seat<A> {
         };
         let configuration = Configuration::of_voters(members.iter().copied());
         Ok(Wal::create(handle.clone(), options, identity, configuration)?)
-    }
-
-    /// Whether the disk has damaged what was durable, so that the log may lack some of it.
-    pub(crate) fn is_damaged(&self) -> bool {
-        0 < self.flips
     }
 
     /// What the log would recover if the power went at this moment and took with it everything that

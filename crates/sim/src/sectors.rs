@@ -216,11 +216,16 @@ impl Contents {
         self.undo.retain(|_| choices.below(2) == 0);
     }
 
-    /// The power goes (rules 1 to 3). `unreadable` is how many of a million sectors in flight end
-    /// up unreadable.
-    pub(crate) fn lose_power(&mut self, choices: &mut Choices, unreadable: u32) {
+    /// The power goes (rules 1 to 3). `unreadable` decides of each sector in flight whether it ends
+    /// up unreadable; answers which did.
+    pub(crate) fn lose_power(
+        &mut self,
+        choices: &mut Choices,
+        unreadable: &mut dyn FnMut(&mut Choices) -> bool,
+    ) -> Vec<usize> {
+        let mut lost = Vec::new();
         if self.is_durable() {
-            return;
+            return lost;
         }
         let length = self.length_after_power_loss(choices);
         self.bytes.resize(length.max(self.bytes.len()), 0);
@@ -230,8 +235,9 @@ impl Contents {
             if self.bytes.len() <= start {
                 continue;
             }
-            if choices.chance(unreadable) {
+            if unreadable(choices) {
                 self.unreadable.insert(sector);
+                lost.push(sector);
                 continue;
             }
             if choices.below(2) == 0 {
@@ -244,6 +250,32 @@ impl Contents {
         self.bytes.truncate(length);
         self.unreadable.split_off(&length.div_ceil(SECTOR_BYTES));
         self.durable_length = length;
+        lost.retain(|sector| sector * SECTOR_BYTES < length);
+        lost
+    }
+
+    /// Puts other bytes in a place at rest: the durable ones and what a reader sees. Nothing happens
+    /// beyond the file's end.
+    pub(crate) fn overwrite(&mut self, offset: usize, bytes: &[u8]) {
+        let end = self.bytes.len().min(offset + bytes.len());
+        for (at, byte) in (offset..end).zip(bytes) {
+            self.bytes[at] = *byte;
+            if let Kept::Bytes(place) = self.undo.of(at / SECTOR_BYTES) {
+                self.undo.old[place + at % SECTOR_BYTES] = *byte;
+            }
+        }
+    }
+
+    /// What a place holds, readable or not; `None` if the file ends before.
+    pub(crate) fn held(&self, offset: usize, bytes: usize) -> Option<Vec<u8>> {
+        Some(self.bytes.get(offset..offset.checked_add(bytes)?)?.to_vec())
+    }
+
+    /// The first sector from `from` on, and then from the beginning, that is not all zeros.
+    pub(crate) fn used_sector(&self, from: usize) -> Option<usize> {
+        let sectors = self.bytes.len() / SECTOR_BYTES;
+        let used = |sector: &usize| self.bytes[sector * SECTOR_BYTES..][..SECTOR_BYTES] != ZEROS;
+        (from.min(sectors)..sectors).chain(0..from.min(sectors)).find(used)
     }
 
     /// The durable contents: every sector and the length as they were when last made durable.
@@ -328,7 +360,8 @@ mod tests {
     fn what_is_synced_survives_a_loss_of_power() {
         for seed in 0..50 {
             let mut contents = synced(&[7; 3000]);
-            contents.lose_power(&mut Choices::of_seed(seed), 500_000);
+            contents
+                .lose_power(&mut Choices::of_seed(seed), &mut |choices| choices.chance(500_000));
             assert_eq!(read(&contents), [7; 3000]);
         }
     }
@@ -339,7 +372,8 @@ mod tests {
         for seed in 0..200 {
             let mut contents = synced(&[1; 4 * SECTOR_BYTES]);
             contents.write(SECTOR_BYTES, &[2; 2 * SECTOR_BYTES]).expect("written");
-            contents.lose_power(&mut Choices::of_seed(seed), 300_000);
+            contents
+                .lose_power(&mut Choices::of_seed(seed), &mut |choices| choices.chance(300_000));
             let mut outcome = Vec::new();
             for sector in 0..4 {
                 let mut bytes = [0; SECTOR_BYTES];
@@ -359,7 +393,7 @@ mod tests {
         for seed in 0..300 {
             let mut contents = synced(&[1; 100]);
             contents.write(100, &[2; 1000]).expect("written");
-            contents.lose_power(&mut Choices::of_seed(seed), 0);
+            contents.lose_power(&mut Choices::of_seed(seed), &mut |_| false);
             assert!((100..=1100).contains(&contents.length()));
             assert_eq!(read(&contents)[..100], [1; 100]);
             lengths.insert(contents.length());
@@ -375,7 +409,7 @@ mod tests {
             contents.set_length(100);
             contents.set_length(600);
             assert_eq!(read(&contents)[100..], [0; 500], "a reader sees zeros");
-            contents.lose_power(&mut Choices::of_seed(seed), 0);
+            contents.lose_power(&mut Choices::of_seed(seed), &mut |_| false);
             let bytes = read(&contents);
             assert_eq!(bytes[..100], [5; 100]);
             lengths.insert(bytes.len());
@@ -394,7 +428,7 @@ mod tests {
             contents.write(0, &[2; SECTOR_BYTES]).expect("written");
             contents.write_back(&mut choices);
             contents.write(0, &[3; SECTOR_BYTES]).expect("written");
-            contents.lose_power(&mut choices, 0);
+            contents.lose_power(&mut choices, &mut |_| false);
             survivors.insert(read(&contents)[0]);
         }
         assert_eq!(survivors, BTreeSet::from([1, 2, 3]));
@@ -416,7 +450,7 @@ mod tests {
     fn a_flipped_bit_is_flipped_for_good() {
         let mut contents = synced(&[0; 10]);
         contents.flip(3, 1);
-        contents.lose_power(&mut Choices::of_seed(1), 0);
+        contents.lose_power(&mut Choices::of_seed(1), &mut |_| false);
         assert_eq!(read(&contents)[3], 2);
     }
 }

@@ -16,8 +16,8 @@ use std::thread;
 use crate::bounds::Bounds;
 use crate::choices::mix;
 use crate::faults::{FAULTS, Fault, FaultCounts};
+use crate::ledger::RotCounts;
 use crate::plan::Plan;
-use crate::rot::RotCounts;
 use crate::run::{Failure, Rest};
 use crate::scenario::{Held, SCENARIOS, Scenario};
 use crate::workload::Coverage;
@@ -59,7 +59,7 @@ pub struct Progress {
     pub requests: u64,
     /// What went wrong, how often.
     pub faults: FaultCounts,
-    /// What became of the bits that flipped.
+    /// What became of damage to members' files.
     pub rot: RotCounts,
     /// What was asked through the API and what came of it.
     pub coverage: Coverage,
@@ -102,11 +102,11 @@ impl std::fmt::Display for FailedSeed {
 
 impl std::error::Error for FailedSeed {}
 
-/// The faults that every member survives. A bit that flips at rest can stop one for good, until it
-/// can recover from its peers.
+/// The faults that every member survives. Damage can stop one for good, until it can recover from its
+/// peers.
 #[must_use]
 pub fn survivable() -> Vec<Fault> {
-    FAULTS.into_iter().filter(|fault| *fault != Fault::BitFlipped).collect()
+    FAULTS.into_iter().filter(|fault| !fault.damages()).collect()
 }
 
 impl Progress {

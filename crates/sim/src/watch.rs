@@ -86,7 +86,7 @@ impl<A: Application> World<A> {
     /// called durable. Asked of the disk itself, and of no member.
     fn look_at_disk(&self, member: NodeId) -> Result<(), Violation> {
         let seat = &self.seats[&member];
-        let Some(running) = seat.running.as_ref().filter(|_| !seat.is_damaged()) else {
+        let Some(running) = seat.running.as_ref().filter(|_| !self.ledger.is_marked(member)) else {
             return Ok(());
         };
         let applied = running.member.status().machine_durable;

@@ -27,10 +27,11 @@ use crate::disk::SimDisk;
 use crate::faults::{Fault, FaultCounts, FaultRates};
 use crate::fingerprint;
 use crate::invariants::{AppliedCommand, Invariants, Violation};
+use crate::ledger::{Damage, Ledger, RotCounts};
 use crate::liveness::{Calm, LeftOut};
 use crate::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
 use crate::queue::Queue;
-use crate::rot::{self, Aim, RotCounts};
+use crate::rot::Aim;
 use crate::seat::{Job, LogOutcome, Running, Seat, Upset};
 use crate::timeline::{Timeline, Who};
 use crate::topology::Topology;
@@ -74,8 +75,6 @@ pub struct WorldOptions {
     pub rates: FaultRates,
     /// Which occurrences of faults are left out, to make a failing run smaller.
     pub suppressed: Suppressed,
-    /// How many of a million sectors in flight are unreadable after a loss of power.
-    pub unreadable_sectors: u32,
     /// The members' bounds and intervals.
     pub member: jangada::Options,
     /// How many of the newest lines of the trace are kept as text.
@@ -88,7 +87,6 @@ impl Default for WorldOptions {
             members: 3,
             rates: FaultRates::none(),
             suppressed: Suppressed::new(),
-            unreadable_sectors: 0,
             member: jangada::Options::default(),
             lines_max: 0,
         }
@@ -194,7 +192,7 @@ pub struct World<A: Application> {
     pub(crate) calm: Calm,
     pub(crate) trace: Trace,
     pub(crate) timeline: Timeline,
-    rot: RotCounts,
+    pub(crate) ledger: Ledger,
     happened: VecDeque<Happened<<A::Machine as StateMachine>::Reply>>,
     /// The commands that were new when a member applied them, if somebody takes them.
     new_commands: Option<VecDeque<AppliedCommand>>,
@@ -228,6 +226,7 @@ impl<A: Application> World<A> {
     pub fn new(application: A, options: WorldOptions, choices: Choices) -> World<A> {
         let ids: Vec<NodeId> = (1..=options.members).map(NodeId).collect();
         let held_bytes_max = options.member.held_bytes_max;
+        let ledger = Ledger::new(options.members);
         let mut world = World {
             application,
             trace: Trace::new(options.lines_max),
@@ -242,7 +241,7 @@ impl<A: Application> World<A> {
             invariants: Invariants::of(&ids),
             bounds: Bounds::new(held_bytes_max),
             calm: Calm::default(),
-            rot: RotCounts::default(),
+            ledger,
             happened: VecDeque::new(),
             new_commands: None,
             applied_max: Index(0),
@@ -303,10 +302,16 @@ impl<A: Application> World<A> {
         &self.bounds
     }
 
-    /// What became of the bits that flipped.
+    /// What became of damage to members' files.
     #[must_use]
     pub fn rot(&self) -> RotCounts {
-        self.rot
+        self.ledger.counts()
+    }
+
+    /// What the members' disks have damaged.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// What has been seen and found in order.
@@ -620,16 +625,32 @@ impl<A: Application> World<A> {
 
     /// The power of a member's machine goes.
     fn lose_power(&mut self, member: NodeId) {
-        let World { seats, dice, choices, options, .. } = self;
-        let name_lost = &mut |choices: &mut Choices| dice.strikes(Fault::NameLost, choices);
-        seats[&member].disk.lose_power(choices, options.unreadable_sectors, name_lost);
+        let World { seats, dice, choices, ledger, .. } = self;
+        let may = ledger.may_strike(member);
+        let strikes = &mut |fault: Fault, choices: &mut Choices| {
+            dice.strikes(fault, choices) && (may || !fault.damages())
+        };
+        seats[&member].disk.lose_power(choices, strikes);
+        self.count_struck(member);
     }
 
     /// Counts what a member's disk has made go wrong.
     pub(crate) fn count_struck(&mut self, member: NodeId) {
-        for fault in self.seats[&member].disk.take_struck() {
+        let disk = &self.seats[&member].disk;
+        let (struck, damaged) = (disk.take_struck(), disk.take_damaged());
+        for fault in struck {
             self.counts.count(fault);
         }
+        for place in damaged {
+            self.damaged(member, Damage::at(place));
+        }
+    }
+
+    /// A member's disk has been damaged.
+    pub(crate) fn damaged(&mut self, member: NodeId, damage: Damage) {
+        self.note(format_args!("{member}'s disk is damaged, {damage}"));
+        self.tell(Who::Member(member), format_args!("has a damaged disk: {damage}"));
+        self.ledger.enter(member, damage);
     }
 
     /// A keeper gives up on a process whose disk hangs.
@@ -965,13 +986,12 @@ impl<A: Application> World<A> {
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         self.trace.note(format_args!("{} {member} is upset: {upset}", self.queue.now_us()));
         if !seat.disk.is_dead() {
-            let Some(failure) = seat.disk.failure() else {
-                return Err(Violation {
-                    invariant: "the log fails only when its disk does",
-                    seen: format!("member {member}: {upset}"),
-                });
-            };
-            if failure == Fault::SyncFailed {
+            let failure = seat.disk.failure();
+            self.count_struck(member);
+            if failure.is_none() {
+                self.ledger.stops(member, &upset)?;
+            }
+            if failure == Some(Fault::SyncFailed) {
                 // What was not synced may be gone from the page cache, too.
                 self.end(member, Death::PowerLost);
                 return Ok(());
@@ -1000,15 +1020,11 @@ impl<A: Application> World<A> {
         seat.clocks.start(self.queue.now_us(), self.choices.below(1 << 40));
         self.aim_at_log(member);
         let seat = self.seats.get_mut(&member).expect("there is such a member");
-        let flips = seat.flips;
         let now = seat.clocks.now(self.queue.now_us());
         let started = seat.open(&self.application, &peers, self.options.member, now, seed);
-        if let Some(flipped) = seat.flipped.as_ref().filter(|_| flips < seat.flips) {
+        if let Some(flipped) = seat.flipped.take() {
             self.counts.count(Fault::BitFlipped);
-            self.rot.flipped(flipped);
-            self.trace.note(format_args!("{} {member}: {flipped:?}", self.queue.now_us()));
-            let what = format_args!("a bit of its log has flipped");
-            self.timeline.tell(self.queue.now_us(), Who::Member(member), what);
+            self.damaged(member, flipped);
         }
         let running = match started {
             Ok(running) => running,
@@ -1016,12 +1032,11 @@ impl<A: Application> World<A> {
         };
         let (hard_state, log) = (running.hard_state, running.log.clone());
         let process = running.process;
-        if seat.flipped.take().is_some() {
-            self.rot.opened(&running.report);
-        }
+        self.ledger.opened(member, &running.report);
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
         seat.cut_behind_rot |= running.report.cut.is_some();
         self.note(format_args!("{member} starts as {process}: {hard_state:?} {log:?}"));
-        if self.seats[&member].is_damaged() {
+        if self.ledger.is_marked(member) {
             self.invariants.damaged(member);
         }
         let (term, last) = (hard_state.term, log.last);
@@ -1040,11 +1055,9 @@ impl<A: Application> World<A> {
     /// Draws whether a bit of a member's log has flipped since it was last read. It may happen to a
     /// minority at most: what a member refuses is gone.
     fn aim_at_log(&mut self, member: NodeId) {
-        let damaged = self.seats.values().filter(|seat| 0 < seat.flips).count();
-        let minority = (self.seats.len() - 1) / 2;
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         seat.aim = None;
-        let may = seat.flipped.is_none() && (0 < seat.flips || damaged < minority);
+        let may = !self.ledger.is_unread(member) && self.ledger.may_strike(member);
         if may && self.dice.strikes(Fault::BitFlipped, &mut self.choices) {
             seat.aim = Some(Aim::draw(&mut self.choices));
         }
@@ -1057,24 +1070,17 @@ impl<A: Application> World<A> {
         self.tell(Who::Member(member), format_args!("cannot start: {upset}"));
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         let broken = seat.disk.is_dead() || seat.disk.failure().is_some();
-        if !broken
-            && !upset.is_full()
-            && let Some(flipped) = &seat.flipped
-        {
-            rot::refuses(&upset, flipped, seat.flips)?;
-            self.rot.refused += 1;
+        self.count_struck(member);
+        if !broken && !upset.is_full() {
+            self.ledger.refuses(member, &upset)?;
+            let seat = self.seats.get_mut(&member).expect("there is such a member");
             seat.refused = true;
             self.invariants.damaged(member);
             let seat = self.seats.get_mut(&member).expect("there is such a member");
             seat.disk.kill_process();
             return Ok(());
         }
-        if !broken && !upset.is_full() {
-            return Err(Violation {
-                invariant: "a member starts on what its disk holds",
-                seen: format!("member {member}: {upset}; its files: {:?}", seat.disk.listing()),
-            });
-        }
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
         if broken && self.choices.below(2) == 0 {
             self.lose_power(member);
         } else {

@@ -45,7 +45,7 @@ fn whatever_goes_wrong_every_seed_holds() {
     if seeds < 60 {
         return;
     }
-    for fault in FAULTS {
+    for fault in FAULTS.into_iter().filter(|fault| !fault.needs_engine()) {
         assert!(0 < faults.of(fault), "{} never happened: {faults}", fault.name());
     }
 }

@@ -75,7 +75,7 @@ fn rot_is_mended_cut_or_refused_and_the_others_go_on() {
     if seeds < 60 {
         return;
     }
-    let RotCounts { below, above, mended, cut, refused, harmless: _ } = rot;
+    let RotCounts { below, above, mended, cut, refused, .. } = rot;
     for (what, count) in
         [("below", below), ("above", above), ("mended", mended), ("cut", cut), ("refused", refused)]
     {
