@@ -30,6 +30,7 @@ mod engine;
 mod file;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod guard;
 mod hash;
 mod hints;
 mod history;

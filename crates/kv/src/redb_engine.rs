@@ -20,6 +20,7 @@ use redb::{
 use crate::aside::{Aside, is_closed};
 use crate::command::{Alarm, AlarmKind, Member, decode_member, member_body};
 use crate::engine::{Engine, EngineError, Meta, Snapshot, Transaction, Visit};
+use crate::guard::{Guarded, guarded};
 use crate::row::{ROW_CRC_BYTES, RowKey};
 
 /// The version of the tables and their contents.
@@ -46,7 +47,7 @@ const META_FINISHED: &str = "finished_compact_revision";
 
 /// The engine over one file.
 pub(crate) struct RedbEngine {
-    database: Database,
+    database: Guarded<Database>,
     file: Arc<dyn StorageBackend>,
     size: Arc<AtomicU64>,
     access: Access,
@@ -65,25 +66,30 @@ struct Sized {
     size: Arc<AtomicU64>,
 }
 
-struct RedbSnapshot(ReadTransaction);
+struct RedbSnapshot(Guarded<ReadTransaction>);
 
-struct RedbTransaction(WriteTransaction);
+struct RedbTransaction(Guarded<WriteTransaction>);
 
 impl RedbEngine {
     /// Opens the file, or makes a new one in an empty backend.
     pub(crate) fn open(file: Arc<dyn StorageBackend>) -> Result<RedbEngine, EngineError> {
-        let size = Arc::new(AtomicU64::new(file.len().map_err(|error| io_error(&error))?));
-        let backend = Sized { backend: Arc::clone(&file), size: Arc::clone(&size) };
-        let engine = RedbEngine { database: database(backend)?, file, size, access: Access::Write };
-        engine.prepare()?;
-        Ok(engine)
+        guarded(|| {
+            let size = Arc::new(AtomicU64::new(file.len().map_err(|error| io_error(&error))?));
+            let backend = Sized { backend: Arc::clone(&file), size: Arc::clone(&size) };
+            let engine =
+                RedbEngine { database: database(backend)?, file, size, access: Access::Write };
+            engine.prepare()?;
+            Ok(engine)
+        })
     }
 
     /// Opens the file for reading alone; it is not written.
     pub(crate) fn open_aside(file: Arc<dyn StorageBackend>) -> Result<RedbEngine, EngineError> {
-        let size = Arc::new(AtomicU64::new(file.len().map_err(|error| io_error(&error))?));
-        let backend = Aside::new(Arc::clone(&file)).map_err(|error| io_error(&error))?;
-        Ok(RedbEngine { database: database(backend)?, file, size, access: Access::Read })
+        guarded(|| {
+            let size = Arc::new(AtomicU64::new(file.len().map_err(|error| io_error(&error))?));
+            let backend = Aside::new(Arc::clone(&file)).map_err(|error| io_error(&error))?;
+            Ok(RedbEngine { database: database(backend)?, file, size, access: Access::Read })
+        })
     }
 
     /// Makes the tables of a new file; checks the format of an old one.
@@ -115,22 +121,28 @@ impl RedbEngine {
     }
 }
 
-fn database(backend: impl StorageBackend) -> Result<Database, EngineError> {
+fn database(backend: impl StorageBackend) -> Result<Guarded<Database>, EngineError> {
     let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(database_error)
+    let database = builder.set_cache_size(CACHE_BYTES).create_with_backend(backend);
+    Ok(Guarded::new(database.map_err(database_error)?))
 }
 
 impl Engine for RedbEngine {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
-        let transaction = self.database.begin_read().map_err(transaction_error)?;
-        Ok(Box::new(RedbSnapshot(transaction)))
+        guarded(|| {
+            let transaction = self.database.begin_read().map_err(transaction_error)?;
+            Ok(Box::new(RedbSnapshot(Guarded::new(transaction))) as Box<dyn Snapshot>)
+        })
     }
 
     fn begin(&self) -> Result<Box<dyn Transaction>, EngineError> {
-        match self.access {
-            Access::Write => Ok(Box::new(RedbTransaction(self.begin_write()?))),
+        guarded(|| match self.access {
+            Access::Write => {
+                let transaction = Guarded::new(self.begin_write()?);
+                Ok(Box::new(RedbTransaction(transaction)) as Box<dyn Transaction>)
+            }
             Access::Read => Err(EngineError::Unavailable),
-        }
+        })
     }
 
     fn aside(&self) -> Result<Arc<dyn Engine>, EngineError> {
@@ -144,58 +156,67 @@ impl Engine for RedbEngine {
 
 impl Snapshot for RedbSnapshot {
     fn row(&self, row_key: &RowKey) -> Result<Option<Bytes>, EngineError> {
-        let table = self.0.open_table(KEY).map_err(table_error)?;
-        let row = table.get(row_key.as_bytes()).map_err(storage_error)?;
-        Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
+        guarded(|| {
+            let table = self.0.open_table(KEY).map_err(table_error)?;
+            let row = table.get(row_key.as_bytes()).map_err(storage_error)?;
+            Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
+        })
     }
 
     fn rows(&self, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        let table = self.0.open_table(KEY).map_err(table_error)?;
-        for row in table.iter().map_err(storage_error)? {
-            let (row_key, sealed) = row.map_err(storage_error)?;
-            visit(row_key.value(), sealed.value())?;
-        }
-        Ok(())
+        guarded(|| {
+            let table = self.0.open_table(KEY).map_err(table_error)?;
+            for row in table.iter().map_err(storage_error)? {
+                let (row_key, sealed) = row.map_err(storage_error)?;
+                visit(row_key.value(), sealed.value())?;
+            }
+            Ok(())
+        })
     }
 
     fn meta(&self) -> Result<Option<Meta>, EngineError> {
-        let table = self.0.open_table(META).map_err(table_error)?;
-        let Some(applied) = number(&table, META_APPLIED)? else {
-            return Ok(None);
-        };
-        let required = |name: &str| -> Result<u64, EngineError> {
-            let value = number(&table, name)?;
-            value.ok_or_else(|| EngineError::Meta(format!("{name} is not noted")))
-        };
-        let record = table.get(META_RECORD).map_err(storage_error)?;
-        let record = record.ok_or_else(|| EngineError::Meta("no record is noted".to_owned()))?;
-        let mut meta = Meta {
-            commits: required(META_COMMITS)?,
-            applied,
-            record: Bytes::copy_from_slice(record.value()),
-            revision: required(META_REVISION)? as i64,
-            compact_scheduled: number(&table, META_SCHEDULED)?.map(|number| number as i64),
-            compact_finished: number(&table, META_FINISHED)?.map(|number| number as i64),
-            members: Vec::new(),
-            alarms: Vec::new(),
-        };
-        let members = self.0.open_table(MEMBERS).map_err(table_error)?;
-        for row in members.iter().map_err(storage_error)? {
-            let (id, bytes) = row.map_err(storage_error)?;
-            let member = decode_sealed_member(bytes.value())
-                .filter(|member| member.id == id.value())
-                .ok_or_else(|| EngineError::Meta(format!("member {:x} is damaged", id.value())))?;
-            meta.members.push(member);
-        }
-        let alarms = self.0.open_table(ALARM).map_err(table_error)?;
-        for row in alarms.iter().map_err(storage_error)? {
-            let (key, ()) =
-                row.map(|(key, value)| (key.value(), value.value())).map_err(storage_error)?;
-            let kind = AlarmKind::of(key.0)
-                .map_err(|_| EngineError::Meta(format!("alarm {} is unknown", key.0)))?;
-            meta.alarms.push(Alarm { kind, member: key.1 });
-        }
-        Ok(Some(meta))
+        guarded(|| {
+            let table = self.0.open_table(META).map_err(table_error)?;
+            let Some(applied) = number(&table, META_APPLIED)? else {
+                return Ok(None);
+            };
+            let required = |name: &str| -> Result<u64, EngineError> {
+                let value = number(&table, name)?;
+                value.ok_or_else(|| EngineError::Meta(format!("{name} is not noted")))
+            };
+            let record = table.get(META_RECORD).map_err(storage_error)?;
+            let record =
+                record.ok_or_else(|| EngineError::Meta("no record is noted".to_owned()))?;
+            let mut meta = Meta {
+                commits: required(META_COMMITS)?,
+                applied,
+                record: Bytes::copy_from_slice(record.value()),
+                revision: required(META_REVISION)? as i64,
+                compact_scheduled: number(&table, META_SCHEDULED)?.map(|number| number as i64),
+                compact_finished: number(&table, META_FINISHED)?.map(|number| number as i64),
+                members: Vec::new(),
+                alarms: Vec::new(),
+            };
+            let members = self.0.open_table(MEMBERS).map_err(table_error)?;
+            for row in members.iter().map_err(storage_error)? {
+                let (id, bytes) = row.map_err(storage_error)?;
+                let member = decode_sealed_member(bytes.value())
+                    .filter(|member| member.id == id.value())
+                    .ok_or_else(|| {
+                        EngineError::Meta(format!("member {:x} is damaged", id.value()))
+                    })?;
+                meta.members.push(member);
+            }
+            let alarms = self.0.open_table(ALARM).map_err(table_error)?;
+            for row in alarms.iter().map_err(storage_error)? {
+                let (key, ()) =
+                    row.map(|(key, value)| (key.value(), value.value())).map_err(storage_error)?;
+                let kind = AlarmKind::of(key.0)
+                    .map_err(|_| EngineError::Meta(format!("alarm {} is unknown", key.0)))?;
+                meta.alarms.push(Alarm { kind, member: key.1 });
+            }
+            Ok(Some(meta))
+        })
     }
 }
 
@@ -204,68 +225,79 @@ impl Transaction for RedbTransaction {
         &mut self,
         rows: &mut dyn Iterator<Item = (RowKey, &[u8])>,
     ) -> Result<(), EngineError> {
-        let mut table = self.0.open_table(KEY).map_err(table_error)?;
-        let mut cursor = table.upper_bound_mut(Bound::<&[u8]>::Unbounded).map_err(storage_error)?;
-        for (row_key, sealed) in rows {
-            cursor.insert_before(row_key.as_bytes(), sealed).map_err(cursor_error)?;
-        }
-        cursor.close().map_err(storage_error)
+        guarded(|| {
+            let mut table = self.0.open_table(KEY).map_err(table_error)?;
+            let mut cursor =
+                table.upper_bound_mut(Bound::<&[u8]>::Unbounded).map_err(storage_error)?;
+            for (row_key, sealed) in rows {
+                cursor.insert_before(row_key.as_bytes(), sealed).map_err(cursor_error)?;
+            }
+            cursor.close().map_err(storage_error)
+        })
     }
 
     fn remove(&mut self, rows: &[RowKey]) -> Result<u64, EngineError> {
-        let mut table = self.0.open_table(KEY).map_err(table_error)?;
-        let mut bytes = 0;
-        for row_key in rows {
-            let row = table.remove(row_key.as_bytes()).map_err(storage_error)?;
-            let Some(row) = row else {
-                let (revision, _) =
-                    RowKey::decode(row_key.as_bytes()).expect("row: a key is what it was made as");
-                return Err(EngineError::Missing(revision));
-            };
-            let sealed = row.value().len();
-            bytes += (row_key.as_bytes().len() + sealed.saturating_sub(ROW_CRC_BYTES)) as u64;
-        }
-        Ok(bytes)
+        guarded(|| {
+            let mut table = self.0.open_table(KEY).map_err(table_error)?;
+            let mut bytes = 0;
+            for row_key in rows {
+                let row = table.remove(row_key.as_bytes()).map_err(storage_error)?;
+                let Some(row) = row else {
+                    let (revision, _) = RowKey::decode(row_key.as_bytes())
+                        .expect("row: a key is what it was made as");
+                    return Err(EngineError::Missing(revision));
+                };
+                let sealed = row.value().len();
+                bytes += (row_key.as_bytes().len() + sealed.saturating_sub(ROW_CRC_BYTES)) as u64;
+            }
+            Ok(bytes)
+        })
     }
 
     fn set_member(&mut self, member: &Member) -> Result<(), EngineError> {
-        let mut table = self.0.open_table(MEMBERS).map_err(table_error)?;
-        let mut row = BytesMut::new();
-        member_body(&mut row, member);
-        let crc = crc32c::crc32c(&row);
-        row.put_u32_le(crc);
-        table.insert(member.id, &row[..]).map_err(storage_error)?;
-        Ok(())
+        guarded(|| {
+            let mut table = self.0.open_table(MEMBERS).map_err(table_error)?;
+            let mut row = BytesMut::new();
+            member_body(&mut row, member);
+            let crc = crc32c::crc32c(&row);
+            row.put_u32_le(crc);
+            table.insert(member.id, &row[..]).map_err(storage_error)?;
+            Ok(())
+        })
     }
 
     fn set_alarm(&mut self, alarm: Alarm, raised: bool) -> Result<(), EngineError> {
-        let mut table = self.0.open_table(ALARM).map_err(table_error)?;
-        let key = (alarm.kind as u8, alarm.member);
-        if raised {
-            table.insert(key, ()).map_err(storage_error)?;
-        } else {
-            table.remove(key).map_err(storage_error)?;
-        }
-        Ok(())
+        guarded(|| {
+            let mut table = self.0.open_table(ALARM).map_err(table_error)?;
+            let key = (alarm.kind as u8, alarm.member);
+            if raised {
+                table.insert(key, ()).map_err(storage_error)?;
+            } else {
+                table.remove(key).map_err(storage_error)?;
+            }
+            Ok(())
+        })
     }
 
     fn set_meta(&mut self, meta: &Meta) -> Result<(), EngineError> {
-        let mut table = self.0.open_table(META).map_err(table_error)?;
-        insert(&mut table, META_COMMITS, &meta.commits.to_le_bytes())?;
-        insert(&mut table, META_APPLIED, &meta.applied.to_le_bytes())?;
-        insert(&mut table, META_RECORD, &meta.record)?;
-        insert(&mut table, META_REVISION, &meta.revision.to_le_bytes())?;
-        if let Some(revision) = meta.compact_scheduled {
-            insert(&mut table, META_SCHEDULED, &revision.to_le_bytes())?;
-        }
-        if let Some(revision) = meta.compact_finished {
-            insert(&mut table, META_FINISHED, &revision.to_le_bytes())?;
-        }
-        Ok(())
+        guarded(|| {
+            let mut table = self.0.open_table(META).map_err(table_error)?;
+            insert(&mut table, META_COMMITS, &meta.commits.to_le_bytes())?;
+            insert(&mut table, META_APPLIED, &meta.applied.to_le_bytes())?;
+            insert(&mut table, META_RECORD, &meta.record)?;
+            insert(&mut table, META_REVISION, &meta.revision.to_le_bytes())?;
+            if let Some(revision) = meta.compact_scheduled {
+                insert(&mut table, META_SCHEDULED, &revision.to_le_bytes())?;
+            }
+            if let Some(revision) = meta.compact_finished {
+                insert(&mut table, META_FINISHED, &revision.to_le_bytes())?;
+            }
+            Ok(())
+        })
     }
 
     fn commit(self: Box<Self>) -> Result<(), EngineError> {
-        self.0.commit().map_err(commit_error)
+        guarded(|| self.0.into_inner().commit().map_err(commit_error))
     }
 }
 
