@@ -36,6 +36,8 @@ impl Cluster {
         let world = World::new(TallyApplication, options, Choices::of_seed(seed));
         let (acknowledged, leaders) = (BTreeMap::new(), BTreeSet::new());
         let mut cluster = Cluster { world, proposed: 0, acknowledged, leaders };
+        // All processes start within a short while.
+        cluster.pass(PROPOSE_US);
         cluster.serve(ADAPT_US);
         let leader = cluster.leader().expect("a cluster without faults has a leader");
         (cluster, leader)
