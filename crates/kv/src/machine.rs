@@ -18,6 +18,7 @@ use crate::Outcome;
 use crate::bulk::Bulk;
 use crate::command::DecodeError;
 use crate::engine::{Engine, EngineError, Meta};
+use crate::guard::guarded;
 use crate::history::History;
 use crate::record::Name;
 use crate::redb_engine::RedbEngine;
@@ -124,7 +125,8 @@ impl Machine {
         let engine: Arc<dyn Engine> = Arc::new(RedbEngine::open(Arc::clone(&file))?);
         let history = History::Engine { engine: Arc::clone(&engine), queue: VecDeque::new() };
         let mut store = Store::new(history);
-        let meta = restore(&mut store, engine.as_ref())?;
+        // Damage can also be sound rows in a wrong order, over which the store's own invariants break.
+        let meta = guarded(|| restore(&mut store, engine.as_ref()))?;
         let shared = Shared::new(store);
         let durable = meta.clone().unwrap_or_default();
         shared.gauges().durable.store(durable.applied, Ordering::Release);
