@@ -64,7 +64,8 @@ impl<A: Application> World<A> {
     pub(crate) fn leave_out_some(&mut self) {
         self.calm.since_us = Some(self.now_us());
         let members = self.members();
-        let damaged = self.seats.values().any(|seat| seat.refused || seat.is_damaged());
+        let damaged =
+            self.seats.values().any(|seat| seat.refused || self.ledger.is_marked(seat.id));
         let minority = (members.len() as u64 - 1) / 2;
         if damaged || minority == 0 || self.choices.below(2) == 0 {
             return;

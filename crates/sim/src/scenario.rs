@@ -1,7 +1,6 @@
 //! The worlds that a plan can be run in: a state machine, its clients, and who judges them.
 
 use crate::core_world::{self, CoreOptions};
-use crate::ledger::RotCounts;
 use crate::plan::Plan;
 use crate::run::{Clients, Failure, Report, run};
 use crate::store::StoreApplication;
