@@ -32,9 +32,7 @@ impl Configuration {
     /// joint configuration, also a majority of the outgoing ones (§6).
     pub fn agrees(&self, yes: impl Fn(NodeId) -> bool) -> bool {
         let incoming = majority_agrees(&self.voters, &yes);
-        let outgoing = self.outgoing.is_empty()
-            || majority_agrees(&self.outgoing, &yes)
-            || canon!(joint_quorum_is_the_new_half);
+        let outgoing = self.outgoing.is_empty() || majority_agrees(&self.outgoing, &yes);
         incoming && outgoing
     }
 
@@ -57,7 +55,7 @@ impl Configuration {
             return majority_value(&[&self.voters[..], &self.learners].concat(), &value);
         }
         let incoming = majority_value(&self.voters, &value);
-        if self.outgoing.is_empty() || canon!(joint_quorum_is_the_new_half) {
+        if self.outgoing.is_empty() {
             return incoming;
         }
         incoming.min(majority_value(&self.outgoing, &value))

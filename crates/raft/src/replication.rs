@@ -326,7 +326,6 @@ impl Raft {
         follower.acknowledged = index;
         let outcome = AppendOutcome::Match(match follower.verified {
             verified if canon!(acknowledges_before_durable) => verified,
-            _ if canon!(acknowledges_what_is_not_verified) => durable,
             _ => index,
         });
         let message = Message::AppendResponse(AppendResponse { term, outcome });

@@ -133,6 +133,8 @@ pub struct Invariants {
     commands_seen: usize,
     origins: BTreeMap<(u64, u64), Index>,
     refused: BTreeSet<(u64, u64)>,
+    /// The latest time on the last command that was seen first.
+    time_last: (Index, u64),
     /// By applied index.
     hashes: Vec<Option<u64>>,
     /// The highest index of an acknowledged command.
@@ -419,6 +421,13 @@ impl Invariants {
         let place = place_for(&mut self.commands, index);
         self.commands_seen += usize::from(place.is_none());
         let first = *place.get_or_insert(command);
+        let (last, time_ms) = self.time_last;
+        if last < index {
+            self.time_last = (index, command.time_ms);
+            require(time_ms <= command.time_ms, "the cluster's time never goes back", || {
+                format!("{} ms at {last}, {} ms at {index}", time_ms, command.time_ms)
+            })?;
+        }
         require(first == command, "state machine safety", || {
             format!("member {member} applied {command:?}, elsewhere it was {first:?}")
         })?;

@@ -1057,11 +1057,6 @@ impl<M: StateMachine> Member<M> {
             let Origin { incarnation: process, sequence } = draft.origin();
             match (from, refused) {
                 // Forwarded once already: a second hop could put it into two logs' futures.
-                (Some(_), Refused::NotLeader(Some(_)))
-                    if canon!(forwarded_command_takes_a_second_hop) =>
-                {
-                    forward.push(proposal_of(draft));
-                }
                 (Some(peer), _) => refused_to.entry((peer, process)).or_default().push(sequence),
                 (None, Refused::NotLeader(Some(_))) => {
                     self.note_under_way(&draft);

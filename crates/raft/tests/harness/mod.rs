@@ -7,11 +7,11 @@
 
 pub(crate) mod schedule;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jangada_raft::{
     AppendOutcome, Configuration, Grant, HardState, Index, Input, Limits, Message, NodeId, Output,
-    Position, Raft, Range, Start, Term, WriteNumber,
+    Position, Raft, Range, RoleKind, Start, Term, WriteNumber,
 };
 
 /// The size of every entry, in bytes.
@@ -49,6 +49,8 @@ pub(crate) struct Member {
     pub(crate) durable: WriteNumber,
     /// Messages that wait for a write.
     pub(crate) held: Vec<(WriteNumber, NodeId, Message)>,
+    /// The completions of this life, the newest last.
+    pub(crate) completed: VecDeque<(WriteNumber, Position)>,
 }
 
 /// What a cluster's members did in answer to one input.
@@ -70,7 +72,12 @@ pub(crate) struct Cluster {
     pub(crate) events: Vec<Event>,
     /// Whether grants are honoured.
     pub(crate) honours_grants: bool,
+    /// The links on which everything is lost.
+    pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
 }
+
+/// How many completions are kept to be told again.
+const COMPLETED_MAX: usize = 8;
 
 impl Disk {
     pub(crate) fn empty() -> Disk {
@@ -86,6 +93,14 @@ impl Disk {
         let mut range = Range::empty(self.start);
         self.terms.iter().for_each(|term| range.push(*term));
         range
+    }
+
+    fn term_at(&self, index: Index) -> Option<Term> {
+        let place = index.0.checked_sub(self.start.index.0)?;
+        match place {
+            0 => Some(self.start.term),
+            _ => self.terms.get(place as usize - 1).copied(),
+        }
     }
 
     fn write(&mut self, write: &Pending) {
@@ -116,6 +131,7 @@ impl Cluster {
             limits: Limits::default(),
             events: Vec::new(),
             honours_grants: true,
+            cut: BTreeSet::new(),
         };
         let ids: Vec<NodeId> = cluster.configuration.members().collect();
         for id in ids {
@@ -140,6 +156,7 @@ impl Cluster {
             pending: VecDeque::new(),
             durable: WriteNumber(0),
             held: Vec::new(),
+            completed: VecDeque::new(),
         };
         self.members.insert(id, member);
     }
@@ -161,7 +178,17 @@ impl Cluster {
         let member = self.members.get_mut(&id).expect("a known member");
         let Some(raft) = member.raft.as_mut() else { return };
         let mut out = Vec::new();
+        let before = is_stale_refusal(raft, &input).then(|| raft.clone());
         raft.step(input, &mut out);
+        if let Some(before) = before {
+            let flushed = |mut raft: Raft| {
+                let mut out = Vec::new();
+                raft.step(Input::Flush, &mut out);
+                out
+            };
+            let same = flushed(before) == flushed(raft.clone());
+            assert!(same, "a refusal of what was acknowledged since says nothing");
+        }
         raft.check_invariants();
         let mut grants: Vec<Grant> = Vec::new();
         for output in out {
@@ -212,6 +239,10 @@ impl Cluster {
         merged.iter().for_each(|write| member.disk.write(write));
         let Some(write) = merged.last() else { return false };
         member.durable = write.number;
+        if member.completed.len() == COMPLETED_MAX {
+            member.completed.pop_front();
+        }
+        member.completed.push_back((write.number, write.last));
         let released: Vec<_> =
             member.held.extract_if(.., |(after, ..)| *after <= write.number).collect();
         for (_, to, message) in released {
@@ -219,6 +250,13 @@ impl Cluster {
         }
         self.step(id, Input::Persisted { write: write.number, last: write.last });
         true
+    }
+
+    /// Tells a member once more of a completion that it was told of, the `back`-th before the last.
+    pub(crate) fn complete_again(&mut self, id: NodeId, back: usize) {
+        let completed = &self.members[&id].completed;
+        let Some((write, last)) = completed.iter().rev().nth(back).copied() else { return };
+        self.step(id, Input::Persisted { write, last });
     }
 
     /// Stops a member. Of its writes under way, the first `survive` reach the disk.
@@ -264,6 +302,10 @@ impl Cluster {
 
     pub(crate) fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
         assert!(is_well_formed(&message), "{message:?} keeps the contract");
+        self.assert_durable(from, to, &message);
+        if self.cut.contains(&(from, to)) {
+            return;
+        }
         self.events.push(Event::Sent(from, to, message.clone()));
         self.network.entry((from, to)).or_default().push_back(message);
     }
@@ -292,6 +334,46 @@ impl Cluster {
             }
         }
         panic!("the cluster never comes to rest");
+    }
+
+    /// What a message rests on is on the disk (figure 2, "updated on stable storage before
+    /// responding to RPCs").
+    fn assert_durable(&self, from: NodeId, to: NodeId, message: &Message) {
+        let Member { raft: Some(raft), disk, .. } = &self.members[&from] else { return };
+        let HardState { term, vote } = disk.hard_state;
+        if let Message::AppendResponse(response) = message
+            && let AppendOutcome::Match(index) = response.outcome
+            && let Some(leader) = self.members[&to].raft.as_ref()
+            && leader.role() == RoleKind::Leader
+            && leader.term() == response.term
+        {
+            let same = leader.term_at(index) == raft.term_at(index);
+            let cut = index < leader.first_position().index.max(raft.first_position().index);
+            assert!(same || cut, "what {from} acknowledges up to {index} is not its leader's");
+        }
+        let holds = match message {
+            Message::VoteRequest(request) => {
+                request.term < term || (request.term == term && vote == Some(from))
+            }
+            Message::VoteResponse(response) => {
+                !response.granted
+                    || response.term < term
+                    || (response.term == term && vote == Some(to))
+            }
+            Message::AppendResponse(response) => match response.outcome {
+                AppendOutcome::Match(index) => {
+                    response.term <= term
+                        && (index <= raft.first_position().index
+                            || disk.term_at(index) == raft.term_at(index))
+                }
+                AppendOutcome::Conflict { .. } => true,
+            },
+            _ => true,
+        };
+        assert!(
+            holds,
+            "durability before answer: {from} has {term}, {vote:?} and says {message:?}"
+        );
     }
 
     fn keep(&mut self, id: NodeId, output: &Output) {
@@ -327,6 +409,20 @@ impl Cluster {
         let last = Index(grant.range.prev.index.0 + entries);
         self.send(id, grant.peer, Message::AppendRequest(grant.request(last)));
         self.step(id, Input::Sent { peer: grant.peer, last, bytes: entries * ENTRY_BYTES });
+    }
+}
+
+/// Whether this is an answer of the present term that refuses what its sender has acknowledged since.
+fn is_stale_refusal(raft: &Raft, input: &Input) -> bool {
+    let Input::Receive { from, message: Message::AppendResponse(response) } = input else {
+        return false;
+    };
+    match response.outcome {
+        AppendOutcome::Conflict { probe, .. } => {
+            let known = raft.match_index(*from);
+            response.term == raft.term() && known.is_some_and(|known| probe <= known)
+        }
+        AppendOutcome::Match(_) => false,
     }
 }
 

@@ -1,11 +1,12 @@
-//! Random schedules over a cluster: steps, losses, crashes, cuts and elections in any order, with
-//! every fact held against every earlier one, and a recovery at the end.
+//! Random schedules over a cluster: steps, losses, crashes, completions late or merged, cuts and
+//! elections in any order, with every fact held against every earlier one; then the faults stop for a
+//! connected majority, which must recover.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jangada_raft::{
-    Configuration, Index, Input, Limits, NodeId, Output, Raft, ReadRound, RoleKind, Term, Timer,
-    invariants,
+    Configuration, Index, Input, Limits, Message, NodeId, Output, Raft, ReadRound, RoleKind, Term,
+    Timer, invariants,
 };
 
 use super::{Cluster, Event, Member};
@@ -53,6 +54,8 @@ pub(crate) struct Facts {
     committed: BTreeMap<Index, (Term, Term)>,
     /// For each read that waits: the member, its round, and the commit index when it came.
     reads: Vec<(NodeId, ReadRound, Index)>,
+    /// Who has leave to stand for which term, by whom.
+    leaves: BTreeMap<(NodeId, Term), BTreeSet<NodeId>>,
     pub(crate) reads_done: u64,
     pub(crate) elections: u64,
 }
@@ -96,11 +99,26 @@ impl Facts {
     /// Checks what a member did against what is known, and learns from it.
     fn observe(&mut self, cluster: &mut Cluster, id: NodeId) {
         for event in std::mem::take(&mut cluster.events) {
-            let Event::Output(member, output) = event else { continue };
+            let (member, output) = match event {
+                Event::Output(member, output) => (member, output),
+                Event::Sent(voter, candidate, Message::PreVoteResponse(leave)) => {
+                    if leave.granted {
+                        self.leaves.entry((candidate, leave.term)).or_default().insert(voter);
+                    }
+                    continue;
+                }
+                Event::Sent(..) => continue,
+            };
             let Some(raft) = cluster.members[&member].raft.as_ref() else { continue };
             match output {
                 Output::Changed(standing) => {
                     self.reads.retain(|(reader, ..)| *reader != member);
+                    if standing.role == RoleKind::Candidate {
+                        let leaves = self.leaves.get(&(member, standing.term));
+                        let gave = |id| id == member || leaves.is_some_and(|ids| ids.contains(&id));
+                        let stands = cluster.configuration.agrees(gave);
+                        assert!(stands, "who stands has the leave of a quorum (thesis §9.6)");
+                    }
                     if standing.role == RoleKind::Leader {
                         self.elections += 1;
                         let known = self.leaders.insert(standing.term, member);
@@ -197,7 +215,11 @@ fn act(cluster: &mut Cluster, random: &mut Random, faults: &mut Faults, id: Node
     match random.below(100) {
         0..55 => receive(cluster, random, faults, id),
         55..70 if !random.percent(faults.slow_disk) => {
-            cluster.persist(id);
+            let most = cluster.members[&id].pending.len() as u64;
+            cluster.persist_merged(id, (1 + random.below(3)).min(most) as usize);
+        }
+        55..58 if random.percent(30) => {
+            cluster.complete_again(id, 1 + random.below(6) as usize);
         }
         55..70 => {}
         70..78 => cluster.step(id, Input::Propose { entries: 1 + random.below(3), bytes: 20 }),
@@ -269,40 +291,128 @@ fn compact(cluster: &mut Cluster, random: &mut Random, id: NodeId) {
     cluster.cut(id, Index(start.0 + 1 + random.below(bound.0 - start.0)));
 }
 
-/// The faults stop. A leader must come, and everything that is proposed must be committed by all.
+/// How many rounds of timers a majority has to recover in.
+const ROUNDS_MAX: usize = 200;
+
+/// The faults stop for a majority whose members all reach one another. A leader must come, and all
+/// that is in its log must be committed; by every member of the majority, unless somebody outside
+/// leads, whom not all of them may hear. Those outside are down, or linked to some of the others
+/// only, in one direction or both.
 fn heal(cluster: &mut Cluster, random: &mut Random, facts: &mut Facts) {
+    let apart = draw_apart(cluster, random);
     let ids: Vec<NodeId> = cluster.members.keys().copied().collect();
     for id in &ids {
-        if !cluster.is_running(*id) {
-            cluster.restart(*id);
+        let stays_down = apart.contains(id) && random.percent(40);
+        match cluster.is_running(*id) {
+            false if !stays_down => cluster.restart(*id),
+            true if stays_down => cluster.crash(*id, random.below(4) as usize),
+            _ => {}
         }
     }
-    for _ in 0..200 {
-        let id = ids[random.below(ids.len() as u64) as usize];
-        let led = cluster.running().iter().any(|raft| raft.role() == RoleKind::Leader);
-        for other in &ids {
-            cluster.step(*other, Input::Timer(Timer::Heartbeat));
-            if !led {
-                cluster.step(*other, Input::Timer(Timer::Quiet));
-            }
+    let links = ids.iter().flat_map(|from| ids.iter().map(move |to| (*from, *to)));
+    let outer = links.filter(|(from, to)| apart.contains(from) || apart.contains(to));
+    cluster.cut = outer.filter(|_| random.percent(60)).collect();
+    for _ in 0..ROUNDS_MAX {
+        ids.iter().for_each(|id| cluster.step(*id, Input::Timer(Timer::Heartbeat)));
+        cluster.settle();
+        let patient = hear(cluster, facts);
+        if has_recovered(cluster, &apart) {
+            invariants::check_cluster(&cluster.running());
+            return disturb(cluster, random, facts, &apart);
+        }
+        ids.iter().for_each(|id| cluster.step(*id, Input::Timer(Timer::QuorumCheck)));
+        let lost: Vec<NodeId> = ids.iter().copied().filter(|id| !patient.contains(id)).collect();
+        lost.iter().for_each(|id| cluster.step(*id, Input::Timer(Timer::Quiet)));
+        if !lost.is_empty() {
+            let id = lost[random.below(lost.len() as u64) as usize];
+            cluster.step(id, Input::Timer(Timer::Election));
         }
         cluster.settle();
-        if !led {
-            cluster.step(id, Input::Timer(Timer::Election));
-            cluster.settle();
-        }
-        facts.observe(cluster, id);
-        let lasts = |raft: &&Raft| (raft.commit_index(), raft.last_position());
-        let ends: BTreeSet<_> =
-            cluster.running().iter().map(lasts).map(|(c, l)| (c, l.index, l.term)).collect();
-        let equal = ends.len() == 1 && ends.iter().all(|(commit, last, _)| commit == last);
-        if equal && led {
-            invariants::check_cluster(&cluster.running());
-            return;
-        }
+        hear(cluster, facts);
     }
     for raft in cluster.running() {
         eprintln!("{raft:#?}");
     }
-    panic!("the cluster does not recover");
+    panic!("the cluster does not recover without {apart:?}, cut: {:?}", cluster.cut);
+}
+
+/// Somebody who lost patience, or believes the leader to be gone, unseats no leader that the others
+/// hear (thesis §4.2.3, §9.6).
+fn disturb(
+    cluster: &mut Cluster,
+    random: &mut Random,
+    facts: &mut Facts,
+    apart: &BTreeSet<NodeId>,
+) {
+    let leads = |raft: &&Raft| raft.role() == RoleKind::Leader;
+    let leader = cluster.running().into_iter().filter(leads).max_by_key(|raft| raft.term());
+    let Some((leader, term)) = leader.map(|raft| (raft.id(), raft.term())) else { return };
+    let others: Vec<NodeId> = cluster.configuration.voters.iter().copied().collect();
+    let other = others[random.below(others.len() as u64) as usize];
+    let outside = cluster.members.keys().any(|id| {
+        apart.contains(id) && cluster.is_running(*id) && term < cluster.raft(id.0).term()
+    });
+    // Those outside may not hear it, and give the leave that it takes.
+    let alone = cluster.configuration.agrees(|id| id == other || apart.contains(&id));
+    if other == leader || outside || alone || apart.contains(&leader) || apart.contains(&other) {
+        return;
+    }
+    if random.percent(50) {
+        cluster.step(other, Input::PeerDown(leader));
+        cluster.step(other, Input::Timer(Timer::ElectionSoon));
+    } else {
+        cluster.step(other, Input::Timer(Timer::Quiet));
+        cluster.step(other, Input::Timer(Timer::Election));
+    }
+    cluster.settle();
+    cluster.step(leader, Input::Timer(Timer::Heartbeat));
+    cluster.settle();
+    facts.observe(cluster, other);
+    let stays = cluster.raft(leader.0).standing();
+    assert!(
+        stays.role == RoleKind::Leader && stays.term == term,
+        "{other} unseats {leader}, whom the others hear in term {term}"
+    );
+}
+
+/// Members without which the others are still a quorum.
+fn draw_apart(cluster: &Cluster, random: &mut Random) -> BTreeSet<NodeId> {
+    let mut apart = BTreeSet::new();
+    for _ in 0..random.below(cluster.members.len() as u64) {
+        let id = NodeId(1 + random.below(cluster.members.len() as u64));
+        if cluster.configuration.agrees(|other| other != id && !apart.contains(&other)) {
+            apart.insert(id);
+        }
+    }
+    apart
+}
+
+/// Checks what has happened, and tells who has nothing to wait for an election for: leaders, and
+/// those that set their election timer anew.
+fn hear(cluster: &mut Cluster, facts: &mut Facts) -> BTreeSet<NodeId> {
+    let heard = cluster.events.iter().filter_map(|event| match event {
+        Event::Output(id, Output::Restart(Timer::Election)) => Some(*id),
+        _ => None,
+    });
+    let leads = |raft: &&Raft| raft.role() == RoleKind::Leader;
+    let leaders = cluster.running().into_iter().filter(leads).map(|raft| raft.id());
+    let patient = heard.chain(leaders).collect();
+    facts.observe(cluster, cluster.configuration.voters[0]);
+    patient
+}
+
+fn has_recovered(cluster: &Cluster, apart: &BTreeSet<NodeId>) -> bool {
+    let running = cluster.running();
+    let leaders = running.iter().filter(|raft| raft.role() == RoleKind::Leader);
+    let Some(leader) = leaders.max_by_key(|raft| raft.term()) else { return false };
+    let done = leader.commit_index() == leader.last_index();
+    let equal = |raft: &&Raft| {
+        raft.commit_index() == leader.commit_index()
+            && raft.last_position() == leader.last_position()
+    };
+    let outside = apart.contains(&leader.id());
+    done && running
+        .iter()
+        .filter(|raft| !apart.contains(&raft.id()))
+        .all(|raft| outside || equal(raft))
 }

@@ -1,0 +1,142 @@
+//! The bugs of the list that cannot be put back, and why.
+
+/// A known bug that has no switch.
+pub(crate) struct Other {
+    pub(crate) number: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) seen: &'static str,
+    /// The feature it waits for, or why this design cannot have it.
+    pub(crate) why: &'static str,
+}
+
+/// Bugs of what is not built yet.
+pub(crate) const WAITING: &[Other] = &[
+    Other {
+        number: "8",
+        what: "A configuration is not rolled back with the entries that are cut off",
+        seen: "hashicorp, LogCabin",
+        why: "membership change",
+    },
+    Other {
+        number: "9",
+        what: "The configuration is not reloaded from the log's tail at a restart",
+        seen: "camunda #57389",
+        why: "membership change",
+    },
+    Other {
+        number: "10",
+        what: "A learner refuses to vote though an entry that it lacks has promoted it",
+        seen: "etcd, camunda #57386",
+        why: "membership change",
+    },
+    Other {
+        number: "11",
+        what: "A joint decision needs the new half only",
+        seen: "§6",
+        why: "membership change: while no configuration follows another, the new half alone is \
+              consistent with itself",
+    },
+    Other {
+        number: "12",
+        what: "A leader removed by an uncommitted entry may not campaign, and nobody else can win",
+        seen: "openraft #2091",
+        why: "membership change",
+    },
+    Other {
+        number: "13",
+        what: "A joint configuration is left before its entry is committed",
+        seen: "camunda #60086",
+        why: "membership change",
+    },
+    Other {
+        number: "23",
+        what: "The log is purged and no snapshot is sent",
+        seen: "openraft #1828",
+        why: "snapshots",
+    },
+    Other {
+        number: "24",
+        what: "A snapshot is installed over a committed index that conflicts",
+        seen: "openraft #1892",
+        why: "snapshots",
+    },
+    Other {
+        number: "25",
+        what: "Two snapshots in quick succession",
+        seen: "etcd #18055",
+        why: "snapshots",
+    },
+    Other {
+        number: "26",
+        what: "A transfer of leadership is stuck, or has a stale target",
+        seen: "hashicorp GH-570, GH-581",
+        why: "leadership transfer",
+    },
+    Other {
+        number: "29",
+        what: "A deposed leader lets leases expire",
+        seen: "etcd #15247",
+        why: "leases",
+    },
+    Other {
+        number: "34",
+        what: "A snapshot is sent with a membership older than itself",
+        seen: "openraft #1808",
+        why: "snapshots",
+    },
+    Other {
+        number: "#14571",
+        what: "Authentication is not in force after a restart",
+        seen: "etcd #14571",
+        why: "authentication",
+    },
+    Other {
+        number: "#15220, #15271",
+        what: "Watch events out of order, or progress told too early",
+        seen: "etcd #15220, #15271",
+        why: "watches",
+    },
+    Other {
+        number: "#17529, #18089, #19179, #20221, #20271",
+        what: "Watch events lost, late, double or old",
+        seen: "etcd",
+        why: "watches",
+    },
+];
+
+/// Bugs that have a switch and that no check finds within a minute.
+pub(crate) const UNFOUND: &[Other] = &[Other {
+    number: "18",
+    what: "A restarted follower numbers its reads as in its life before \
+           (`read_questions_are_numbered_alike_in_each_life`)",
+    seen: "etcd #20418 in kind",
+    why: "the leader must hold a question longer than its asker needs to restart, while others \
+          commit: connections end with a process, so only a read round that waits for a quorum \
+          can outlive it, and nothing commits meanwhile on the same quorum",
+}];
+
+/// Bugs that this design cannot have.
+pub(crate) const IMPOSSIBLE: &[Other] = &[
+    Other {
+        number: "2",
+        what: "A follower acknowledges entries that its leader has not verified",
+        seen: "copycat #266 in kind",
+        why: "put back, it changed nothing in 20,000 schedules: what is acknowledged is the answer to an \
+              append that starts where the logs part, and whatever lay behind it was cut off with it; \
+              the acknowledgement is bounded by what was verified all the same",
+    },
+    Other {
+        number: "7",
+        what: "Two single-server changes from one base",
+        seen: "raft-dev 2015",
+        why: "there is no single-server change: joint consensus is the only mechanism, and comes with \
+              membership change",
+    },
+    Other {
+        number: "#14685",
+        what: "A crash during defragmentation loses data",
+        seen: "etcd #14685",
+        why: "nothing is defragmented: the engine gives space back by itself, and the request succeeds \
+              without touching the file",
+    },
+];
