@@ -62,6 +62,10 @@ fn page(results: &[Result]) -> String {
     page.push_str("\n## Waiting\n\n| # | bug | seen in | waits for |\n|---|---|---|---|\n");
     WAITING.iter().for_each(|other| page.push_str(&other_row(other)));
     page.push_str(
+        "\n## Put back, and not found\n\n| # | bug | seen in | why |\n|---|---|---|---|\n",
+    );
+    UNFOUND.iter().for_each(|other| page.push_str(&other_row(other)));
+    page.push_str(
         "\n## What this design cannot have\n\n| # | bug | seen in | why |\n|---|---|---|---|\n",
     );
     IMPOSSIBLE.iter().for_each(|other| page.push_str(&other_row(other)));
