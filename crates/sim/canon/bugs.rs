@@ -226,14 +226,6 @@ pub(crate) const BUGS: &[Bug] = &[
         quick: true,
     },
     Bug {
-        number: "28",
-        switch: "entries_of_an_earlier_grant_are_sent",
-        what: "Entries that were read for an earlier place are packed behind a later one",
-        seen: "LogCabin #160",
-        finders: NODE,
-        quick: false,
-    },
-    Bug {
         number: "30",
         switch: "directory_is_not_synced",
         what: "The folder is not synced when a segment gets its name",
@@ -499,14 +491,6 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         number: "",
-        switch: "engine_stores_what_is_durable_alone",
-        what: "The engine stores entries that are durable and not committed",
-        seen: "own",
-        finders: &[Finder::Store, Finder::Tally, Finder::Requests],
-        quick: false,
-    },
-    Bug {
-        number: "",
         switch: "log_is_cut_ahead_of_the_engine",
         what: "The log is cut ahead of what the engine holds",
         seen: "etcd #10219 in kind",
@@ -555,14 +539,6 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         number: "",
-        switch: "released_segment_is_overwritten_at_once",
-        what: "A segment is overwritten before its release is durable",
-        seen: "own",
-        finders: &[Finder::Tally, Finder::Store, Finder::Crashes],
-        quick: false,
-    },
-    Bug {
-        number: "",
         switch: "rot_is_cut_whatever_it_held",
         what: "Rot is cut away although the machine needs what it held",
         seen: "FAST 2018",
@@ -608,14 +584,6 @@ pub(crate) const BUGS: &[Bug] = &[
         seen: "etcd #13766",
         finders: STORE,
         quick: true,
-    },
-    Bug {
-        number: "#17780",
-        switch: "revision_falls_after_a_compaction",
-        what: "The revision is taken from the rows that a compaction has left",
-        seen: "etcd #17780",
-        finders: &[Finder::Requests, Finder::Store],
-        quick: false,
     },
     Bug {
         number: "#18667",

@@ -4,20 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jangada::Options;
-
 use crate::choices::MILLION;
 use crate::dice::Suppressed;
 use crate::faults::{FAULTS, Fault, FaultRates};
 use crate::seed::Seed;
 use crate::world::WorldOptions;
-
-/// Names the decisions about members' bounds.
-const BOUNDS: u64 = u64::MAX - 1;
-
-/// With so few bytes of entries in memory a leader reads back from its log what followers lack. A run
-/// of seconds never fills the memory that a member has by default.
-const TAIL_BYTES_TIGHT: u64 = 4 << 10;
 
 /// Names the decisions about rates; far from those of single faults.
 const RATES: u64 = u64::MAX;
@@ -78,14 +69,8 @@ impl Plan {
     /// What a world needs to know of it.
     #[must_use]
     pub fn world(&self) -> WorldOptions {
-        let mut bounds = self.seed.choices().apart(BOUNDS);
-        let member = match bounds.below(3) {
-            0 => Options { tail_bytes_max: TAIL_BYTES_TIGHT, ..Options::default() },
-            _ => Options::default(),
-        };
         WorldOptions {
             members: self.members,
-            member,
             rates: self.rates(),
             suppressed: self.suppressed.clone(),
             lines_max: self.lines_max,
