@@ -347,7 +347,7 @@ fn disturb(
     let leads = |raft: &&Raft| raft.role() == RoleKind::Leader;
     let leader = cluster.running().into_iter().filter(leads).max_by_key(|raft| raft.term());
     let Some((leader, term)) = leader.map(|raft| (raft.id(), raft.term())) else { return };
-    let others: Vec<NodeId> = cluster.configuration.voters.iter().copied().collect();
+    let others: Vec<NodeId> = cluster.configuration.voters.to_vec();
     let other = others[random.below(others.len() as u64) as usize];
     let outside = cluster.members.keys().any(|id| {
         apart.contains(id) && cluster.is_running(*id) && term < cluster.raft(id.0).term()
