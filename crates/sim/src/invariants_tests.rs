@@ -156,6 +156,23 @@ fn a_log_that_comes_back_with_other_entries() {
     assert_eq!(violated(seen.recovers(A, state, &wrong)), RECOVERED);
 }
 
+/// The log has said that it has no space, and has written the batch all the same.
+#[test]
+fn a_batch_under_way_may_be_on_the_disk_whole_or_not_at_all() {
+    let state = HardState { term: Term(1), vote: None };
+    let mut seen = Invariants::new();
+    seen.writes(A, batch(1, None, 0, at(2, 1)));
+    assert_eq!(violated(seen.wrote(A)), "nothing");
+    seen.writes(A, batch(1, None, 2, at(4, 1)));
+    let log = |last, term| Range::of_term(at(0, 0), Term(term), Index(last));
+    for last in [2, 4] {
+        assert_eq!(violated(seen.holds(A, state, &log(last, 1))), "nothing", "up to {last}");
+    }
+    for log in [log(1, 1), log(3, 1), log(5, 1), log(4, 2)] {
+        assert_eq!(violated(seen.holds(A, state, &log)), "what is durable is on the disk");
+    }
+}
+
 /// Three members, of which two have made three entries durable and one has applied them.
 fn acknowledged_by_two() -> Invariants {
     let mut seen = Invariants::of(&[A, B, C]);

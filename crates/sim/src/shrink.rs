@@ -219,6 +219,7 @@ fn remove(bytes: &mut Vec<u8>, begin: usize, end: usize) {
     bytes.drain(begin..end);
 }
 
+#[expect(clippy::ptr_arg, reason = "of one type with `remove`")]
 fn clear(bytes: &mut Vec<u8>, begin: usize, end: usize) {
     bytes[begin..end].fill(0);
 }
