@@ -68,4 +68,11 @@ impl Application for TallyApplication {
     fn work(&self, (): &mut (), _: u64) -> io::Result<Option<u64>> {
         Ok(None)
     }
+
+    fn describe(&self, command: &[u8]) -> String {
+        match command.first_chunk() {
+            Some(number) => format!("command {}", u64::from_le_bytes(*number)),
+            None => format!("a command of {} bytes", command.len()),
+        }
+    }
 }

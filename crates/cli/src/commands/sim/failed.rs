@@ -108,6 +108,7 @@ impl Report<'_> {
         let (before, after) = (self.first.failure.faults.total(), self.told.failure.faults.total());
         let (first, small) = (seconds(self.first), seconds(self.told));
         let mut text = story(self.told, events, colours);
+        text.push('\n');
         let file = self.file.display();
         let mut line = |line: String| writeln!(text, "{line}").expect("text grows");
         line(String::new());

@@ -28,7 +28,7 @@ use summary::Summary;
 /// How many seeds when nothing is said: some seconds.
 const SEEDS: u64 = 100;
 
-/// How many of a million steps of the bar a second, an hour or a seed is; the bar has no fractions.
+/// How many steps the bar has, whatever it counts: time, simulated hours or seeds.
 const BAR_STEPS: f64 = 1_000_000.0;
 
 /// Runs what the command line says.

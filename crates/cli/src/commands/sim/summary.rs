@@ -54,12 +54,14 @@ impl Summary<'_> {
             "requests": progress.requests,
             "requests_per_second": rate(progress.requests, elapsed),
             "faults": faults,
-            "flipped_bits": {
+            "damage": {
                 "below": rot.below,
                 "above": rot.above,
+                "engine": rot.engine,
                 "mended": rot.mended,
                 "cut": rot.cut,
                 "refused": rot.refused,
+                "stopped": rot.stopped,
                 "harmless": rot.harmless,
             },
             "coverage": coverage,
@@ -94,7 +96,7 @@ impl Summary<'_> {
         let mut out = io::stdout().lock();
         writeln!(out, "calm: {}", progress.rest)?;
         writeln!(out, "highest: {}", progress.bounds)?;
-        writeln!(out, "flipped bits: {}", progress.rot)?;
+        writeln!(out, "damage: {}", progress.rot)?;
         writeln!(out, "trace hash: {:016x}", progress.trace_hash)
     }
 }
