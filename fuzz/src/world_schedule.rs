@@ -1,9 +1,9 @@
 //! Schedules of the whole: the input is the seed of a simulated run, so each of its bytes decides
 //! one delay, one fault or one request of a cluster with its log, network and clients.
 
+use jangada_sim::application::tally::TallyApplication;
+use jangada_sim::application::tally_clients::TallyClients;
 use jangada_sim::faults::FAULTS;
-use jangada_sim::tally::TallyApplication;
-use jangada_sim::tally_clients::TallyClients;
 use jangada_sim::{Choices, FaultRates, WorldOptions, run};
 
 /// How long a run goes on with faults, in simulated microseconds.

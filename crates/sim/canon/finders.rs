@@ -4,13 +4,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jangada_raft::{Configuration, NodeId};
+use jangada_sim::application::store::StoreApplication;
 use jangada_sim::checker::{Bounds, Next, Opening, Options, check};
 use jangada_sim::faults::FAULTS;
-use jangada_sim::plan::{FaultPlan, Plan};
 use jangada_sim::run;
-use jangada_sim::scenario::{CoreScenario, Scenario, StoreScenario, TallyScenario};
-use jangada_sim::seed::Seed;
-use jangada_sim::store::StoreApplication;
+use jangada_sim::run::plan::{FaultPlan, Plan};
+use jangada_sim::run::scenario::{CoreScenario, Scenario, StoreScenario, TallyScenario};
+use jangada_sim::run::seed::Seed;
 use jangada_sim::workload::{Workload, WorkloadOptions};
 
 use crate::harness::schedule::{Random, run as run_schedule};

@@ -1,4 +1,13 @@
-//! What is simulated beside the members themselves: the state machine that they replicate.
+//! What is simulated beside the members themselves: the state machine that they replicate, and its
+//! clients. [`tally`] is the smallest, [`store`] the one that ships (its clients of the API are in
+//! [`crate::workload`]), and [`simulation`] takes anybody's.
+
+pub mod desk;
+pub mod simulation;
+pub mod store;
+pub mod store_clients;
+pub mod tally;
+pub mod tally_clients;
 
 use std::fmt::Debug;
 use std::io;

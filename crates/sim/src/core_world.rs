@@ -23,14 +23,14 @@ use jangada_raft::{
 };
 
 use crate::choices::{Choices, MILLION};
-use crate::dice::{Dice, Suppressed};
 use crate::faults::{Fault, FaultCounts, FaultRates};
 use crate::invariants::{Violation, require};
-use crate::panics::caught;
-use crate::queue::{Queue, take_first};
 use crate::run::Failure;
+use crate::run::panics::caught;
+use crate::run::trace::Trace;
 use crate::specification::{Fact, Glimpse, Specification, observe, recovery};
-use crate::trace::Trace;
+use crate::world::dice::{Dice, Suppressed};
+use crate::world::queue::{Queue, take_first};
 
 use network::{Network, Way};
 use seat::{Look, Seat};

@@ -12,6 +12,12 @@
 //! 4. A failed sync makes nothing durable and says so once.
 //! 5. What goes wrong is counted here, when it does.
 
+pub mod engine_file;
+pub mod ledger;
+
+pub(crate) mod rot;
+pub(crate) mod sectors;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,8 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use jangada_wal::{Disk, File};
 
 use crate::choices::{Choices, mix};
+use crate::disk::sectors::{Contents, Damage, SECTOR_BYTES};
 use crate::faults::Fault;
-use crate::sectors::{Contents, Damage, SECTOR_BYTES};
 
 type Shared = Arc<Mutex<Contents>>;
 
@@ -752,5 +758,4 @@ impl File for SimFile {
 }
 
 #[cfg(test)]
-#[path = "disk_tests.rs"]
 mod tests;

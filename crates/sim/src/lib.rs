@@ -2,17 +2,17 @@
 //! with everything going wrong that can, and every history checked.
 //!
 //! One seed, a byte string, decides everything ([`choices`]); the same seed run twice leaves the
-//! same trace hash ([`trace`]). The parts under test are never changed for it: the log gets its
+//! same trace hash ([`trace`](run::trace)). The parts under test are never changed for it: the log gets its
 //! files through [`jangada_wal::Disk`] ([`disk`]), the engine through its storage backend
-//! ([`engine_file`]), both by the same rules of damage; members are stepped by the [`world`] as a
-//! runtime steps them, and speak over the simulated network ([`net`]). What goes wrong has names and
+//! ([`engine_file`](disk::engine_file)), both by the same rules of damage; members are stepped by the [`world`] as a
+//! runtime steps them, and speak over the simulated network ([`net`](world::net)). What goes wrong has names and
 //! counters ([`faults`]); what must hold has names, too ([`invariants`]).
 //!
 //! A [`Plan`] is one run: seed, members, time, faults. A [`Scenario`] runs plans in its world: the
-//! store that ships, a tally, the consensus module alone ([`scenario`]), or a state machine of your
+//! store that ships, a tally, the consensus module alone ([`scenario`](run::scenario)), or a state machine of your
 //! own ([`Simulation`]). [`sweep()`] runs seed after seed on several threads; [`explore()`] also tells
-//! the first that fails as a timeline ([`timeline`]), makes it smaller ([`shrink`]) and gives the file
-//! that replays it ([`regression`]). Below all that, [`run()`] is one run of an [`Application`] and its
+//! the first that fails as a timeline ([`timeline`](run::timeline)), makes it smaller ([`shrink`](run::shrink)) and gives the file
+//! that replays it ([`regression`](run::regression)). Below all that, [`run()`] is one run of an [`Application`] and its
 //! [`Clients`]: a while with faults, then calm until all work is finished.
 //!
 //! The consensus module has two worlds of its own: the [`checker`] walks through all its
@@ -54,62 +54,31 @@ pub mod bounds;
 pub mod checker;
 pub mod choices;
 pub mod core_world;
-pub mod desk;
-pub mod dice;
 pub mod disk;
-pub mod engine_file;
-pub mod explore;
 pub mod faults;
 pub mod history;
 pub mod invariants;
-pub mod ledger;
 pub mod linearizability;
-pub mod net;
-pub mod plan;
-pub mod queue;
-pub mod regression;
 pub mod run;
-pub mod scenario;
-pub mod seed;
-pub mod shrink;
-pub mod simulation;
 pub mod specification;
-pub mod store;
-pub mod store_clients;
-pub mod sweep;
-pub mod tally;
-pub mod tally_clients;
-pub mod timeline;
-pub mod topology;
-pub mod trace;
 pub mod workload;
 pub mod world;
 
-mod chaos;
-mod clocks;
-mod fingerprint;
-mod liveness;
-mod panics;
-mod rot;
-mod seat;
-mod sectors;
-mod watch;
-
 pub use application::Application;
+pub use application::simulation::{Sent, Simulation};
 pub use bounds::Bounds;
 pub use choices::Choices;
+pub use disk::engine_file::EngineFile;
+pub use disk::ledger::{Ledger, RotCounts};
+pub use disk::sectors::SECTOR_BYTES;
 pub use disk::{DiskHandle, Moment, SimDisk, SimFile};
-pub use engine_file::EngineFile;
-pub use explore::{Found, explore};
 pub use faults::{Fault, FaultCounts, FaultRates};
-pub use ledger::{Ledger, RotCounts};
-pub use plan::{FaultPlan, Plan};
+pub use run::explore::{Found, explore};
+pub use run::plan::{FaultPlan, Plan};
+pub use run::scenario::{Held, Scenario};
+pub use run::seed::Seed;
+pub use run::sweep::{SweepOptions, sweep};
+pub use run::trace::Trace;
 pub use run::{Clients, Failure, Report, Rest, run};
-pub use scenario::{Held, Scenario};
-pub use sectors::SECTOR_BYTES;
-pub use seed::Seed;
-pub use simulation::{Sent, Simulation};
-pub use sweep::{SweepOptions, sweep};
-pub use topology::Topology;
-pub use trace::Trace;
+pub use world::topology::Topology;
 pub use world::{World, WorldOptions};

@@ -1,13 +1,26 @@
-//! One run from one seed: the world, its clients, the calm at the end, and the report.
+//! One run from one seed: the world, its clients, the calm at the end, and the report. Below it, what
+//! makes many of them: plans, sweeps over seeds, and what becomes of a run that failed.
+
+pub mod explore;
+pub mod plan;
+pub mod regression;
+pub mod scenario;
+pub mod seed;
+pub mod shrink;
+pub mod sweep;
+pub mod timeline;
+pub mod trace;
+
+pub(crate) mod panics;
 
 use crate::application::Application;
 use crate::bounds::Bounds;
 use crate::choices::Choices;
+use crate::disk::ledger::RotCounts;
 use crate::faults::FaultCounts;
 use crate::invariants::Violation;
-use crate::ledger::RotCounts;
-use crate::panics::caught;
-use crate::timeline::Line;
+use crate::run::panics::caught;
+use crate::run::timeline::Line;
 use crate::world::{World, WorldOptions};
 
 /// How long the members have to settle once nothing goes wrong any more, in microseconds: until the last

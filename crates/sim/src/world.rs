@@ -10,6 +10,18 @@
 //! 2. Every event that reaches a member and every effect it has enters the trace.
 //! 3. Whatever is open is decided by [`Choices`].
 
+pub mod dice;
+pub mod net;
+pub mod queue;
+pub mod topology;
+
+pub(crate) mod chaos;
+pub(crate) mod clocks;
+pub(crate) mod fingerprint;
+pub(crate) mod liveness;
+pub(crate) mod seat;
+pub(crate) mod watch;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hash;
 
@@ -22,21 +34,20 @@ use jangada_raft::{Index, NodeId, Position, RoleKind};
 use crate::application::{Application, Witness, take};
 use crate::bounds::Bounds;
 use crate::choices::Choices;
-use crate::dice::{Dice, Suppressed};
 use crate::disk::SimDisk;
+use crate::disk::ledger::{Damage, Ledger, RotCounts};
+use crate::disk::rot::Aim;
 use crate::faults::{Fault, FaultCounts, FaultRates};
-use crate::fingerprint;
 use crate::invariants::{AppliedCommand, Invariants, Violation};
-use crate::ledger::{Damage, Ledger, RotCounts};
-use crate::liveness::{Calm, LeftOut};
-use crate::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
-use crate::queue::Queue;
-use crate::rot::Aim;
-use crate::seat::{Job, LogOutcome, Running, Seat, Upset};
-use crate::timeline::{Timeline, Who};
-use crate::topology::Topology;
-use crate::trace::Trace;
-use crate::watch::LOOK_PERIOD_US;
+use crate::run::timeline::{Timeline, Who};
+use crate::run::trace::Trace;
+use crate::world::dice::{Dice, Suppressed};
+use crate::world::liveness::{Calm, LeftOut};
+use crate::world::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
+use crate::world::queue::Queue;
+use crate::world::seat::{Job, LogOutcome, Running, Seat, Upset};
+use crate::world::topology::Topology;
+use crate::world::watch::LOOK_PERIOD_US;
 
 /// How often it is drawn whether something goes wrong, in microseconds.
 pub const FAULT_PERIOD: u64 = 100_000;

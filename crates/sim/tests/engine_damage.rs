@@ -9,7 +9,7 @@ use jangada::{Frame, StateMachine};
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_kv::{Command, PutRequest, RangeRequest};
 use jangada_raft::{Index, NodeId, Position, Term};
-use jangada_sim::store::{StoreApplication, encode};
+use jangada_sim::application::store::{StoreApplication, encode};
 use jangada_sim::{Application, Choices, SimDisk};
 use jangada_wal::{Disk, File};
 

@@ -1,9 +1,9 @@
 //! Members on simulated disks and a simulated network, from many seeds.
 
+use jangada_sim::application::tally::TallyApplication;
+use jangada_sim::application::tally_clients::TallyClients;
 use jangada_sim::faults::FAULTS;
-use jangada_sim::sweep::survivable;
-use jangada_sim::tally::TallyApplication;
-use jangada_sim::tally_clients::TallyClients;
+use jangada_sim::run::sweep::survivable;
 use jangada_sim::{Choices, Failure, FaultCounts, FaultRates, Report, WorldOptions, run};
 
 fn simulate(

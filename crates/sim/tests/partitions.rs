@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jangada_raft::{Index, NodeId, RoleKind, Term};
-use jangada_sim::tally::TallyApplication;
+use jangada_sim::application::tally::TallyApplication;
 use jangada_sim::world::Happened;
 use jangada_sim::{Choices, Topology, World, WorldOptions};
 

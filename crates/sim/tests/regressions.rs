@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use jangada_sim::explore::tell;
-use jangada_sim::regression::Regression;
-use jangada_sim::scenario::scenario;
+use jangada_sim::run::explore::tell;
+use jangada_sim::run::regression::Regression;
+use jangada_sim::run::scenario::scenario;
 
 /// Runs what a file says; why it does not hold, if it does not.
 fn check(stem: &str, text: &str) -> Result<(), String> {

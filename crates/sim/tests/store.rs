@@ -1,8 +1,8 @@
 //! The store that ships, on members that ship, from many seeds; every history is judged.
 
+use jangada_sim::application::store::StoreApplication;
+use jangada_sim::application::store_clients::{Judges, StoreClients, StoreLoad};
 use jangada_sim::faults::{FAULTS, Fault};
-use jangada_sim::store::StoreApplication;
-use jangada_sim::store_clients::{Judges, StoreClients, StoreLoad};
 use jangada_sim::{
     Choices, Failure, FaultCounts, FaultRates, Report, RotCounts, WorldOptions, run,
 };

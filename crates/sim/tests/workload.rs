@@ -2,8 +2,8 @@
 //! compared with a second store's.
 
 use jangada_server::errors::ApiError;
+use jangada_sim::application::store::StoreApplication;
 use jangada_sim::faults::FAULTS;
-use jangada_sim::store::StoreApplication;
 use jangada_sim::workload::coverage::{FEATURES, Outcome};
 use jangada_sim::workload::grammar::Mixture;
 use jangada_sim::workload::{Coverage, Workload, WorkloadOptions};

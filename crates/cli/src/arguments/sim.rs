@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand};
-use jangada_sim::explore::SHRINK_RUNS_MAX;
-use jangada_sim::scenario::SCENARIOS;
+use jangada_sim::run::explore::SHRINK_RUNS_MAX;
+use jangada_sim::run::scenario::SCENARIOS;
 use jangada_sim::{FaultPlan, Seed};
 
 use super::sim_check::{Check, SIM_CHECK_AFTER_HELP};

@@ -12,7 +12,7 @@ use super::bounds::{Bounds, Opening};
 use super::history::History;
 use super::member::{Act, Ending, Ground, Member, Numbering, Refinement, Said, Turn};
 use super::violation::Violation;
-use crate::panics::caught;
+use crate::run::panics::caught;
 
 /// Something that happens to a cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]

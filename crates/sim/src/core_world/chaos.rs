@@ -6,7 +6,7 @@ use jangada_raft::NodeId;
 use super::seat::Lost;
 use super::{CoreWorld, Hint, Later};
 use crate::faults::Fault;
-use crate::topology::Topology;
+use crate::world::topology::Topology;
 
 /// Between two draws, in microseconds.
 pub(super) const PERIOD_US: u64 = 100_000;

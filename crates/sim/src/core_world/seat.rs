@@ -11,9 +11,9 @@ use jangada_raft::{
 };
 
 use crate::choices::MILLION;
-use crate::queue::take_first;
 use crate::specification::Name;
 use crate::specification::names::Names;
+use crate::world::queue::take_first;
 
 /// The timers, each of which has one deadline.
 pub(super) const TIMERS: [Timer; 5] =

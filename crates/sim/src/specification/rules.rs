@@ -1,7 +1,7 @@
 //! The rules: one method for each legal act, in the order of figure 2.
 
 use super::*;
-use crate::queue::take_first;
+use crate::world::queue::take_first;
 
 /// Storage.
 impl Specification {

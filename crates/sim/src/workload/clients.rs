@@ -20,11 +20,11 @@ use super::grammar::{Grammar, Mixture};
 use super::oracle::Oracle;
 use super::request::{Kind, Request};
 use super::service::{Answered, Became, CallId, Service};
+use crate::application::store::StoreApplication;
 use crate::choices::Choices;
 use crate::faults::{FAULTS, Fault, FaultCounts};
 use crate::invariants::Violation;
 use crate::run::Clients;
-use crate::store::StoreApplication;
 use crate::world::World;
 
 /// How long a client waits before it asks again what was not answered, in microseconds.

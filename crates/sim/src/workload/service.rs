@@ -24,8 +24,8 @@ use jangada_server::machine::KvMachine;
 use jangada_server::{Edge, Metrics, Served, ServedMember, Settings, Timer};
 
 use super::request::Request;
+use crate::application::store::StoreApplication;
 use crate::choices::Choices;
-use crate::store::StoreApplication;
 use crate::world::{Happened, World};
 
 /// The cluster's id, as answers name it.

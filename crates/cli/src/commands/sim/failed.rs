@@ -5,11 +5,11 @@ use std::io::{self, IsTerminal, Write as _};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use jangada_sim::explore::{Told, dissect, tell};
-use jangada_sim::regression::Regression;
-use jangada_sim::scenario::scenario;
-use jangada_sim::shrink::Attempts;
-use jangada_sim::sweep::{FailedSeed, Next};
+use jangada_sim::run::explore::{Told, dissect, tell};
+use jangada_sim::run::regression::Regression;
+use jangada_sim::run::scenario::scenario;
+use jangada_sim::run::shrink::Attempts;
+use jangada_sim::run::sweep::{FailedSeed, Next};
 use jangada_sim::{FaultPlan, Plan, Scenario};
 use serde_json::{Value, json};
 

@@ -16,8 +16,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jangada_sim::Plan;
 use jangada_sim::choices::MILLION;
 use jangada_sim::faults::FAULTS;
-use jangada_sim::scenario::{SCENARIOS, scenario};
-use jangada_sim::sweep::{Next, Progress, SweepOptions, sweep};
+use jangada_sim::run::scenario::{SCENARIOS, scenario};
+use jangada_sim::run::sweep::{Next, Progress, SweepOptions, sweep};
 
 use crate::arguments::{Client, Format, Sim, SimCommand, Sweep};
 use crate::failure::Failure;

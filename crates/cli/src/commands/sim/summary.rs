@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jangada_sim::Seed;
 use jangada_sim::faults::FAULTS;
-use jangada_sim::sweep::{Progress, SweepOptions};
+use jangada_sim::run::sweep::{Progress, SweepOptions};
 use serde_json::{Map, Value, json};
 
 use crate::output;

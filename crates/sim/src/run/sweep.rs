@@ -15,11 +15,11 @@ use std::thread;
 
 use crate::bounds::Bounds;
 use crate::choices::mix;
+use crate::disk::ledger::RotCounts;
 use crate::faults::{FAULTS, Fault, FaultCounts};
-use crate::ledger::RotCounts;
-use crate::plan::Plan;
+use crate::run::plan::Plan;
+use crate::run::scenario::{Held, SCENARIOS, Scenario};
 use crate::run::{Failure, Rest};
-use crate::scenario::{Held, SCENARIOS, Scenario};
 use crate::workload::Coverage;
 
 /// What is run.

@@ -3,12 +3,12 @@
 
 use std::fmt::{self, Write};
 
-use crate::plan::Plan;
-use crate::regression::Regression;
 use crate::run::Failure;
-use crate::scenario::Scenario;
-use crate::shrink::{Attempts, shrink};
-use crate::sweep::{FailedSeed, Next, Progress, SweepOptions, sweep};
+use crate::run::plan::Plan;
+use crate::run::regression::Regression;
+use crate::run::scenario::Scenario;
+use crate::run::shrink::{Attempts, shrink};
+use crate::run::sweep::{FailedSeed, Next, Progress, SweepOptions, sweep};
 
 /// How many raw events of a failed run are kept.
 pub const EVENTS_MAX: usize = 10_000;

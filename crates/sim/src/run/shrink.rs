@@ -10,11 +10,11 @@
 //! 2. Nothing in it is larger than in the plan that was given.
 
 use crate::faults::{FAULTS, Fault};
-use crate::plan::{FaultPlan, Plan};
 use crate::run::Failure;
-use crate::scenario::Scenario;
-use crate::seed::Seed;
-use crate::sweep::Next;
+use crate::run::plan::{FaultPlan, Plan};
+use crate::run::scenario::Scenario;
+use crate::run::seed::Seed;
+use crate::run::sweep::Next;
 
 /// How many single occurrences of one fault are looked at. Of a fault that strikes more often, such
 /// as one of messages, occurrences behind these are left out together or not at all.

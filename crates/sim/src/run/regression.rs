@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::dice::Suppressed;
 use crate::faults::{FAULTS, Fault};
-use crate::plan::{FaultPlan, Plan};
+use crate::run::plan::{FaultPlan, Plan};
+use crate::world::dice::Suppressed;
 
 /// A run that failed once.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,10 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::choices::MILLION;
-use crate::dice::Suppressed;
 use crate::faults::{FAULTS, Fault, FaultRates};
-use crate::seed::Seed;
+use crate::run::seed::Seed;
 use crate::world::WorldOptions;
+use crate::world::dice::Suppressed;
 
 /// Names the decisions about rates; far from those of single faults.
 const RATES: u64 = u64::MAX;

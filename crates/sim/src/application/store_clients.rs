@@ -14,7 +14,8 @@ use jangada_kv::{
 };
 use jangada_raft::NodeId;
 
-use crate::desk::{Answer, Desk};
+use crate::application::desk::{Answer, Desk};
+use crate::application::store::{StoreApplication, encode};
 use crate::history::{
     Action, Change, Consistency, Contents, Found, Guard, History, Operation, OperationId, Outcome,
 };
@@ -23,7 +24,6 @@ use crate::linearizability::by_revision::{self, Summary};
 use crate::linearizability::online::{self, Online};
 use crate::linearizability::{self, Fault};
 use crate::run::Clients;
-use crate::store::{StoreApplication, encode};
 use crate::world::World;
 
 /// How long a client waits before it turns to another member, in microseconds.

@@ -21,7 +21,7 @@ use jangada_wal::{OpenError, Report, WalError};
 use crate::disk::{DamagedPlace, is_of_log};
 use crate::faults::Fault;
 use crate::invariants::Violation;
-use crate::seat::Upset;
+use crate::world::seat::Upset;
 
 /// Which of a member's parts keeps its bytes in a damaged file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

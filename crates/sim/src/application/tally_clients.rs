@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::application::desk::{Answer, Desk};
+use crate::application::tally::{Tally, TallyApplication};
 use crate::choices::mix;
-use crate::desk::{Answer, Desk};
 use crate::invariants::Violation;
 use crate::run::Clients;
-use crate::tally::{Tally, TallyApplication};
 use crate::world::{World, unique_payload};
 
 /// How long a client thinks between an answer and its next request, in microseconds.

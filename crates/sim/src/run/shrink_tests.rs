@@ -1,8 +1,8 @@
 //! The shrinker, on worlds that fail by a rule of the plan alone.
 
 use super::*;
-use crate::dice::Dice;
-use crate::scenario::Held;
+use crate::run::scenario::Held;
+use crate::world::dice::Dice;
 
 /// Draws a hundred periods of two faults, and fails when enough of both happened.
 struct Rule {

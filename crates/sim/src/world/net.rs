@@ -19,8 +19,8 @@ use jangada_net::Lane;
 use jangada_raft::NodeId;
 
 use crate::choices::Choices;
-use crate::dice::Dice;
 use crate::faults::{Fault, FaultCounts};
+use crate::world::dice::Dice;
 
 /// A message's usual way, in microseconds: a local network.
 const DELAY_US: (u64, u64) = (50, 400);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::hash::Hasher;
 
-use crate::fingerprint::Fingerprint;
+use crate::world::fingerprint::Fingerprint;
 
 /// The running hash over everything that happened, and the newest lines of it.
 #[derive(Clone, Debug)]

@@ -19,14 +19,14 @@ use jangada::StateMachine;
 use jangada_raft::NodeId;
 
 use crate::application::Application;
+use crate::application::desk::{Answer, Desk};
 use crate::choices::Choices;
-use crate::desk::{Answer, Desk};
 use crate::disk::DiskHandle;
 use crate::invariants::Violation;
-use crate::plan::Plan;
+use crate::run::plan::Plan;
+use crate::run::scenario::{Held, Scenario, held};
+use crate::run::timeline::Who;
 use crate::run::{Clients, Failure};
-use crate::scenario::{Held, Scenario, held};
-use crate::timeline::Who;
 use crate::world::World;
 
 /// How many clients there are unless a plan says otherwise.

@@ -1,12 +1,12 @@
 //! The worlds that a plan can be run in: a state machine, its clients, and who judges them.
 
+use crate::application::store::StoreApplication;
+use crate::application::store_clients::{StoreClients, StoreLoad};
+use crate::application::tally::TallyApplication;
+use crate::application::tally_clients::TallyClients;
 use crate::core_world::{self, CoreOptions};
-use crate::plan::Plan;
+use crate::run::plan::Plan;
 use crate::run::{Clients, Failure, Report, run};
-use crate::store::StoreApplication;
-use crate::store_clients::{StoreClients, StoreLoad};
-use crate::tally::TallyApplication;
-use crate::tally_clients::TallyClients;
 use crate::workload::{Coverage, Workload, WorkloadOptions};
 
 /// How many clients the tally has.

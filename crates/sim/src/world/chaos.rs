@@ -7,13 +7,13 @@ use jangada::StateMachine;
 use jangada_raft::{Index, NodeId};
 
 use crate::application::Application;
+use crate::disk::ledger::Damage;
+use crate::disk::rot;
+use crate::disk::sectors::SECTOR_BYTES;
 use crate::disk::{DamagedPlace, MOMENTS, is_of_log};
 use crate::faults::Fault;
-use crate::ledger::Damage;
-use crate::rot;
-use crate::sectors::SECTOR_BYTES;
-use crate::timeline::Who;
-use crate::topology::{Topology, pairs};
+use crate::run::timeline::Who;
+use crate::world::topology::{Topology, pairs};
 use crate::world::{Death, FAULT_PERIOD, Later, World};
 
 /// How long a partition lasts, in microseconds: from less than a heartbeat to several elections.

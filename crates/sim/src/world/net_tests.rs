@@ -1,9 +1,9 @@
 //! The simulated network's rules, one by one.
 
 use super::*;
-use crate::dice::Suppressed;
 use crate::faults::FaultRates;
-use crate::queue::Queue;
+use crate::world::dice::Suppressed;
+use crate::world::queue::Queue;
 
 const A: NodeId = NodeId(1);
 const B: NodeId = NodeId(2);

@@ -17,10 +17,10 @@ use jangada_raft::{Configuration, HardState, Index, NodeId, Range, RoleKind, Ter
 use jangada_wal::{Disk, Identity, OpenError, Options, Preparation, Report, Wal, WalError};
 
 use crate::application::{Application, Seen, Witness};
-use crate::clocks::Clocks;
+use crate::disk::ledger::Damage;
+use crate::disk::rot::Aim;
 use crate::disk::{DiskHandle, SimDisk};
-use crate::ledger::Damage;
-use crate::rot::Aim;
+use crate::world::clocks::Clocks;
 
 /// The log's segments are small, so that runs of seconds roll and cut them.
 const SEGMENT_BYTES: (u64, u64) = (64 << 10, 256 << 10);

@@ -14,7 +14,7 @@ use jangada_wal::Disk;
 
 use crate::application::Application;
 use crate::disk::DiskHandle;
-use crate::engine_file::EngineFile;
+use crate::disk::engine_file::EngineFile;
 
 /// The engine's file on the member's disk.
 const ENGINE_FILE: &str = "engine";

@@ -11,10 +11,10 @@ use jangada_raft::Index;
 use jangada_wal::inspect::{Finding, inspect};
 
 use crate::choices::Choices;
+use crate::disk::ledger::{Damage, Side};
+use crate::disk::sectors::SECTOR_BYTES;
 use crate::disk::{DamagedPlace, SimDisk};
 use crate::faults::Fault;
-use crate::ledger::{Damage, Side};
-use crate::sectors::SECTOR_BYTES;
 
 /// How many sectors a misdirected write has at most: a page.
 const MISDIRECTED_SECTORS_MAX: u64 = 8;
