@@ -1,8 +1,8 @@
 //! The engine: redb behind the border of `engine.rs`.
 //!
 //! Tables (`docs/store-format.md`): `key` holds etcd's rows, `meta`, `members` and `alarm` what
-//! stands beside them. Only durable commits, with quick repair, so that opening after a crash does
-//! not walk the file.
+//! stands beside them. Only durable commits. Opening reads every page and compares its checksum;
+//! quick repair keeps what it takes to do so without rebuilding anything after a crash.
 
 use std::fmt;
 use std::io;
@@ -76,8 +76,13 @@ impl RedbEngine {
         guarded(|| {
             let size = Arc::new(AtomicU64::new(file.len().map_err(|error| io_error(&error))?));
             let backend = Sized { backend: Arc::clone(&file), size: Arc::clone(&size) };
-            let engine =
-                RedbEngine { database: database(backend)?, file, size, access: Access::Write };
+            let mut database = database(backend)?;
+            // A page that a disk has put elsewhere leaves an older one in its place, which is sound
+            // by itself: only the checksums in the pages above it tell. Where the newest commit is
+            // damaged and the one before it is whole, the engine goes back to that one, and the log
+            // gives back what came after it.
+            database.check_integrity().map_err(database_error)?;
+            let engine = RedbEngine { database, file, size, access: Access::Write };
             engine.prepare()?;
             Ok(engine)
         })

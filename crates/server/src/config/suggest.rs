@@ -2,7 +2,7 @@
 
 /// The most letters of a name that is compared: no setting's name has half as many. A key of a file
 /// can have a million, and comparing takes time with each.
-const WRITTEN_BYTES_MAX: usize = 96;
+const WRITTEN_BYTES_MAX: usize = 128;
 
 /// The candidate with the smallest edit distance, if it is close enough to be a help: at most a
 /// third of the letters wrong. Earlier candidates win a tie.
