@@ -78,9 +78,8 @@ impl RedbEngine {
             let backend = Sized { backend: Arc::clone(&file), size: Arc::clone(&size) };
             let mut database = database(backend)?;
             // A page that a disk has put elsewhere leaves an older one in its place, which is sound
-            // by itself: only the checksums in the pages above it tell. Where the newest commit is
-            // damaged and the one before it is whole, the engine goes back to that one, and the log
-            // gives back what came after it.
+            // by itself: only the checksums in the pages above it tell. A commit in two phases is
+            // never taken back, so damage to one is an error.
             database.check_integrity().map_err(database_error)?;
             let engine = RedbEngine { database, file, size, access: Access::Write };
             engine.prepare()?;
