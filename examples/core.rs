@@ -39,6 +39,8 @@ fn main() {
         // All members start from the same configuration.
         configuration: Configuration::of_voters(ids),
         limits: Limits::default(),
+        configurations: Vec::new(),
+        recovering: None,
     };
     let members = ids.map(|id| (id, Raft::new(start(id)))).into();
     let mut cluster = Cluster { members, network: VecDeque::new() };
@@ -112,6 +114,12 @@ impl Cluster {
                 // Names for the command and the no-op, and timers: a driver acts on these too.
                 Output::Assigned { .. }
                 | Output::NoOp { .. }
+                | Output::Configured { .. }
+                | Output::MembersChanged
+                | Output::ChangeRefused(_)
+                | Output::TransferEnded(_)
+                | Output::SendSnapshot { .. }
+                | Output::Recovered
                 | Output::ProposalRefused(_)
                 | Output::ReadQueued(_)
                 | Output::ReadRefused(_)

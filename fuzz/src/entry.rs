@@ -126,6 +126,8 @@ pub(crate) fn configurations() -> [Configuration; 3] {
             voters: members(&[1, 2, 3]),
             outgoing: members(&[3, 4, u64::MAX]),
             learners: members(&[9]),
+            addresses: std::collections::BTreeMap::new(),
+            target: Vec::new(),
         },
     ]
 }

@@ -66,7 +66,7 @@ fn bounded(message: &PeerMessage) {
         }
         PeerMessage::Raft(message) => match message {
             Message::AppendRequest(_) => false,
-            Message::AppendResponse(AppendResponse { outcome, term }) => match outcome {
+            Message::AppendResponse(AppendResponse { outcome, term, .. }) => match outcome {
                 AppendOutcome::Match(index) => index.0.max(term.0) <= NUMBER_MAX,
                 AppendOutcome::Conflict { probe, hint } => {
                     hint.index < *probe && probe.0.max(hint.term.0) <= NUMBER_MAX
@@ -78,6 +78,7 @@ fn bounded(message: &PeerMessage) {
             Message::VoteRequest(request) => request.last.index.0 <= NUMBER_MAX,
             Message::PreVoteResponse(response) => response.term.0 <= NUMBER_MAX,
             Message::VoteResponse(response) => response.term.0 <= NUMBER_MAX,
+            Message::TimeoutNow(request) => request.term.0 <= NUMBER_MAX,
         },
         PeerMessage::Retention { everyone_holds } => everyone_holds.0 <= NUMBER_MAX,
         PeerMessage::ReadIndexResponse { index, .. } => {
@@ -147,7 +148,7 @@ pub(crate) fn message(input: &mut Input<'_>) -> PeerMessage {
         }
         2 => {
             let (term, last) = (Term(input.small()), position(input));
-            raft(Message::VoteRequest(VoteRequest { term, last }))
+            raft(Message::VoteRequest(VoteRequest { term, last, transfer: false }))
         }
         3 => {
             let (term, granted) = (Term(input.small()), input.byte() & 1 == 1);
@@ -155,22 +156,27 @@ pub(crate) fn message(input: &mut Input<'_>) -> PeerMessage {
         }
         4 => {
             let (term, outcome) = (Term(input.small()), AppendOutcome::Match(Index(input.small())));
-            raft(Message::AppendResponse(AppendResponse { term, outcome }))
+            raft(Message::AppendResponse(AppendResponse { term, outcome, recovering: None }))
         }
         5 => {
             let (term, hint) = (Term(input.small()), position(input));
             let beyond = hint.index.0.saturating_add(1 + u64::from(input.byte())).min(NUMBER_MAX);
             let hint = Position { index: Index(hint.index.0.min(beyond - 1)), ..hint };
             let outcome = AppendOutcome::Conflict { probe: Index(beyond), hint };
-            raft(Message::AppendResponse(AppendResponse { term, outcome }))
+            raft(Message::AppendResponse(AppendResponse { term, outcome, recovering: None }))
         }
         6 => {
             let (term, commit) = (Term(input.small()), Index(input.small()));
-            raft(Message::Heartbeat(Heartbeat { term, commit, round: ReadRound(input.small()) }))
+            raft(Message::Heartbeat(Heartbeat {
+                term,
+                commit,
+                round: ReadRound(input.small()),
+                recover_to: None,
+            }))
         }
         7 => {
             let (term, round) = (Term(input.small()), ReadRound(input.small()));
-            raft(Message::HeartbeatResponse(HeartbeatResponse { term, round }))
+            raft(Message::HeartbeatResponse(HeartbeatResponse { term, round, recovering: None }))
         }
         8 | 9 => append(input),
         10 => PeerMessage::Forward((0..input.byte() % 8).map(|_| proposal(input)).collect()),
@@ -221,7 +227,12 @@ fn append(input: &mut Input<'_>) -> PeerMessage {
         let kind = Kind::of(step >> 2 & 1).expect("there are three kinds");
         frames.push(frame(kind, at.index.0, at.term.0, input.piece()));
     }
-    let request = AppendRequest { term: Term(term + 2), range, commit: Index(input.small()) };
+    let request = AppendRequest {
+        term: Term(term + 2),
+        range,
+        commit: Index(input.small()),
+        configurations: Vec::new(),
+    };
     PeerMessage::Append { request, frames }
 }
 

@@ -8,8 +8,8 @@
 mod configuration;
 
 pub use configuration::{
-    CONFIGURATION_MEMBERS_MAX, CONFIGURATION_VERSION, ConfigurationError, decode_configuration,
-    encode_configuration,
+    ADDRESS_BYTES_MAX, CONFIGURATION_MEMBERS_MAX, CONFIGURATION_VERSION, ConfigurationError,
+    MEMBER_ADDRESSES_MAX, decode_configuration, encode_configuration,
 };
 
 use bytes::{Bytes, BytesMut};

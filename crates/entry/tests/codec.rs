@@ -85,8 +85,8 @@ fn configurations_that_are_not_in_order_or_too_long_are_refused() {
     twice[8] = 2;
     assert_eq!(decode_configuration(&twice), Err(ConfigurationError::Order));
     let mut later = good.clone();
-    later[0] = 2;
-    assert_eq!(decode_configuration(&later), Err(ConfigurationError::Version(2)));
+    later[0] = 3;
+    assert_eq!(decode_configuration(&later), Err(ConfigurationError::Version(3)));
     let too_many = u16::try_from(CONFIGURATION_MEMBERS_MAX + 1).expect("it is small");
     let mut many = good.clone();
     many[2..4].copy_from_slice(&too_many.to_le_bytes());
@@ -177,8 +177,14 @@ proptest! {
         voters in members(),
         outgoing in members(),
         learners in members(),
+        target in members(),
+        addresses in prop::collection::btree_map(
+            any::<u64>().prop_map(NodeId),
+            prop::collection::vec("[a-z0-9.:/]{0,40}", 0..4),
+            0..5,
+        ),
     ) {
-        let configuration = Configuration { voters, outgoing, learners };
+        let configuration = Configuration { voters, outgoing, learners, target, addresses };
         let bytes = encode_configuration(&configuration);
         prop_assert_eq!(decode_configuration(&bytes), Ok(configuration));
     }

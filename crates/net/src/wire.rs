@@ -78,6 +78,7 @@ mod kind {
     pub(super) const READ_INDEX_REQUEST: u8 = 11;
     pub(super) const READ_INDEX_RESPONSE: u8 = 12;
     pub(super) const RETENTION: u8 = 13;
+    pub(super) const TIMEOUT_NOW: u8 = 14;
 }
 
 /// The payloads of a message, in the order in which they follow the fixed part.

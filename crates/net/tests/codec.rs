@@ -59,7 +59,7 @@ prop_compose! {
             let draft = Draft::new(buffer, Kind::Command, 1, GROUP, origin);
             frames.push(draft.stamp(range.last_position(), 5));
         }
-        let request = AppendRequest { term: Term(term + above), range, commit: Index(commit) };
+        let request = AppendRequest { term: Term(term + above), range, commit: Index(commit), configurations: Vec::new() };
         PeerMessage::Append { request, frames }
     }
 }
@@ -91,27 +91,27 @@ fn raft() -> impl Strategy<Value = Message> {
             Message::PreVoteResponse(PreVoteResponse { term: Term(term), granted })
         }),
         (number.clone(), position()).prop_map(|(term, last)| {
-            Message::VoteRequest(VoteRequest { term: Term(term), last })
+            Message::VoteRequest(VoteRequest { term: Term(term), last, transfer: false })
         }),
         (number.clone(), any::<bool>()).prop_map(|(term, granted)| {
             Message::VoteResponse(VoteResponse { term: Term(term), granted })
         }),
         (number.clone(), number.clone()).prop_map(|(term, index)| {
             let outcome = AppendOutcome::Match(Index(index));
-            Message::AppendResponse(AppendResponse { term: Term(term), outcome })
+            Message::AppendResponse(AppendResponse { term: Term(term), outcome, recovering: None })
         }),
         (number.clone(), position(), 1..9_u64).prop_map(|(term, hint, beyond)| {
             let probe = Index(hint.index.0 + beyond);
             let outcome = AppendOutcome::Conflict { probe, hint };
-            Message::AppendResponse(AppendResponse { term: Term(term), outcome })
+            Message::AppendResponse(AppendResponse { term: Term(term), outcome, recovering: None })
         }),
         (number.clone(), number.clone(), number.clone()).prop_map(|(term, commit, round)| {
             let (term, commit, round) = (Term(term), Index(commit), ReadRound(round));
-            Message::Heartbeat(Heartbeat { term, commit, round })
+            Message::Heartbeat(Heartbeat { term, commit, round, recover_to: None })
         }),
         (number.clone(), number).prop_map(|(term, round)| {
             let (term, round) = (Term(term), ReadRound(round));
-            Message::HeartbeatResponse(HeartbeatResponse { term, round })
+            Message::HeartbeatResponse(HeartbeatResponse { term, round, recovering: None })
         }),
     ]
 }
@@ -275,7 +275,8 @@ fn every_fault_has_its_name() {
         (at(&beat, 8, 9), DecodeError::Group { ours: GROUP, theirs: 9 }),
         (raw(7, &words(&[1, number, 1]), &[]), DecodeError::Number(number)),
         (raw(7, &words(&[1, 1]), &[]), DecodeError::Short),
-        (raw(7, &words(&[1, 1, 1, 1]), &[]), DecodeError::Long),
+        (raw(7, &words(&[1, 1, 1, 1]), &[]), DecodeError::Short),
+        (raw(7, &words(&[1, 1, 1, 1, 1, 1]), &[]), DecodeError::Long),
         (raw(7, &words(&[1, 1, 1]), &[1]), DecodeError::Long),
         (raw(4, &words(&[1, 2]), &[]), DecodeError::Choice(2)),
         (raw(4, &words(&[1, 1 << 8]), &[]), DecodeError::Reserved),
@@ -367,7 +368,7 @@ fn the_largest_messages_are_sent_and_taken() {
         frames.push(draft.stamp(range.last_position(), 0));
     }
     let term = range.last_position().term;
-    let request = AppendRequest { term, range, commit: Index(0) };
+    let request = AppendRequest { term, range, commit: Index(0), configurations: Vec::new() };
     let message = PeerMessage::Append { request, frames };
     assert!(wire::measure(&message).expect("within limits").fixed <= wire::FIXED_BYTES_MAX);
     assert_eq!(wire::decode(GROUP, whole(GROUP, &message)), Ok(message));

@@ -54,6 +54,7 @@ impl<M: StateMachine> LocalCluster<M> {
                 note: bytes::Bytes::new(),
                 options,
                 seed: id.0,
+                configurations: Vec::new(),
             };
             let member = Member::new(clock.now(), start, machine(*id))?;
             let (mut driver, handle) = Driver::new(id.0, 0, member);

@@ -101,7 +101,7 @@ fn raft(from: NodeId, message: Message) -> Event {
 
 fn heartbeat(from: NodeId, term: u64, commit: u64) -> Event {
     let (term, commit, round) = (Term(term), Index(commit), ReadRound(0));
-    raft(from, Message::Heartbeat(Heartbeat { term, commit, round }))
+    raft(from, Message::Heartbeat(Heartbeat { term, commit, round, recover_to: None }))
 }
 
 /// Commands of `term` behind `prev`, as their leader sends them.
@@ -116,13 +116,21 @@ fn append(from: NodeId, term: u64, prev: Position, last: u64, commit: u64) -> Ev
         draft.stamp(at(index, term), 0)
     };
     let frames = (prev.index.0 + 1..=last).map(frame).collect();
-    let request = AppendRequest { term: Term(term), range, commit: Index(commit) };
+    let request = AppendRequest {
+        term: Term(term),
+        range,
+        commit: Index(commit),
+        configurations: Vec::new(),
+    };
     Event::Received { from, message: PeerMessage::Append { request, frames } }
 }
 
 fn matched(from: NodeId, term: u64, index: u64) -> Event {
     let outcome = AppendOutcome::Match(Index(index));
-    raft(from, Message::AppendResponse(AppendResponse { term: Term(term), outcome }))
+    raft(
+        from,
+        Message::AppendResponse(AppendResponse { term: Term(term), outcome, recovering: None }),
+    )
 }
 
 impl Hand {
@@ -139,6 +147,7 @@ impl Hand {
             note: Bytes::new(),
             options: Options::default(),
             seed: 1,
+            configurations: Vec::new(),
         };
         let member = Member::new(Now::default(), start, Journal::default()).expect("it starts");
         Hand {
@@ -366,7 +375,7 @@ fn a_deposed_leader_serves_no_read() {
     });
     let round = asked.expect("a round opens at once");
     hand.step([heartbeat(THREE, 2, 0)]);
-    let answer = HeartbeatResponse { term: Term(1), round };
+    let answer = HeartbeatResponse { term: Term(1), round, recovering: None };
     hand.step([raft(TWO, Message::HeartbeatResponse(answer))]);
     assert_eq!(hand.told, []);
     let asks = |m: &PeerMessage| matches!(m, PeerMessage::ReadIndexRequest { .. });
@@ -381,7 +390,11 @@ fn a_leader_serves_a_read_once_a_quorum_has_answered_after_it_came() {
         PeerMessage::Raft(Message::Heartbeat(heartbeat)) => Some(heartbeat.round),
         _ => None,
     });
-    let answer = |ReadRound(round)| HeartbeatResponse { term: Term(1), round: ReadRound(round) };
+    let answer = |ReadRound(round)| HeartbeatResponse {
+        term: Term(1),
+        round: ReadRound(round),
+        recovering: None,
+    };
     let round = round.expect("a round opens at once");
     let before = ReadRound(round.0 - 1);
     hand.step([raft(TWO, Message::HeartbeatResponse(answer(before)))]);
@@ -536,7 +549,7 @@ fn a_lost_lane_does_not_multiply_the_reads_of_the_log() {
     assert_eq!(hand.member.status().standing.role, RoleKind::Leader);
     // Two holds nothing: all five are read back for it.
     let outcome = AppendOutcome::Conflict { probe: Index(5), hint: Position::default() };
-    let refusal = Message::AppendResponse(AppendResponse { term, outcome });
+    let refusal = Message::AppendResponse(AppendResponse { term, outcome, recovering: None });
     let now = Now { monotonic_us: hand.now_us, wall_ms: 0 };
     let mut effects = Vec::new();
     hand.member.step(now, &mut vec![raft(TWO, refusal)], &mut effects);

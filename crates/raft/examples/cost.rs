@@ -66,6 +66,8 @@ impl Bench {
             log: Range::empty(Position::default()),
             commit: Index(0),
             limits: Limits::default(),
+            configurations: Vec::new(),
+            recovering: None,
         });
         let (out, granted) = (Vec::new(), Vec::new());
         let mut bench = Bench { raft, out, written: WriteNumber(0), granted, inputs: 0 };
@@ -122,7 +124,10 @@ impl Bench {
     fn acknowledge(&mut self, from: NodeId) {
         let outcome = AppendOutcome::Match(self.raft.last_index());
         let term = self.raft.term();
-        self.receive(from, Message::AppendResponse(AppendResponse { term, outcome }));
+        self.receive(
+            from,
+            Message::AppendResponse(AppendResponse { term, outcome, recovering: None }),
+        );
     }
 
     fn receive(&mut self, from: NodeId, message: Message) {

@@ -60,6 +60,8 @@ impl Configuration {
             voters: list(&self.voters),
             outgoing: list(&self.outgoing),
             learners: list(&self.learners),
+            target: list(&self.target),
+            addresses: self.addresses.iter().map(|(id, at)| (name(*id), at.clone())).collect(),
         }
     }
 }
@@ -115,6 +117,8 @@ mod tests {
             log: Range::default(),
             commit: Index(0),
             limits: Limits::default(),
+            configurations: Vec::new(),
+            recovering: None,
         })
     }
 

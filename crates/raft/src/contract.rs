@@ -5,6 +5,8 @@
 //! payload bytes never enter. Whoever drives the module (the node, the simulator, the model
 //! checker) keeps the payloads beside it and attaches them where a range of entries is named.
 
+use std::collections::BTreeMap;
+
 /// A term: a logical clock that rises with each election (§5.1). Terms start at 0, before any
 /// election; the first leader has term 1 or above.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -84,6 +86,36 @@ pub struct Configuration {
     pub outgoing: Vec<NodeId>,
     /// Members that receive the log and do not vote (thesis §4.2.1).
     pub learners: Vec<NodeId>,
+    /// The voters that the leader moves to as soon as those of them that are learners have caught up
+    /// (thesis §4.2.1); empty unless a change waits for that.
+    pub target: Vec<NodeId>,
+    /// Where members are found. Kept with the members they belong to, so that they change, and are
+    /// rolled back, together; the module hands them on and never reads them.
+    pub addresses: BTreeMap<NodeId, Vec<String>>,
+}
+
+/// The membership that somebody wants: see [`Input::ChangeMembers`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct MemberChange {
+    /// The voters wanted: any set, however different from the present one; at least one.
+    pub voters: Vec<NodeId>,
+    /// The learners wanted; none of them among the voters.
+    pub learners: Vec<NodeId>,
+    /// Where the members wanted are found.
+    pub addresses: BTreeMap<NodeId, Vec<String>>,
+    /// How new voters come in.
+    pub catch_up: CatchUp,
+}
+
+/// How a voter that is new comes in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum CatchUp {
+    /// As a learner first; the voters change once all new ones hold the log (thesis §4.2.1). Until
+    /// then quorums are what they were.
+    #[default]
+    First,
+    /// At once. Until they hold the log the cluster may lack a quorum.
+    Skip,
 }
 
 /// A stretch of entries of one term: the term, and the index where it starts.
@@ -135,6 +167,9 @@ pub enum Timer {
     Election,
     /// As `Election`, but drawn from 1 to 10 ms: asked for after [`Input::PeerDown`].
     ElectionSoon,
+    /// Leader: the minimum election timeout has passed since a transfer of leadership began (thesis
+    /// §3.10). It is given up.
+    Transfer,
 }
 
 /// Everything that can happen to the module.
@@ -189,6 +224,41 @@ pub enum Input {
     PeerDown(NodeId),
     /// The same peer shook hands again on the control lane; takes [`Input::PeerDown`] back.
     PeerUp(NodeId),
+    /// Another membership is wanted. Answered in the same step by [`Output::Configured`] or
+    /// [`Output::ChangeRefused`]. What is wanted already is answered by neither: there is nothing to
+    /// do.
+    ChangeMembers(MemberChange),
+    /// The leader is to hand over to `to`, or to whichever voter has most of the log (thesis §3.10).
+    /// Proposals are refused meanwhile. Answered by [`Output::TransferEnded`] or, when it succeeds, by
+    /// [`Output::Changed`].
+    TransferLeadership {
+        /// The voter that is to lead.
+        to: Option<NodeId>,
+    },
+    /// The driver has reasons to give its leader up: the member forgets it, and withholds no vote for
+    /// its sake until it is heard again. No election is begun.
+    ForgetLeader,
+    /// A leader whose storage is stuck steps down and is silent; anyone else is left alone.
+    StepDown,
+    /// The snapshot that this leader's driver was to send has been installed by the peer.
+    SnapshotDelivered {
+        /// The peer.
+        peer: NodeId,
+        /// The last entry that the snapshot covers.
+        last: Index,
+    },
+    /// The snapshot for the peer was not delivered; it is asked for again once the peer can be
+    /// reached.
+    SnapshotFailed(NodeId),
+    /// The driver has installed a snapshot, durably, in the state machine of this member. The log is
+    /// begun anew behind it unless it holds the snapshot's last entry. One that is not news is
+    /// ignored.
+    SnapshotInstalled {
+        /// The last entry that the snapshot covers: committed, whoever sent it.
+        last: Position,
+        /// The configuration in force at that entry.
+        configuration: Configuration,
+    },
     /// The driver has no more inputs at hand: whatever is to be sent goes out. Between two flushes
     /// sends are held back, so that inputs that come together are answered together.
     Flush,
@@ -230,6 +300,32 @@ pub enum Output {
         /// The entry's name.
         position: Position,
     },
+    /// A configuration goes into the leader's log, wanted by somebody or following from an earlier one
+    /// (§6). The driver makes the frame; an [`Output::Write`] of the same range follows.
+    Configured {
+        /// The entry's name.
+        position: Position,
+        /// The entry's content.
+        configuration: Configuration,
+    },
+    /// The configuration in force has changed: appended, rolled back, or installed. It can be asked of
+    /// the module ([`crate::Raft::configuration`]).
+    MembersChanged,
+    /// The last [`Input::ChangeMembers`] was refused.
+    ChangeRefused(ChangeRefused),
+    /// A transfer of leadership did not begin or was given up; this member leads on.
+    TransferEnded(TransferEnded),
+    /// The peer needs entries that were cut off the log: a snapshot is to be sent to it. Answered some
+    /// time by [`Input::SnapshotDelivered`] or [`Input::SnapshotFailed`]; void once the term or the
+    /// role changes.
+    SendSnapshot {
+        /// The receiver.
+        peer: NodeId,
+        /// What the snapshot must cover at least.
+        at_least: Index,
+    },
+    /// This member holds again all that it may have lost: it votes and counts from here on.
+    Recovered,
     /// The last [`Input::Propose`] was refused; nothing of it will happen.
     ProposalRefused(Refused),
     /// The last [`Input::Read`] waits for this round.
@@ -260,8 +356,12 @@ pub struct Write {
     /// The term and vote in force.
     pub hard_state: HardState,
     /// The change of the log, if any: everything after `range.prev` is dropped, then the range is
-    /// appended. The frames are those of the proposal, the no-op or the message of this step.
+    /// appended. The frames are those of the proposal, the no-op, the configuration or the message of
+    /// this step.
     pub range: Option<Range>,
+    /// Set when the log is begun anew behind a snapshot: nothing of it is kept, `range` is empty, its
+    /// `prev` is the snapshot's last entry, and this is the configuration in force there.
+    pub anew: Option<Configuration>,
 }
 
 /// Leave to send entries of the leader's log to a peer.
@@ -282,6 +382,8 @@ pub struct Grant {
     pub bytes_max: u64,
     /// The leader's commit index.
     pub commit: Index,
+    /// The configurations among the range's entries, by index.
+    pub configurations: Vec<(Index, Configuration)>,
 }
 
 /// Why a proposal or a read was refused.
@@ -291,6 +393,37 @@ pub enum Refused {
     NotLeader(Option<NodeId>),
     /// Too many bytes are proposed and not committed yet; try again after a while.
     Busy,
+    /// Leadership is being handed over; within an election timeout there is a leader again, perhaps
+    /// this one.
+    HandingOver,
+}
+
+/// Why a change of the membership was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ChangeRefused {
+    /// This member does not lead; it believes that the named one does.
+    NotLeader(Option<NodeId>),
+    /// The last change is not committed, or still joint: one at a time (§6).
+    UnderWay,
+    /// The leader has not committed an entry of its term yet (thesis §4.1, as corrected in 2015).
+    TooEarly,
+    /// Leadership is being handed over.
+    HandingOver,
+    /// Nobody would vote, a member is named twice, or there are too many.
+    Impossible,
+}
+
+/// Why a transfer of leadership did not happen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TransferEnded {
+    /// This member does not lead; it believes that the named one does.
+    NotLeader(Option<NodeId>),
+    /// The one named is no voter, or there is no other voter.
+    NoVoter,
+    /// It did not take over within an election timeout.
+    TimedOut,
+    /// Another transfer took its place.
+    Replaced,
 }
 
 /// The three roles of figure 4, and the one before candidacy (thesis §9.6).
@@ -336,6 +469,30 @@ pub enum Message {
     Heartbeat(Heartbeat),
     /// The answer to a heartbeat.
     HeartbeatResponse(HeartbeatResponse),
+    /// Stand for election at once: the leader hands over (thesis §3.10).
+    TimeoutNow(TimeoutNow),
+}
+
+/// The leader of `term` asks the receiver to stand for election, without waiting and without asking
+/// around first.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct TimeoutNow {
+    /// The leader's term.
+    pub term: Term,
+}
+
+/// Numbers a recovery: drawn by the driver for each start in the *recovering* state, never used
+/// before by this member, so that an answer to an earlier life is told apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RecoveryNumber(pub u64);
+
+/// What a member that may have lost acknowledged entries has to hold before it counts again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RecoverTo {
+    /// The recovery that this answers.
+    pub number: RecoveryNumber,
+    /// The leader's last entry when it heard of the recovery; it has confirmed its leadership since.
+    pub last: Index,
 }
 
 /// Asks whether the sender could win an election, were it to hold one.
@@ -364,6 +521,9 @@ pub struct VoteRequest {
     pub term: Term,
     /// The candidate's last entry.
     pub last: Position,
+    /// Whether the leader itself asked the candidate to stand: then no vote is withheld for that
+    /// leader's sake (thesis §4.2.3).
+    pub transfer: bool,
 }
 
 /// The answer to a [`VoteRequest`].
@@ -384,6 +544,8 @@ pub struct AppendRequest {
     pub range: Range,
     /// The leader's commit index.
     pub commit: Index,
+    /// The configurations among the new entries, by index: the only content that the module reads.
+    pub configurations: Vec<(Index, Configuration)>,
 }
 
 /// The answer to one or several [`AppendRequest`]s.
@@ -393,6 +555,8 @@ pub struct AppendResponse {
     pub term: Term,
     /// Whether the entries fitted.
     pub outcome: AppendOutcome,
+    /// Set while the follower is recovering: nothing of it counts.
+    pub recovering: Option<RecoveryNumber>,
 }
 
 /// Whether a follower's log holds what the leader said stands before the new entries.
@@ -420,6 +584,8 @@ pub struct Heartbeat {
     pub commit: Index,
     /// The newest read round that has been opened.
     pub round: ReadRound,
+    /// For a follower that said it is recovering.
+    pub recover_to: Option<RecoverTo>,
 }
 
 /// The answer to a [`Heartbeat`].
@@ -430,6 +596,8 @@ pub struct HeartbeatResponse {
     /// The round of the heartbeat; 0 when a heartbeat of an older term is refused, whose rounds are
     /// not those of the present one.
     pub round: ReadRound,
+    /// Set while the follower is recovering: nothing of it counts.
+    pub recovering: Option<RecoveryNumber>,
 }
 
 /// What the module starts from.
@@ -439,12 +607,19 @@ pub struct Start {
     pub id: NodeId,
     /// The durable term and vote.
     pub hard_state: HardState,
-    /// The newest configuration in the durable log, or the bootstrap configuration.
+    /// The configuration in force at the entry before the log's first: the bootstrap configuration of
+    /// a log that was never cut; empty for a member that is to join, until it learns of one.
     pub configuration: Configuration,
+    /// The configurations among the durable log's entries, by index. The last one is in force (§6).
+    pub configurations: Vec<(Index, Configuration)>,
     /// The durable log's names: `prev` is where the retained log begins.
     pub log: Range,
     /// What is known to be committed: the state machine's durable applied index.
     pub commit: Index,
+    /// Set when this member may have lost entries that it had acknowledged: it starts *recovering*. It
+    /// does not vote, stand or count until it durably holds all that a leader of at least its own term
+    /// held when that leader confirmed its leadership after this start.
+    pub recovering: Option<RecoveryNumber>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -484,7 +659,13 @@ impl Grant {
     /// If `last` lies outside the grant.
     #[must_use]
     pub fn request(&self, last: Index) -> AppendRequest {
-        AppendRequest { term: self.term, range: self.range.prefix(last), commit: self.commit }
+        let within = self.configurations.iter().filter(|(index, _)| *index <= last);
+        AppendRequest {
+            term: self.term,
+            range: self.range.prefix(last),
+            commit: self.commit,
+            configurations: within.cloned().collect(),
+        }
     }
 }
 
@@ -611,6 +792,12 @@ impl Configuration {
         let mut voters: Vec<NodeId> = voters.into_iter().collect();
         voters.sort_unstable();
         voters.dedup();
-        Configuration { voters, outgoing: Vec::new(), learners: Vec::new() }
+        Configuration { voters, ..Configuration::default() }
+    }
+
+    /// Whether the configuration is in between two others (§6).
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
     }
 }

@@ -7,7 +7,8 @@
 use std::fmt::{Display, Formatter, Result};
 
 use crate::contract::{
-    AppendOutcome, Index, Message, Output, Position, Range, Refused, RoleKind, Standing, Timer,
+    AppendOutcome, ChangeRefused, Configuration, Index, Message, NodeId, Output, Position, Range,
+    RecoveryNumber, Refused, RoleKind, Standing, Timer, TransferEnded,
 };
 
 impl Display for Position {
@@ -37,6 +38,7 @@ impl Display for Timer {
             Timer::Quiet => "quiet",
             Timer::Election => "election",
             Timer::ElectionSoon => "soon",
+            Timer::Transfer => "transfer",
         })
     }
 }
@@ -69,6 +71,7 @@ impl Display for Refused {
             Refused::NotLeader(Some(leader)) => write!(f, "{leader} leads"),
             Refused::NotLeader(None) => write!(f, "no leader is known"),
             Refused::Busy => write!(f, "busy"),
+            Refused::HandingOver => write!(f, "handing over"),
         }
     }
 }
@@ -83,27 +86,97 @@ impl Display for Message {
             Message::PreVoteResponse(m) => {
                 write!(f, "PreVoteResponse term {} {}", m.term, answer(m.granted))
             }
-            Message::VoteRequest(m) => write!(f, "VoteRequest term {} last {}", m.term, m.last),
+            Message::VoteRequest(m) => {
+                let asked = if m.transfer { " on transfer" } else { "" };
+                write!(f, "VoteRequest term {} last {}{asked}", m.term, m.last)
+            }
             Message::VoteResponse(m) => {
                 write!(f, "VoteResponse term {} {}", m.term, answer(m.granted))
             }
             Message::AppendRequest(m) => {
-                write!(f, "AppendRequest term {} {} commit {}", m.term, m.range, m.commit)
+                write!(f, "AppendRequest term {} {} commit {}", m.term, m.range, m.commit)?;
+                write_configurations(f, &m.configurations)
             }
-            Message::AppendResponse(m) => match &m.outcome {
-                AppendOutcome::Match(index) => {
-                    write!(f, "AppendResponse term {} match {index}", m.term)
-                }
-                AppendOutcome::Conflict { probe, hint } => {
-                    write!(f, "AppendResponse term {} conflict at {probe} hint {hint}", m.term)
-                }
-            },
+            Message::AppendResponse(m) => {
+                match &m.outcome {
+                    AppendOutcome::Match(index) => {
+                        write!(f, "AppendResponse term {} match {index}", m.term)
+                    }
+                    AppendOutcome::Conflict { probe, hint } => {
+                        write!(f, "AppendResponse term {} conflict at {probe} hint {hint}", m.term)
+                    }
+                }?;
+                write_recovering(f, m.recovering)
+            }
             Message::Heartbeat(m) => {
-                write!(f, "Heartbeat term {} commit {} round {}", m.term, m.commit, m.round.0)
+                write!(f, "Heartbeat term {} commit {} round {}", m.term, m.commit, m.round.0)?;
+                m.recover_to
+                    .map_or(Ok(()), |to| write!(f, " recovery {} to {}", to.number.0, to.last))
             }
             Message::HeartbeatResponse(m) => {
-                write!(f, "HeartbeatResponse term {} round {}", m.term, m.round.0)
+                write!(f, "HeartbeatResponse term {} round {}", m.term, m.round.0)?;
+                write_recovering(f, m.recovering)
             }
+            Message::TimeoutNow(m) => write!(f, "TimeoutNow term {}", m.term),
+        }
+    }
+}
+
+fn write_recovering(f: &mut Formatter<'_>, recovering: Option<RecoveryNumber>) -> Result {
+    recovering.map_or(Ok(()), |number| write!(f, " recovering {}", number.0))
+}
+
+fn write_configurations(
+    f: &mut Formatter<'_>,
+    configurations: &[(Index, Configuration)],
+) -> Result {
+    configurations.iter().try_for_each(|(index, members)| write!(f, " with {index}: {members}"))
+}
+
+impl Display for Configuration {
+    /// `{voters}`, then what else there is: `{1 2 3} leaving {1 2 4} learners {5} target {1 2 3 5}`.
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let list = |f: &mut Formatter<'_>, what: &str, members: &[NodeId]| {
+            if members.is_empty() && !what.is_empty() {
+                return Ok(());
+            }
+            write!(f, "{what}{{")?;
+            for (at, member) in members.iter().enumerate() {
+                let space = if at == 0 { "" } else { " " };
+                write!(f, "{space}{member}")?;
+            }
+            write!(f, "}}")
+        };
+        list(f, "", &self.voters)?;
+        list(f, " leaving ", &self.outgoing)?;
+        list(f, " learners ", &self.learners)?;
+        list(f, " target ", &self.target)
+    }
+}
+
+impl Display for ChangeRefused {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            ChangeRefused::NotLeader(Some(leader)) => write!(f, "{leader} leads"),
+            ChangeRefused::NotLeader(None) => write!(f, "no leader is known"),
+            ChangeRefused::UnderWay => write!(f, "another change is under way"),
+            ChangeRefused::TooEarly => {
+                write!(f, "the leader has committed nothing in its term yet")
+            }
+            ChangeRefused::HandingOver => write!(f, "handing over"),
+            ChangeRefused::Impossible => write!(f, "no such membership is possible"),
+        }
+    }
+}
+
+impl Display for TransferEnded {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            TransferEnded::NotLeader(Some(leader)) => write!(f, "{leader} leads"),
+            TransferEnded::NotLeader(None) => write!(f, "no leader is known"),
+            TransferEnded::NoVoter => write!(f, "there is no such voter"),
+            TransferEnded::TimedOut => write!(f, "nobody took over in time"),
+            TransferEnded::Replaced => write!(f, "another transfer took its place"),
         }
     }
 }
@@ -117,13 +190,24 @@ impl Display for Output {
                 if let Some(vote) = write.hard_state.vote {
                     write!(f, " vote {vote}")?;
                 }
-                write.range.as_ref().map_or(Ok(()), |range| write!(f, " {range}"))
+                write.range.as_ref().map_or(Ok(()), |range| write!(f, " {range}"))?;
+                write.anew.as_ref().map_or(Ok(()), |members| write!(f, " anew with {members}"))
             }
             Output::Send { to, message } => write!(f, "-> {to}: {message}"),
             Output::SendAfter { after, to, message } => {
                 write!(f, "-> {to} after #{}: {message}", after.0)
             }
             Output::Grant(grant) => write!(f, "may send {} to {}", grant.range, grant.peer),
+            Output::Configured { position, configuration } => {
+                write!(f, "configures {position}: {configuration}")
+            }
+            Output::MembersChanged => write!(f, "changes members"),
+            Output::ChangeRefused(refused) => write!(f, "refuses the change: {refused}"),
+            Output::TransferEnded(ended) => write!(f, "ends the transfer: {ended}"),
+            Output::SendSnapshot { peer, at_least } => {
+                write!(f, "needs a snapshot of {at_least} or later for {peer}")
+            }
+            Output::Recovered => write!(f, "has recovered"),
             Output::Assigned { range } => write!(f, "assigns {range}"),
             Output::NoOp { position } => write!(f, "opens its term with {position}"),
             Output::ProposalRefused(refused) => write!(f, "refuses the proposal: {refused}"),

@@ -355,7 +355,7 @@ impl Raft {
         let term = self.term();
         let last: Position = self.log.last_position();
         for to in self.other_voters() {
-            let message = Message::VoteRequest(VoteRequest { term, last });
+            let message = Message::VoteRequest(VoteRequest { term, last, transfer: false });
             self.send_after(after, to, message, out);
         }
         if canon!(own_vote_counts_before_durable) {

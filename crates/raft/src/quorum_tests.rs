@@ -11,7 +11,7 @@ fn contains(set: u32, id: NodeId) -> bool {
 }
 
 fn joint(voters: u32, outgoing: u32) -> Configuration {
-    Configuration { voters: ids(voters), outgoing: ids(outgoing), learners: Vec::new() }
+    Configuration { voters: ids(voters), outgoing: ids(outgoing), ..Configuration::default() }
 }
 
 /// The definition, in other words than the code's: strictly more than half of each half.

@@ -4,8 +4,8 @@
 //! Not responsible for the protocol, which begins in `step.rs`.
 
 use crate::contract::{
-    Configuration, HardState, Index, Limits, NodeId, Output, Position, Range, RoleKind, Standing,
-    Start, Term, Timer, Write, WriteNumber,
+    Configuration, HardState, Index, Limits, NodeId, Output, Position, Range, RecoveryNumber,
+    RoleKind, Standing, Start, Term, Timer, Write, WriteNumber,
 };
 use crate::invariants;
 use crate::log::Log;
@@ -30,6 +30,8 @@ pub struct Raft {
     pub(crate) hard_state: HardState,
     pub(crate) log: Log,
     pub(crate) commit_index: Index,
+    /// Set until this member holds again all that it may have lost.
+    pub(crate) recovering: Option<RecoveryNumber>,
     pub(crate) stable: Stable,
     pub(crate) role: Role,
     /// What was last told by [`Output::Changed`].
@@ -51,7 +53,17 @@ impl Raft {
     /// outside the log, an ill-formed range, a list of members that is not sorted.
     #[must_use]
     pub fn new(start: Start) -> Raft {
-        let Start { id, hard_state, configuration, log, commit, limits } = start;
+        let Start {
+            id,
+            hard_state,
+            configuration,
+            configurations,
+            log,
+            commit,
+            recovering,
+            limits,
+        } = start;
+        let configuration = configurations.last().map_or(configuration, |(_, last)| last.clone());
         let commit = if canon!(restart_commits_the_whole_log) { log.last } else { commit };
         assert!(log.is_well_formed(), "the log's names form a range");
         assert!(log.prev.index <= commit, "what was cut off the log is committed");
@@ -74,6 +86,7 @@ impl Raft {
             stable: Stable::new(hard_state, log.last_index()),
             log,
             commit_index: commit,
+            recovering,
             role,
             announced: standing,
             restarted: Restarted::of_start(),
@@ -251,12 +264,12 @@ impl Raft {
             let hard_state = self.stable.hard_state();
             let splice = range.as_ref().map(|r| Splice { after: r.prev.index, last_before });
             let number = self.stable.write(hard_state, splice);
-            out.push(Output::Write(Write { number, hard_state, range }));
+            out.push(Output::Write(Write { number, hard_state, range, anew: None }));
             return self.write_hard_state(out);
         }
         let splice = range.as_ref().map(|range| Splice { after: range.prev.index, last_before });
         let number = self.stable.write(self.hard_state, splice);
-        out.push(Output::Write(Write { number, hard_state: self.hard_state, range }));
+        out.push(Output::Write(Write { number, hard_state: self.hard_state, range, anew: None }));
         number
     }
 
@@ -320,6 +333,7 @@ impl Restarted {
             Timer::Quiet => 4,
             Timer::Election => 8,
             Timer::ElectionSoon => 16,
+            Timer::Transfer => 32,
         }
     }
 }

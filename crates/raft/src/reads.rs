@@ -188,7 +188,12 @@ impl Raft {
                 commit = self.commit_index;
             }
             let round = leader.reads.newest();
-            let message = Message::Heartbeat(Heartbeat { term: self.term(), commit, round });
+            let message = Message::Heartbeat(Heartbeat {
+                term: self.term(),
+                commit,
+                round,
+                recover_to: None,
+            });
             out.push(Output::Send { to: *to, message });
         }
     }

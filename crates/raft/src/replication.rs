@@ -98,7 +98,14 @@ impl Raft {
             assert!(range.last <= log.last_index(), "a leader sends what it has");
             progress.granted(commit);
             let bytes_max = offer.bytes_max;
-            out.push(Output::Grant(Grant { peer: *peer, term, range, bytes_max, commit }));
+            out.push(Output::Grant(Grant {
+                peer: *peer,
+                term,
+                range,
+                bytes_max,
+                commit,
+                configurations: Vec::new(),
+            }));
         }
     }
 
@@ -295,8 +302,11 @@ impl Raft {
         assert!(heartbeat.commit <= acknowledged, "invariant 12: what was acknowledged is durable");
         self.verify(heartbeat.commit, heartbeat.commit, out);
         let term = self.term();
-        let message =
-            Message::HeartbeatResponse(HeartbeatResponse { term, round: heartbeat.round });
+        let message = Message::HeartbeatResponse(HeartbeatResponse {
+            term,
+            round: heartbeat.round,
+            recovering: self.recovering,
+        });
         out.push(Output::Send { to: from, message });
     }
 
@@ -328,7 +338,8 @@ impl Raft {
             verified if canon!(acknowledges_before_durable) => verified,
             _ => index,
         });
-        let message = Message::AppendResponse(AppendResponse { term, outcome });
+        let message =
+            Message::AppendResponse(AppendResponse { term, outcome, recovering: self.recovering });
         out.push(Output::Send { to: leader, message });
     }
 
@@ -339,7 +350,11 @@ impl Raft {
         let hint = self.log.last_not_above(limit);
         assert!(self.commit_index <= hint.index, "leader completeness: logs part after the commit");
         let outcome = AppendOutcome::Conflict { probe: probe.index, hint };
-        let message = Message::AppendResponse(AppendResponse { term: self.term(), outcome });
+        let message = Message::AppendResponse(AppendResponse {
+            term: self.term(),
+            outcome,
+            recovering: self.recovering,
+        });
         out.push(Output::Send { to, message });
     }
 

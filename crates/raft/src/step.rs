@@ -32,6 +32,13 @@ impl Raft {
             Input::Unreachable(peer) => self.unreachable(peer),
             Input::PeerDown(peer) => self.peer_down(peer, out),
             Input::PeerUp(peer) => self.peer_up(peer, out),
+            Input::ChangeMembers(_)
+            | Input::TransferLeadership { .. }
+            | Input::ForgetLeader
+            | Input::StepDown
+            | Input::SnapshotDelivered { .. }
+            | Input::SnapshotFailed(_)
+            | Input::SnapshotInstalled { .. } => {}
             Input::Flush => self.flush(out),
         }
         // Whatever changed the term or the vote is written, though nobody waits for it.
@@ -47,6 +54,7 @@ impl Raft {
             Timer::Quiet => self.fall_quiet(),
             Timer::Election => self.election_timeout(out),
             Timer::ElectionSoon => self.hasty_election_timeout(out),
+            Timer::Transfer => {}
         }
     }
 
@@ -165,6 +173,7 @@ impl Raft {
             (Role::Candidate(_), Message::VoteResponse(_)) => self.count_refusal(from, out),
             // Late: this member has won already, or has given up.
             (_, Message::VoteResponse(_)) => mark!(late_vote_ignored),
+            (_, Message::TimeoutNow(_)) => {}
 
             (Role::Leader(_), Message::AppendResponse(response)) => {
                 self.hear_peer(from);
@@ -201,14 +210,24 @@ impl Raft {
             Message::AppendRequest(_) => {
                 let hint = Position::default();
                 let outcome = AppendOutcome::Conflict { probe: Index(1), hint };
-                Message::AppendResponse(AppendResponse { term, outcome })
+                Message::AppendResponse(AppendResponse {
+                    term,
+                    outcome,
+                    recovering: self.recovering,
+                })
             }
             Message::Heartbeat(heartbeat) if canon!(refusal_names_a_round_of_another_term) => {
-                Message::HeartbeatResponse(HeartbeatResponse { term, round: heartbeat.round })
+                Message::HeartbeatResponse(HeartbeatResponse {
+                    term,
+                    round: heartbeat.round,
+                    recovering: self.recovering,
+                })
             }
-            Message::Heartbeat(_) => {
-                Message::HeartbeatResponse(HeartbeatResponse { term, round: ReadRound(0) })
-            }
+            Message::Heartbeat(_) => Message::HeartbeatResponse(HeartbeatResponse {
+                term,
+                round: ReadRound(0),
+                recovering: self.recovering,
+            }),
             // A voter whose term is lower refuses with that term; it counts like any other.
             Message::PreVoteResponse(_) => {
                 if self.role() == RoleKind::PreCandidate {
@@ -230,6 +249,7 @@ impl Raft {
                 return self.answer_heartbeat(to, response.round, out);
             }
             Message::VoteResponse(_)
+            | Message::TimeoutNow(_)
             | Message::AppendResponse(_)
             | Message::HeartbeatResponse(_) => {
                 mark!(answer_of_older_term_ignored);
@@ -265,6 +285,7 @@ fn term_of(message: &Message) -> Term {
         Message::AppendResponse(response) => response.term,
         Message::Heartbeat(heartbeat) => heartbeat.term,
         Message::HeartbeatResponse(response) => response.term,
+        Message::TimeoutNow(request) => request.term,
     }
 }
 

@@ -14,6 +14,8 @@ fn member(voters: u64) -> Raft {
         log: Range::empty(Position::default()),
         commit: Index(0),
         limits: Limits::default(),
+        configurations: Vec::new(),
+        recovering: None,
     })
 }
 
@@ -50,13 +52,13 @@ fn messages(term: Term) -> Vec<Message> {
         Message::PreVoteRequest(PreVoteRequest { term, last }),
         Message::PreVoteResponse(PreVoteResponse { term, granted: false }),
         Message::PreVoteResponse(PreVoteResponse { term: Term(term.0 + 1), granted: true }),
-        Message::VoteRequest(VoteRequest { term, last }),
+        Message::VoteRequest(VoteRequest { term, last, transfer: false }),
         Message::VoteResponse(VoteResponse { term, granted: true }),
         Message::VoteResponse(VoteResponse { term, granted: false }),
-        Message::AppendRequest(AppendRequest { term, range, commit }),
-        Message::AppendResponse(AppendResponse { term, outcome }),
-        Message::Heartbeat(Heartbeat { term, commit, round }),
-        Message::HeartbeatResponse(HeartbeatResponse { term, round }),
+        Message::AppendRequest(AppendRequest { term, range, commit, configurations: Vec::new() }),
+        Message::AppendResponse(AppendResponse { term, outcome, recovering: None }),
+        Message::Heartbeat(Heartbeat { term, commit, round, recover_to: None }),
+        Message::HeartbeatResponse(HeartbeatResponse { term, round, recovering: None }),
     ]
 }
 

@@ -34,6 +34,8 @@ fn member(term: u64, vote: Option<NodeId>, terms: &[u64]) -> Raft {
         log: range(Position::default(), terms),
         commit: Index(0),
         limits: Limits::default(),
+        configurations: Vec::new(),
+        recovering: None,
     })
 }
 
@@ -49,11 +51,16 @@ fn receive(raft: &mut Raft, from: NodeId, message: Message) -> Vec<Output> {
 }
 
 fn vote_request(term: u64, last: Position) -> Message {
-    Message::VoteRequest(VoteRequest { term: Term(term), last })
+    Message::VoteRequest(VoteRequest { term: Term(term), last, transfer: false })
 }
 
 fn append(term: u64, range: Range, commit: u64) -> Message {
-    Message::AppendRequest(AppendRequest { term: Term(term), range, commit: Index(commit) })
+    Message::AppendRequest(AppendRequest {
+        term: Term(term),
+        range,
+        commit: Index(commit),
+        configurations: Vec::new(),
+    })
 }
 
 /// Completes everything that was asked for so far, then flushes.
@@ -226,7 +233,12 @@ fn append_entries_5_commits_up_to_the_last_new_entry_and_no_further() {
 #[test]
 fn append_entries_5_a_heartbeat_commits_what_was_acknowledged() {
     let mut raft = member(2, None, &[1, 1, 2]);
-    let commit = |index| Heartbeat { term: Term(2), commit: Index(index), round: ReadRound(0) };
+    let commit = |index| Heartbeat {
+        term: Term(2),
+        commit: Index(index),
+        round: ReadRound(0),
+        recover_to: None,
+    };
     receive(&mut raft, TWO, Message::Heartbeat(commit(2)));
     assert_eq!(raft.commit_index(), Index(2));
     let beyond = std::panic::catch_unwind(move || {
@@ -303,7 +315,8 @@ fn all_servers_2_a_higher_term_in_a_request_or_answer_makes_a_follower() {
 #[test]
 fn followers_1_respond_to_candidates_and_leaders() {
     let mut raft = member(1, None, &[]);
-    let heartbeat = Heartbeat { term: Term(1), commit: Index(0), round: ReadRound(4) };
+    let heartbeat =
+        Heartbeat { term: Term(1), commit: Index(0), round: ReadRound(4), recover_to: None };
     let out = receive(&mut raft, TWO, Message::Heartbeat(heartbeat));
     let answers = |output: &Output| {
         matches!(output, Output::Send { to: TWO, message: Message::HeartbeatResponse(answer) }
@@ -446,7 +459,11 @@ fn leaders_4_an_entry_of_the_own_term_on_a_majority_is_committed() {
     persist(&mut raft, &out);
     let matched = |index| {
         let outcome = AppendOutcome::Match(Index(index));
-        Message::AppendResponse(jangada_raft::AppendResponse { term: Term(2), outcome })
+        Message::AppendResponse(jangada_raft::AppendResponse {
+            term: Term(2),
+            outcome,
+            recovering: None,
+        })
     };
     receive(&mut raft, TWO, matched(2));
     assert_eq!(raft.commit_index(), Index(0), "entry 2 is on a majority, but of an older term");
@@ -503,6 +520,7 @@ fn leader_append_only_a_leader_never_drops_an_entry_of_its_log() {
         Message::AppendResponse(jangada_raft::AppendResponse {
             term: raft.term(),
             outcome: AppendOutcome::Conflict { probe: Index(4), hint: at(1, 1) },
+            recovering: None,
         }),
     ] {
         receive(&mut raft, THREE, message);

@@ -94,6 +94,7 @@ fn a_joint_configuration_is_safe_and_recovers() {
         voters: vec![NodeId(1), NodeId(2), NodeId(3)],
         outgoing: vec![NodeId(3), NodeId(4), NodeId(5)],
         learners: vec![NodeId(6)],
+        ..Configuration::default()
     };
     run_many(600, &configuration, 2_000, &DEMANDED[5..8]);
 }

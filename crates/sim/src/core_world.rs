@@ -551,7 +551,7 @@ impl CoreWorld {
             Output::Restart(timer) => {
                 let delay_us = match timer {
                     Timer::Heartbeat => HEARTBEAT_US,
-                    Timer::QuorumCheck | Timer::Quiet => ELECTION_US,
+                    Timer::QuorumCheck | Timer::Quiet | Timer::Transfer => ELECTION_US,
                     Timer::Election => self.choices.between(ELECTION_US, 2 * ELECTION_US),
                     Timer::ElectionSoon => self.choices.between(SOON_US.0, SOON_US.1),
                 };
@@ -559,7 +559,15 @@ impl CoreWorld {
                 self.sets(id, timer, self.queue.now_us() + delay_us);
             }
             // The entries are in the write that follows; a refused client asks again.
-            Output::NoOp { .. } | Output::ProposalRefused(_) | Output::ReadRefused(_) => {}
+            Output::NoOp { .. }
+            | Output::Configured { .. }
+            | Output::MembersChanged
+            | Output::ChangeRefused(_)
+            | Output::TransferEnded(_)
+            | Output::SendSnapshot { .. }
+            | Output::Recovered
+            | Output::ProposalRefused(_)
+            | Output::ReadRefused(_) => {}
             Output::Grant(_) => unreachable!("grants are taken apart"),
         }
     }

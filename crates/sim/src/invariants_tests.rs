@@ -93,9 +93,10 @@ fn batch(term: u64, vote: Option<NodeId>, after: u64, last: Position) -> Written
 #[test]
 fn what_is_said_before_it_is_durable() {
     let vote = |term| Message::VoteResponse(VoteResponse { term: Term(term), granted: true });
-    let stand = Message::VoteRequest(VoteRequest { term: Term(2), last: at(0, 0) });
+    let stand =
+        Message::VoteRequest(VoteRequest { term: Term(2), last: at(0, 0), transfer: false });
     let outcome = AppendOutcome::Match(Index(5));
-    let ack = Message::AppendResponse(AppendResponse { term: Term(2), outcome });
+    let ack = Message::AppendResponse(AppendResponse { term: Term(2), outcome, recovering: None });
     const NAME: &str = "durability before answer";
 
     let mut seen = Invariants::new();

@@ -30,6 +30,8 @@ pub struct Recovered {
     pub configuration: Configuration,
     /// In force where the log begins.
     pub base_configuration: Configuration,
+    /// Those among the log's entries, by index.
+    pub configurations: Vec<(Index, Configuration)>,
     /// The names of the entries; `prev` is where the retained log begins.
     pub range: Range,
     /// What was found.

@@ -179,6 +179,11 @@ impl LogState {
         &self.base_configuration
     }
 
+    /// The configurations among the log's entries, by the index of their entry.
+    pub(crate) fn configurations(&self) -> impl Iterator<Item = &(Index, Configuration)> {
+        self.configurations.iter()
+    }
+
     /// The names of all entries.
     pub(crate) fn range(&self) -> Range {
         let Some(first) = self.runs.front() else { return Range::empty(self.base) };

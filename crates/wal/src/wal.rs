@@ -212,6 +212,7 @@ impl<D: Disk> Wal<D> {
             note: self.state.note.clone(),
             configuration: self.state.configuration_at(self.state.last).clone(),
             base_configuration: self.state.base_configuration().clone(),
+            configurations: self.state.configurations().cloned().collect(),
             range: self.state.range(),
             report,
         }

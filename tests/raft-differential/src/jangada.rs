@@ -143,7 +143,7 @@ impl Jangada {
                     let member = self.member(id);
                     let ticks = match timer {
                         Timer::Heartbeat => 1,
-                        Timer::QuorumCheck | Timer::Quiet => ELECTION_TICKS,
+                        Timer::QuorumCheck | Timer::Quiet | Timer::Transfer => ELECTION_TICKS,
                         // The schedule decides when elections begin.
                         Timer::Election | Timer::ElectionSoon => continue,
                     };
@@ -151,6 +151,14 @@ impl Jangada {
                     member.deadlines.insert(timer, at);
                 }
                 Output::NoOp { .. } | Output::ProposalRefused(_) => {}
+                // Neither the members nor who leads them is changed from outside here, and no log is
+                // cut.
+                Output::Configured { .. }
+                | Output::MembersChanged
+                | Output::ChangeRefused(_)
+                | Output::TransferEnded(_)
+                | Output::SendSnapshot { .. }
+                | Output::Recovered => unreachable!("nobody asked for it"),
                 Output::ReadQueued(_) | Output::ReadRefused(_) | Output::ReadsReady { .. } => {}
             }
         }
@@ -302,6 +310,8 @@ impl Cluster for Jangada {
             log,
             commit: Index(state.applied_index),
             limits: Limits::default(),
+            configurations: Vec::new(),
+            recovering: None,
         }));
         self.input(member, Input::Flush, &[]);
     }

@@ -1,11 +1,11 @@
 //! From bytes to a message: everything is checked, nothing is copied but the fixed part's numbers.
 
 use bytes::Bytes;
-use jangada_entry::{Frame, Kind, Origin};
+use jangada_entry::{Frame, Kind, Origin, decode_configuration};
 use jangada_raft::{
     AppendOutcome, AppendRequest, AppendResponse, Heartbeat, HeartbeatResponse, Index, Message,
-    Position, PreVoteRequest, PreVoteResponse, Range, ReadRound, Run, Term, VoteRequest,
-    VoteResponse,
+    Position, PreVoteRequest, PreVoteResponse, Range, ReadRound, RecoverTo, RecoveryNumber, Run,
+    Term, TimeoutNow, VoteRequest, VoteResponse,
 };
 
 use super::encode::Names;
@@ -107,7 +107,8 @@ fn decode_body(
             granted: fields.flag()?,
         }),
         kind::VOTE_REQUEST => {
-            Message::VoteRequest(VoteRequest { term: fields.term()?, last: fields.position()? })
+            let (term, last) = (fields.term()?, fields.position()?);
+            Message::VoteRequest(VoteRequest { term, last, transfer: fields.flag()? })
         }
         kind::VOTE_RESPONSE => {
             Message::VoteResponse(VoteResponse { term: fields.term()?, granted: fields.flag()? })
@@ -118,11 +119,17 @@ fn decode_body(
             term: fields.term()?,
             commit: fields.index()?,
             round: ReadRound(fields.number()?),
+            recover_to: match fields.recovering()? {
+                Some(number) => Some(RecoverTo { number, last: fields.index()? }),
+                None => None,
+            },
         }),
         kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse(HeartbeatResponse {
             term: fields.term()?,
             round: ReadRound(fields.number()?),
+            recovering: fields.recovering()?,
         }),
+        kind::TIMEOUT_NOW => Message::TimeoutNow(TimeoutNow { term: fields.term()? }),
         kind::FORWARD => return forward(fields, payloads),
         kind::FORWARD_REFUSED => return forward_refused(fields),
         kind::READ_INDEX_REQUEST => {
@@ -151,6 +158,7 @@ fn append(
     let count = usize::try_from(range.len()).expect("bounded by range");
     let mut names = Names::of(&range);
     let mut frames = Vec::with_capacity(count.min(payloads.len() / jangada_entry::HEADER_BYTES));
+    let mut configurations = Vec::new();
     for _ in 0..count {
         let frame = Frame::decode(payloads)?;
         let (expected, found) = (names.next(), frame.position());
@@ -161,9 +169,16 @@ fn append(
         if theirs != group {
             return Err(DecodeError::Group { ours: group, theirs });
         }
+        if frame.kind() == Kind::Configuration {
+            let configuration = decode_configuration(frame.payload())?;
+            configurations.push((found.index, configuration));
+        }
         frames.push(frame);
     }
-    Ok(PeerMessage::Append { request: AppendRequest { term, range, commit }, frames })
+    Ok(PeerMessage::Append {
+        request: AppendRequest { term, range, commit, configurations },
+        frames,
+    })
 }
 
 fn range(fields: &mut Fields<'_>) -> Result<Range, DecodeError> {
@@ -190,16 +205,17 @@ fn append_response(fields: &mut Fields<'_>) -> Result<AppendResponse, DecodeErro
     let conflict = fields.flag()?;
     let index = fields.index()?;
     let hint = fields.position()?;
+    let recovering = fields.recovering()?;
     if !conflict {
         if hint != Position::default() {
             return Err(DecodeError::Reserved);
         }
-        return Ok(AppendResponse { term, outcome: AppendOutcome::Match(index) });
+        return Ok(AppendResponse { term, outcome: AppendOutcome::Match(index), recovering });
     }
     if index <= hint.index {
         return Err(DecodeError::Hint);
     }
-    Ok(AppendResponse { term, outcome: AppendOutcome::Conflict { probe: index, hint } })
+    Ok(AppendResponse { term, outcome: AppendOutcome::Conflict { probe: index, hint }, recovering })
 }
 
 fn forward(fields: &mut Fields<'_>, payloads: &mut Bytes) -> Result<PeerMessage, DecodeError> {
@@ -310,6 +326,14 @@ impl Fields<'_> {
 
     fn position(&mut self) -> Result<Position, DecodeError> {
         Ok(Position { index: self.index()?, term: self.term()? })
+    }
+
+    /// The number of a recovery, where anything is left.
+    fn recovering(&mut self) -> Result<Option<RecoveryNumber>, DecodeError> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(RecoveryNumber(self.u64()?)))
     }
 
     fn flag(&mut self) -> Result<bool, DecodeError> {

@@ -2,7 +2,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use jangada_entry::Frame;
-use jangada_raft::{AppendOutcome, AppendRequest, Index, Message, Position, Range};
+use jangada_raft::{
+    AppendOutcome, AppendRequest, Index, Message, Position, Range, RecoverTo, RecoveryNumber,
+};
 
 use super::{
     APPEND_BYTES, ENTRIES_MAX, EncodeError, HEADER_BYTES, PAYLOAD_BYTES_MAX, PROPOSAL_BYTES,
@@ -130,6 +132,7 @@ fn kind_of(message: &PeerMessage) -> u8 {
         PeerMessage::Raft(Message::AppendResponse(_)) => kind::APPEND_RESPONSE,
         PeerMessage::Raft(Message::Heartbeat(_)) => kind::HEARTBEAT,
         PeerMessage::Raft(Message::HeartbeatResponse(_)) => kind::HEARTBEAT_RESPONSE,
+        PeerMessage::Raft(Message::TimeoutNow(_)) => kind::TIMEOUT_NOW,
         PeerMessage::Raft(Message::AppendRequest(_)) | PeerMessage::Append { .. } => kind::APPEND,
         PeerMessage::Forward(_) => kind::FORWARD,
         PeerMessage::ForwardRefused { .. } => kind::FORWARD_REFUSED,
@@ -141,11 +144,14 @@ fn kind_of(message: &PeerMessage) -> u8 {
 
 fn raft_bytes(message: &Message) -> usize {
     match message {
-        Message::PreVoteRequest(_) | Message::VoteRequest(_) | Message::Heartbeat(_) => 24,
-        Message::PreVoteResponse(_) | Message::VoteResponse(_) | Message::HeartbeatResponse(_) => {
-            16
-        }
-        Message::AppendResponse(_) => 40,
+        Message::TimeoutNow(_) => 8,
+        Message::PreVoteRequest(_) => 24,
+        Message::VoteRequest(_) => 32,
+        Message::PreVoteResponse(_) | Message::VoteResponse(_) => 16,
+        // What concerns a recovery stands at the end, and only where there is one.
+        Message::Heartbeat(heartbeat) => 24 + heartbeat.recover_to.map_or(0, |_| 16),
+        Message::HeartbeatResponse(response) => 16 + response.recovering.map_or(0, |_| 8),
+        Message::AppendResponse(response) => 40 + response.recovering.map_or(0, |_| 8),
         Message::AppendRequest(_) => panic!("an AppendRequest travels as PeerMessage::Append"),
     }
 }
@@ -159,6 +165,7 @@ fn put_raft(message: &Message, out: &mut BytesMut) {
         Message::VoteRequest(request) => {
             out.put_u64_le(request.term.0);
             put_position(request.last, out);
+            put_flag(request.transfer, out);
         }
         Message::PreVoteResponse(response) => {
             out.put_u64_le(response.term.0);
@@ -177,16 +184,23 @@ fn put_raft(message: &Message, out: &mut BytesMut) {
             put_flag(conflict, out);
             out.put_u64_le(index.0);
             put_position(hint, out);
+            put_recovering(response.recovering, out);
         }
         Message::Heartbeat(heartbeat) => {
             out.put_u64_le(heartbeat.term.0);
             out.put_u64_le(heartbeat.commit.0);
             out.put_u64_le(heartbeat.round.0);
+            if let Some(RecoverTo { number, last }) = heartbeat.recover_to {
+                out.put_u64_le(number.0);
+                out.put_u64_le(last.0);
+            }
         }
         Message::HeartbeatResponse(response) => {
             out.put_u64_le(response.term.0);
             out.put_u64_le(response.round.0);
+            put_recovering(response.recovering, out);
         }
+        Message::TimeoutNow(request) => out.put_u64_le(request.term.0),
         Message::AppendRequest(_) => panic!("an AppendRequest travels as PeerMessage::Append"),
     }
 }
@@ -225,6 +239,12 @@ fn put_proposals(proposals: &[Proposal], out: &mut BytesMut) {
 fn put_position(position: Position, out: &mut BytesMut) {
     out.put_u64_le(position.index.0);
     out.put_u64_le(position.term.0);
+}
+
+fn put_recovering(recovering: Option<RecoveryNumber>, out: &mut BytesMut) {
+    if let Some(number) = recovering {
+        out.put_u64_le(number.0);
+    }
 }
 
 fn put_flag(flag: bool, out: &mut BytesMut) {

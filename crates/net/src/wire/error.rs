@@ -1,6 +1,6 @@
 //! Why a message cannot be sent, and why bytes are not a message.
 
-use jangada_entry::FrameError;
+use jangada_entry::{ConfigurationError, FrameError};
 use jangada_raft::Position;
 
 use super::{ENTRIES_MAX, MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, PROPOSALS_MAX};
@@ -83,6 +83,8 @@ pub enum DecodeError {
     Hint,
     /// An entry is damaged.
     Frame(FrameError),
+    /// A configuration among the entries cannot be read.
+    Configuration(ConfigurationError),
     /// An entry's name is not the one that the range gives at its place.
     FrameName {
         /// The range's name.
@@ -124,6 +126,7 @@ impl std::fmt::Display for DecodeError {
             DecodeError::Range => write!(f, "the range of entries contradicts itself"),
             DecodeError::Hint => write!(f, "the hint does not lie before the refused entry"),
             DecodeError::Frame(error) => error.fmt(f),
+            DecodeError::Configuration(error) => error.fmt(f),
             DecodeError::FrameName { expected, found } => write!(
                 f,
                 "entry {} of term {} stands where entry {} of term {} should",
@@ -142,5 +145,11 @@ impl std::error::Error for DecodeError {}
 impl From<FrameError> for DecodeError {
     fn from(error: FrameError) -> DecodeError {
         DecodeError::Frame(error)
+    }
+}
+
+impl From<ConfigurationError> for DecodeError {
+    fn from(error: ConfigurationError) -> DecodeError {
+        DecodeError::Configuration(error)
     }
 }

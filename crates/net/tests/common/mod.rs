@@ -8,7 +8,12 @@ pub(crate) const GROUP: u64 = 1;
 
 pub(crate) fn heartbeat(round: u64) -> PeerMessage {
     let (term, commit) = (Term(3), Index(9));
-    PeerMessage::Raft(Message::Heartbeat(Heartbeat { term, commit, round: ReadRound(round) }))
+    PeerMessage::Raft(Message::Heartbeat(Heartbeat {
+        term,
+        commit,
+        round: ReadRound(round),
+        recover_to: None,
+    }))
 }
 
 pub(crate) fn frame(index: u64, payload: &[u8]) -> Frame {
@@ -28,7 +33,12 @@ pub(crate) fn append(prev: u64, payloads: &[Vec<u8>]) -> PeerMessage {
         None => Range::empty(before),
     };
     PeerMessage::Append {
-        request: AppendRequest { term: Term(3), range, commit: Index(prev) },
+        request: AppendRequest {
+            term: Term(3),
+            range,
+            commit: Index(prev),
+            configurations: Vec::new(),
+        },
         frames,
     }
 }

@@ -26,7 +26,7 @@ mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use jangada_entry::{Draft, Frame, Kind, Origin};
+use jangada_entry::{CONFIGURATION_VERSION, Draft, Frame, Kind, Origin, encode_configuration};
 use jangada_net::{ForwardRefusal, PeerMessage, Proposal};
 use jangada_raft::{
     Configuration, Grant, HardState, Index, Input, Limits, Message, NodeId, Output, Position, Raft,
@@ -229,8 +229,10 @@ pub struct MemberStart {
     pub process: u64,
     /// The durable term and vote.
     pub hard_state: HardState,
-    /// The newest configuration in the log.
+    /// The configuration in force where the log begins.
     pub configuration: Configuration,
+    /// The configurations among the log's entries, by index.
+    pub configurations: Vec<(Index, Configuration)>,
     /// The durable log's names.
     pub log: Range,
     /// The time stamped on the log's last entry, in milliseconds since the Unix epoch.
@@ -438,9 +440,11 @@ impl<M: StateMachine> Member<M> {
             id: start.id,
             hard_state: start.hard_state,
             configuration: start.configuration,
+            configurations: start.configurations,
             log: start.log,
             commit: applied.index,
             limits: options.limits,
+            recovering: None,
         });
         let timers =
             Timers::new(options.heartbeat_interval_us, options.election_timeout_us, random);
@@ -747,6 +751,20 @@ impl<M: StateMachine> Member<M> {
                 let time_ms = self.cluster_time();
                 self.incoming.push(draft.stamp(position, time_ms));
             }
+            Output::Configured { position, configuration } => {
+                let payload = encode_configuration(&configuration);
+                let mut buffer = Draft::buffer(payload.len());
+                buffer.extend_from_slice(&payload);
+                let (kind, version) = (Kind::Configuration, CONFIGURATION_VERSION);
+                let draft = Draft::new(buffer, kind, version, self.group, Origin::default());
+                let time_ms = self.cluster_time();
+                self.incoming.push(draft.stamp(position, time_ms));
+            }
+            Output::MembersChanged
+            | Output::ChangeRefused(_)
+            | Output::TransferEnded(_)
+            | Output::SendSnapshot { .. }
+            | Output::Recovered => {}
             Output::ProposalRefused(refused) => self.refuse(refused),
             Output::ReadQueued(_) | Output::ReadRefused(_) => self.read_outcome = Some(output),
             Output::ReadsReady { round, index } => {
@@ -1049,7 +1067,9 @@ impl<M: StateMachine> Member<M> {
         let mut submissions = std::mem::take(&mut self.submissions);
         let (reason, refusal) = match refused {
             Refused::Busy => (ProposeError::Busy, ForwardRefusal::Busy),
-            Refused::NotLeader(_) => (ProposeError::NoLeader, ForwardRefusal::NotLeader),
+            Refused::NotLeader(_) | Refused::HandingOver => {
+                (ProposeError::NoLeader, ForwardRefusal::NotLeader)
+            }
         };
         let mut refused_to: BTreeMap<(NodeId, u64), Vec<u64>> = BTreeMap::new();
         let mut forward = Vec::new();
@@ -1062,7 +1082,8 @@ impl<M: StateMachine> Member<M> {
                     self.note_under_way(&draft);
                     forward.push(proposal_of(draft));
                 }
-                (None, Refused::NotLeader(None)) => self.hold(draft),
+                // Within an election timeout there is a leader again.
+                (None, Refused::NotLeader(None) | Refused::HandingOver) => self.hold(draft),
                 (None, Refused::Busy) => self.effects.push(Effect::Refuse { sequence, reason }),
             }
         }

@@ -27,12 +27,18 @@ pub(super) struct Timers {
     /// No election timer has been set since the start.
     first: bool,
     /// One place for each timer in [`ALL`].
-    deadlines: [Option<u64>; 5],
+    deadlines: [Option<u64>; ALL.len()],
     random: fastrand::Rng,
 }
 
-const ALL: [Timer; 5] =
-    [Timer::Heartbeat, Timer::QuorumCheck, Timer::Quiet, Timer::Election, Timer::ElectionSoon];
+const ALL: [Timer; 6] = [
+    Timer::Heartbeat,
+    Timer::QuorumCheck,
+    Timer::Quiet,
+    Timer::Election,
+    Timer::ElectionSoon,
+    Timer::Transfer,
+];
 
 impl Timers {
     /// The timers of a member that has just started; none runs until the module asks.
@@ -45,7 +51,7 @@ impl Timers {
         election_timeout_us: u64,
         random: fastrand::Rng,
     ) -> Timers {
-        let deadlines = [None; 5];
+        let deadlines = [None; ALL.len()];
         Timers { heartbeat_interval_us, election_timeout_us, first: true, deadlines, random }
     }
 
@@ -57,7 +63,7 @@ impl Timers {
         let timeout = self.election_timeout_us;
         let after = match timer {
             Timer::Heartbeat => self.heartbeat_interval_us,
-            Timer::QuorumCheck | Timer::Quiet => timeout,
+            Timer::QuorumCheck | Timer::Quiet | Timer::Transfer => timeout,
             Timer::Election if std::mem::take(&mut self.first) => {
                 self.random.u64(self.heartbeat_interval_us..=3 * self.heartbeat_interval_us)
             }

@@ -149,6 +149,8 @@ impl Cluster {
             log: disk.names(),
             commit: disk.applied,
             limits: self.limits,
+            configurations: Vec::new(),
+            recovering: None,
         });
         let member = Member {
             raft: Some(raft),

@@ -173,7 +173,7 @@ impl Bounds {
             let ids: Vec<String> = ids.iter().map(NodeId::to_string).collect();
             ids.join(" ")
         };
-        let Configuration { voters, outgoing, learners } = &self.configuration;
+        let Configuration { voters, outgoing, learners, .. } = &self.configuration;
         let mut rows = vec![("voters", list(voters))];
         let more = [("outgoing voters", outgoing), ("learners", learners)];
         let more = more.iter().filter(|(_, ids)| !ids.is_empty());

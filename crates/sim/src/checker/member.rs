@@ -270,6 +270,8 @@ impl Member {
             log: self.disk.range(),
             commit: self.disk.applied,
             limits: ground.limits,
+            configurations: Vec::new(),
+            recovering: None,
         };
         turn.acts([specification::recovery(&start)]);
         self.raft = Some(Raft::new(start));
@@ -401,6 +403,12 @@ impl Member {
             | Output::Grant(_)
             | Output::Assigned { .. }
             | Output::NoOp { .. }
+            | Output::Configured { .. }
+            | Output::MembersChanged
+            | Output::ChangeRefused(_)
+            | Output::TransferEnded(_)
+            | Output::SendSnapshot { .. }
+            | Output::Recovered
             | Output::ProposalRefused(_)
             | Output::ReadRefused(_)
             | Output::Restart(_) => {}
@@ -451,6 +459,7 @@ impl Member {
             },
             Message::PreVoteRequest(_)
             | Message::PreVoteResponse(_)
+            | Message::TimeoutNow(_)
             | Message::HeartbeatResponse(_) => true,
         };
         (!is_kept).then_some("its disk does not hold that term and vote")

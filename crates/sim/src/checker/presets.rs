@@ -100,7 +100,12 @@ fn scope(name: &'static str, bounds: Bounds) -> Scope {
 /// 1 and 2 decide, 2 and 3 must agree, 4 listens.
 fn joint() -> Configuration {
     let ids = |ids: &[u64]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
-    Configuration { voters: ids(&[1, 2]), outgoing: ids(&[2, 3]), learners: ids(&[4]) }
+    Configuration {
+        voters: ids(&[1, 2]),
+        outgoing: ids(&[2, 3]),
+        learners: ids(&[4]),
+        ..Configuration::default()
+    }
 }
 
 /// A leader is there, and may be replaced once.

@@ -188,7 +188,12 @@ fn several_threads_find_the_same_number_of_states() {
 #[test]
 fn a_joint_configuration_and_a_learner_are_searched_too() {
     let ids = |ids: &[u64]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
-    let joint = Configuration { voters: ids(&[1, 2]), outgoing: ids(&[2, 3]), learners: ids(&[4]) };
+    let joint = Configuration {
+        voters: ids(&[1, 2]),
+        outgoing: ids(&[2, 3]),
+        learners: ids(&[4]),
+        ..Configuration::default()
+    };
     let bounds = Bounds {
         configuration: joint,
         opening: Opening::Led,

@@ -132,6 +132,8 @@ impl Seat {
             log: self.disk.log(),
             commit: self.disk.applied,
             limits,
+            configurations: Vec::new(),
+            recovering: None,
         };
         self.raft = Some(Raft::new(start.clone()));
         start

@@ -225,7 +225,15 @@ pub fn observe(
             }
             // A held message is a fact when it leaves. The entries of `Assigned` and `NoOp` are in
             // the write that follows, and a change of standing shows in the member itself.
-            Output::SendAfter { .. } | Output::Assigned { .. } | Output::NoOp { .. } => {}
+            Output::SendAfter { .. }
+            | Output::Assigned { .. }
+            | Output::NoOp { .. }
+            | Output::Configured { .. }
+            | Output::MembersChanged
+            | Output::ChangeRefused(_)
+            | Output::TransferEnded(_)
+            | Output::SendSnapshot { .. }
+            | Output::Recovered => {}
             Output::Changed(_) | Output::Restart(_) => {}
             // Nothing happened.
             Output::ProposalRefused(_) | Output::ReadRefused(_) => {}
@@ -299,7 +307,8 @@ fn says(to: NodeId, message: &Message, facts: &mut Vec<Fact>) {
         Message::VoteResponse(_)
         | Message::HeartbeatResponse(_)
         | Message::PreVoteRequest(_)
-        | Message::PreVoteResponse(_) => return,
+        | Message::PreVoteResponse(_)
+        | Message::TimeoutNow(_) => return,
     };
     // A request for votes goes to every voter and is one fact.
     if facts.last() != Some(&fact) {

@@ -400,6 +400,7 @@ fn a_joint_configuration_needs_both_majorities() {
         voters: vec![ONE],
         outgoing: vec![ONE, TWO, THREE],
         learners: vec![NodeId(4)],
+        ..Configuration::default()
     };
     let cluster = Specification::new(&configuration);
     let agrees = |ids: &[u64]| cluster.is_quorum(|id| ids.contains(&id.0));
