@@ -7,7 +7,8 @@ use jangada_entry::Draft;
 use jangada_net::Proposal;
 use jangada_raft::canon;
 
-use super::{Member, Submission};
+use super::Member;
+use super::proposals::Submission;
 use crate::machine::StateMachine;
 
 /// How many of the newest commands are remembered.

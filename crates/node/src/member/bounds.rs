@@ -3,8 +3,10 @@
 //! Responsible for looking. The limits are kept where each queue is filled; whoever watches a member
 //! can hold them against what is seen.
 
+use super::Member;
 use super::log::GATED_MESSAGES_MAX;
-use super::{DEADLINE_STEP_US, Member, UNMET_MESSAGES_MAX, UNSETTLED_BYTES_MAX};
+use super::proposals::{DEADLINE_STEP_US, UNSETTLED_BYTES_MAX};
+use super::received::UNMET_MESSAGES_MAX;
 use crate::machine::StateMachine;
 
 /// A queue, window or buffer.

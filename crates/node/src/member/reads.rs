@@ -7,8 +7,11 @@
 
 use std::collections::VecDeque;
 
-use jangada_raft::{Index, NodeId, ReadRound, canon};
+use jangada_net::PeerMessage;
+use jangada_raft::{Index, Input, NodeId, Output, ReadRound, RoleKind, canon};
 
+use super::{Effect, Member};
+use crate::machine::StateMachine;
 use crate::record::mix;
 
 /// Names a batch of reads; given by whoever hands the batch to the member.
@@ -174,5 +177,55 @@ impl Reads {
             Asker::Local(waiting) => keep(waiting),
             Asker::Peer { .. } => true,
         });
+    }
+}
+
+/// How long a follower waits for the answer to a read index before it asks again, at least
+/// (microseconds); as long as etcd waits.
+const READ_RETRY_US: u64 = 500_000;
+
+impl<M: StateMachine> Member<M> {
+    /// How long to wait for the answer to a read index: members whose election timeout is long are
+    /// far from one another.
+    pub(super) fn read_retry_us(&self) -> u64 {
+        READ_RETRY_US.max(self.options.election_timeout_us / 2)
+    }
+
+    pub(super) fn ask_for_reads(&mut self) {
+        let late = |sent_us: u64| sent_us + self.read_retry_us() <= self.now.monotonic_us;
+        if self.reads.asked.as_ref().is_some_and(|asked| late(asked.sent_us)) {
+            self.reads.ask_again();
+        }
+        if self.reads.arrived.is_empty() {
+            return;
+        }
+        if self.raft.role() == RoleKind::Leader {
+            for waiting in std::mem::take(&mut self.reads.arrived) {
+                self.read_for(Asker::Local(waiting));
+            }
+            return;
+        }
+        if let Some(leader) = self.leader()
+            && self.reads.asked.is_none()
+        {
+            let number = self.reads.ask(self.now.monotonic_us);
+            self.send(leader, PeerMessage::ReadIndexRequest { number });
+        }
+    }
+
+    pub(super) fn read_for(&mut self, asker: Asker) {
+        self.input(Input::Read);
+        match (self.read_outcome.take(), asker) {
+            (Some(Output::ReadQueued(round)), asker) => self.reads.queue(round, asker),
+            (_, Asker::Local(waiting)) => self.reads.arrived.push(waiting),
+            (_, Asker::Peer { peer, number }) => {
+                self.send(peer, PeerMessage::ReadIndexResponse { number, index: None });
+            }
+        }
+    }
+
+    pub(super) fn run_reads(&mut self) {
+        self.reads.runnable(self.record.applied.index, &mut self.runnable);
+        self.effects.extend(self.runnable.drain(..).map(Effect::ReadReady));
     }
 }

@@ -1,0 +1,121 @@
+//! The log as the member keeps it: what is written, what is told to be durable, and what is cut off.
+
+use jangada_net::PeerMessage;
+use jangada_raft::{Input, NodeId, Position, RoleKind, Write, canon};
+
+use super::{Effect, LogCut, LogWritten, Member};
+use crate::machine::StateMachine;
+
+/// How often the leader tells how far every log reaches, and each member looks whether its log can
+/// be cut (microseconds). The log grows by this much more than needed; cutting costs little.
+pub(super) const RETENTION_INTERVAL_US: u64 = 1_000_000;
+
+impl<M: StateMachine> Member<M> {
+    /// Puts the frames of this step into the log under the names the module gave them.
+    pub(super) fn write(&mut self, write: &Write) {
+        if let Some(range) = &write.range {
+            self.tail.truncate_after(range.prev);
+            let mut frames = std::mem::take(&mut self.incoming);
+            for frame in frames.drain(..) {
+                let position = frame.position();
+                if position.index <= range.prev.index || range.last < position.index {
+                    continue;
+                }
+                assert!(
+                    range.term_at(position.index) == Some(position.term),
+                    "member invariant 1: a frame enters under the name it was given"
+                );
+                self.time_ms = self.time_ms.max(frame.header().time_ms);
+                self.tail.push(frame);
+            }
+            self.incoming = frames;
+            assert!(
+                self.tail.last() == range.last_position(),
+                "member invariant 1: every entry of a write has its frame"
+            );
+        }
+        self.writer.queue(write);
+    }
+
+    pub(super) fn write_log(&mut self) {
+        let (tail, last) = (&self.tail, self.tail.last());
+        let batch = self.writer.next(last, |after| {
+            if after == last.index {
+                return Vec::new();
+            }
+            tail.read(after.next(), last.index, u64::MAX)
+        });
+        if let Some(batch) = batch {
+            self.effects.push(Effect::Write(batch));
+        }
+    }
+
+    pub(super) fn log_written(&mut self, written: LogWritten) {
+        for (to, message) in self.writer.written(written) {
+            self.effects.push(Effect::Send { to, message: PeerMessage::Raft(message) });
+        }
+        self.input(Input::Persisted { write: written.number, last: written.last });
+        // Every note queued before this batch was handed out went with it; one queued since has its
+        // own batch, and its peers wait for that one.
+        if !self.writer.has_note() {
+            for (peer, messages) in std::mem::take(&mut self.unmet) {
+                for message in messages {
+                    self.received(peer, message);
+                }
+            }
+        }
+    }
+
+    /// Tells the machine how far it may make its own state durable: up to what is durable in this
+    /// member's log *and* committed. Durable alone is not enough, for it can be taken back:
+    ///
+    /// ```text
+    ///   log        7 8 9      9 is durable and not committed
+    ///   append     7 8 9'     another leader replaces 9; the write of 9' is under way
+    ///   commit 9'             by the disks of others: 9' is applied here
+    /// ```
+    ///
+    /// A machine that took "9 is durable" for leave to store the effects of 9' would, after a crash,
+    /// have applied an entry that its log does not hold.
+    pub(super) fn tell_log_durable(&mut self) {
+        let mut safe = self.raft.durable_index().min(self.raft.commit_index());
+        if canon!(engine_stores_what_is_durable_alone) {
+            safe = self.raft.durable_index();
+        }
+        if self.log_safe < safe {
+            self.log_safe = safe;
+            self.machine.log_durable(safe);
+        }
+    }
+
+    pub(super) fn look_after_retention(&mut self) {
+        if self.now.monotonic_us < self.retention_at_us {
+            return;
+        }
+        self.retention_at_us = self.now.monotonic_us + RETENTION_INTERVAL_US;
+        if self.raft.role() == RoleKind::Leader {
+            self.everyone_holds = self.raft.matched_by_all();
+            let configuration = self.raft.configuration();
+            let members = configuration.voters.iter().chain(&configuration.learners);
+            let peers: Vec<NodeId> = members.copied().filter(|peer| *peer != self.id).collect();
+            for peer in peers {
+                let everyone_holds = self.everyone_holds;
+                self.send(peer, PeerMessage::Retention { everyone_holds });
+            }
+        }
+        let mut index = self.machine.durable_index().min(self.everyone_holds);
+        if canon!(log_is_cut_ahead_of_the_engine) {
+            index = self.everyone_holds.min(self.settled());
+        }
+        if canon!(log_is_cut_ahead_of_the_others) {
+            index = self.machine.durable_index();
+        }
+        if self.log_begins.index < index
+            && let Some(term) = self.raft.term_at(index)
+        {
+            let up_to = Position { index, term };
+            let configuration = self.raft.configuration().clone();
+            self.effects.push(Effect::Cut(LogCut { up_to, configuration }));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What peers say, and who they show themselves to be.
+//!
+//! Responsible for: member invariant 4, and for handing each message to the part it is for.
+
+use jangada_net::{ForwardRefusal, PeerMessage};
+use jangada_raft::{Input, Message, NodeId, canon};
+
+use super::reads::Asker;
+use super::{Effect, Member, ProposeError};
+use crate::machine::StateMachine;
+
+/// The most messages kept of a peer while the note of its incarnation is being written. A handful
+/// come in the milliseconds that takes; what is beyond is repeated by the protocol.
+pub(super) const UNMET_MESSAGES_MAX: usize = 256;
+
+impl<M: StateMachine> Member<M> {
+    /// A peer is counted only under the incarnation it was first met under (member invariant 4).
+    pub(super) fn hello(&mut self, peer: NodeId, incarnation: u64) {
+        match self.acquaintances.of(peer) {
+            Some(met) if met == incarnation => {
+                self.strangers.remove(&peer);
+            }
+            Some(met) => {
+                if self.strangers.insert(peer) {
+                    self.effects.push(Effect::Stranger { peer, met, shown: incarnation });
+                }
+            }
+            None => {
+                self.acquaintances.meet(peer, incarnation);
+                self.unmet.insert(peer, Vec::new());
+                self.writer.queue_note(self.acquaintances.encode());
+            }
+        }
+    }
+
+    pub(super) fn received(&mut self, from: NodeId, message: PeerMessage) {
+        if self.strangers.contains(&from) || self.acquaintances.of(from).is_none() {
+            return;
+        }
+        if let Some(kept) = self.unmet.get_mut(&from) {
+            if kept.len() < UNMET_MESSAGES_MAX {
+                kept.push(message);
+            }
+            return;
+        }
+        match message {
+            PeerMessage::Raft(message) => self.input(Input::Receive { from, message }),
+            PeerMessage::Append { request, frames } => {
+                self.incoming = frames;
+                self.input(Input::Receive { from, message: Message::AppendRequest(request) });
+                self.incoming.clear();
+            }
+            PeerMessage::Forward(proposals) => self.forwarded(from, proposals),
+            // For an earlier process of this member, which numbered other proposals alike.
+            PeerMessage::ForwardRefused { process, .. }
+                if process != self.process && !canon!(refusal_for_an_earlier_life_is_taken) => {}
+            PeerMessage::ForwardRefused { sequences, reason, .. } => {
+                let reason = match reason {
+                    ForwardRefusal::NotLeader => ProposeError::NoLeader,
+                    ForwardRefusal::Busy => ProposeError::Busy,
+                };
+                for sequence in sequences {
+                    self.effects.push(Effect::Refuse { sequence, reason });
+                }
+            }
+            PeerMessage::ReadIndexRequest { number } => {
+                self.read_for(Asker::Peer { peer: from, number });
+            }
+            PeerMessage::ReadIndexResponse { number, index } => {
+                self.reads.answered(number, index);
+            }
+            PeerMessage::Retention { everyone_holds } => {
+                if self.leader() == Some(from) {
+                    self.everyone_holds = self.everyone_holds.max(everyone_holds);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What a member starts from, its bounds, and how it stands.
+
+use jangada_raft::{Configuration, HardState, Index, Limits, NodeId, Position, Range, Standing};
+
+use crate::record::{NotesError, Record};
+
+/// The bounds and intervals of a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// How often the leader makes itself heard.
+    pub heartbeat_interval_us: u64,
+    /// How long a follower waits for word from the leader at least.
+    pub election_timeout_us: u64,
+    /// How long a proposal or a read waits for a leader to be found, and how long a proposal that
+    /// was handed to one waits for its answer.
+    pub leader_wait_us: u64,
+    /// The consensus module's bounds.
+    pub limits: Limits,
+    /// The most bytes of settled entries (durable and applied) that are kept in memory for followers
+    /// that lag.
+    pub tail_bytes_max: u64,
+    /// The most bytes of proposals that wait for a leader to be found.
+    pub held_bytes_max: u64,
+    /// The most bytes of entries that are applied in one step, so that heartbeats are not held up.
+    pub apply_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            // etcd's defaults.
+            heartbeat_interval_us: 100_000,
+            election_timeout_us: 1_000_000,
+            // etcd's request timeout: five seconds and two election timeouts.
+            leader_wait_us: 7_000_000,
+            limits: Limits::default(),
+            // A follower that is further behind than this reads from disk anyway.
+            tail_bytes_max: 8 << 20,
+            // As much as a leader would take uncommitted from all of its clients.
+            held_bytes_max: 16 << 20,
+            // A few milliseconds of work.
+            apply_bytes_max: 4 << 20,
+        }
+    }
+}
+
+/// What a member starts from.
+#[derive(Debug)]
+pub struct MemberStart {
+    /// This member.
+    pub id: NodeId,
+    /// The group whose log this is.
+    pub group: u64,
+    /// Names this life of the process, never used before: stamps the proposals of its clients.
+    pub process: u64,
+    /// The durable term and vote.
+    pub hard_state: HardState,
+    /// The configuration in force where the log begins.
+    pub configuration: Configuration,
+    /// The configurations among the log's entries, by index.
+    pub configurations: Vec<(Index, Configuration)>,
+    /// The durable log's names.
+    pub log: Range,
+    /// The time stamped on the log's last entry, in milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// The notes that the log gave back.
+    pub note: bytes::Bytes,
+    /// Bounds and intervals.
+    pub options: Options,
+    /// Decides everything random.
+    pub seed: u64,
+}
+
+/// Why a member cannot start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StartError {
+    /// The log ends before, or begins after, what the state machine has applied.
+    Gap {
+        /// The last entry applied by the state machine.
+        applied: Position,
+        /// The entry before the log's first one.
+        begins: Position,
+        /// The log's last entry.
+        ends: Position,
+    },
+    /// Stored notes cannot be read.
+    Notes(NotesError),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Gap { applied, begins, ends } => write!(
+                f,
+                "the state machine has applied entry {} of term {}, but the log holds the entries \
+                 after {} of term {} up to {} of term {}: the two do not belong together; restore \
+                 both from one backup, or remove the member and add it anew",
+                applied.index, applied.term, begins.index, begins.term, ends.index, ends.term
+            ),
+            StartError::Notes(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<NotesError> for StartError {
+    fn from(error: NotesError) -> StartError {
+        StartError::Notes(error)
+    }
+}
+
+/// How a member stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// Role, term and leader.
+    pub standing: Standing,
+    /// The highest index known to be committed.
+    pub commit: Index,
+    /// The last entry applied here, the cluster's time and the running hash as of it.
+    pub record: Record,
+    /// The log's last entry.
+    pub last: Index,
+    /// The entry before the first one that the log retains.
+    pub log_begins: Position,
+    /// The last index that the state machine holds durably.
+    pub machine_durable: Index,
+    /// How far every member's log is known to reach.
+    pub everyone_holds: Index,
+    /// How many leaders have come since the member started.
+    pub leader_changes: u64,
+}
