@@ -106,7 +106,7 @@ pub struct Member<M: StateMachine> {
     reads_under_way: BTreeSet<NodeId>,
     reading_to_apply: bool,
     #[cfg(feature = "canon")]
-    sent_on: Vec<Proposal>,
+    sent_on: Vec<jangada_net::Proposal>,
     read_outcome: Option<Output>,
     more_to_apply: bool,
     /// What the machine was last told to be safe in this member's log.
