@@ -68,6 +68,7 @@ mod machine;
 mod member;
 mod node;
 mod record;
+mod snapshot;
 mod tail;
 mod waiters;
 
@@ -81,6 +82,10 @@ pub use member::{
 };
 pub use node::{Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open};
 pub use record::{Acquaintances, NotesError, Record};
+pub use snapshot::{
+    CHUNK_BYTES_MAX, Chunk, RESUME_BYTES_MAX, SnapshotError, SnapshotReader, SnapshotStage,
+    Snapshots, Turn,
+};
 pub use waiters::Waiters;
 
 pub use jangada_entry::Frame;

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use jangada_entry::Frame;
 use jangada_raft::Index;
 
+use crate::snapshot::{SnapshotError, SnapshotReader, SnapshotStage, Snapshots};
+
 /// What one applied command leaves behind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome<R> {
@@ -17,8 +19,10 @@ pub struct Outcome<R> {
 /// A deterministic state machine (§2): the same commands in the same order leave the same state
 /// and the same outcomes on every member.
 ///
-/// A machine that lives in memory implements [`StateMachine::apply`] alone. One that keeps its state
-/// on disk implements the other methods too; the node then cuts the log behind what is durable there.
+/// A machine that lives in memory implements [`StateMachine::apply`] alone; its log is never cut. With
+/// [`StateMachine::save`] and [`StateMachine::load`] the node keeps snapshot files for it and cuts the
+/// log behind them. One that keeps its state on disk implements the other methods too; the node then
+/// cuts the log behind what is durable there, and sends a snapshot to whoever needs what was cut.
 ///
 /// No clock, no randomness, no iteration in hash order. Time enters through the log:
 /// [`jangada_entry::Header::time_ms`]. A panic stops the process: it is a broken invariant.
@@ -48,4 +52,47 @@ pub trait StateMachine: Send + 'static {
     fn durable_index(&self) -> Index {
         Index(0)
     }
+
+    /// What the machine offers of snapshots, the same in every life of it.
+    fn snapshots(&self) -> Snapshots {
+        Snapshots::None
+    }
+
+    /// Writes the whole state to `out`: for [`Snapshots::Whole`]. Nothing is applied until it returns.
+    fn save(&self, _out: &mut Vec<u8>) {}
+
+    /// Replaces the whole state by one that [`StateMachine::save`] has written, here or on another
+    /// member: for [`Snapshots::Whole`].
+    ///
+    /// # Errors
+    /// [`SnapshotError::Unfit`] if the bytes are none; the state is then as it was.
+    fn load(&mut self, _state: &[u8]) -> Result<(), SnapshotError> {
+        Err(SnapshotError::Unfit("it takes none".to_owned()))
+    }
+
+    /// A view of the state that is at least as new as [`StateMachine::durable_index`]: for
+    /// [`Snapshots::Streamed`]. `resume` is the token of the last chunk that a member has staged,
+    /// perhaps of an older view, perhaps another member's; a machine that can goes on from there.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn snapshot(
+        &mut self,
+        _resume: Option<&[u8]>,
+    ) -> Result<Box<dyn SnapshotReader>, SnapshotError> {
+        Err(SnapshotError::Unavailable)
+    }
+
+    /// A place for another member's snapshot: for [`Snapshots::Streamed`]. It is empty: what an
+    /// earlier one was given is forgotten.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn stage(&mut self) -> Result<Box<dyn SnapshotStage>, SnapshotError> {
+        Err(SnapshotError::Unavailable)
+    }
+
+    /// The stage that was opened last has finished: from here on the machine's state is what was
+    /// staged, [`StateMachine::durable_index`] included. Short: whatever takes long is the stage's.
+    fn installed(&mut self) {}
 }

@@ -14,7 +14,9 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use jangada::{Bound, Outcome, StateMachine};
+use jangada::{
+    Bound, Outcome, SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateMachine,
+};
 use jangada_entry::Frame;
 use jangada_raft::{Index, NodeId};
 
@@ -115,5 +117,32 @@ impl<M: StateMachine> StateMachine for Witness<M> {
 
     fn durable_index(&self) -> Index {
         self.machine.durable_index()
+    }
+
+    fn snapshots(&self) -> Snapshots {
+        self.machine.snapshots()
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        self.machine.save(out);
+    }
+
+    fn load(&mut self, state: &[u8]) -> Result<(), SnapshotError> {
+        self.machine.load(state)
+    }
+
+    fn snapshot(
+        &mut self,
+        resume: Option<&[u8]>,
+    ) -> Result<Box<dyn SnapshotReader>, SnapshotError> {
+        self.machine.snapshot(resume)
+    }
+
+    fn stage(&mut self) -> Result<Box<dyn SnapshotStage>, SnapshotError> {
+        self.machine.stage()
+    }
+
+    fn installed(&mut self) {
+        self.machine.installed();
     }
 }
