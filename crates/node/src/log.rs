@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use jangada_entry::Frame;
 use jangada_raft::{Index, Position};
-use jangada_wal::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Batch, Disk, Wal, WalError};
+use jangada_wal::{Anew, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Batch, Disk, Wal, WalError};
 
 use crate::member::{LogBatch, LogCut, LogRead};
 
@@ -31,6 +31,13 @@ pub trait Log: Send + 'static {
     /// # Errors
     /// If the log is broken.
     fn cut(&mut self, cut: &LogCut) -> Result<Position, WalError>;
+
+    /// Drops every entry: the log goes on behind a snapshot that the machine holds durably. Durable
+    /// when this returns, and at every moment before that the old log is whole.
+    ///
+    /// # Errors
+    /// If there is no space, which may be tried again, or the log is broken, which may not.
+    fn begin_anew(&mut self, anew: &Anew) -> Result<(), WalError>;
 }
 
 impl<D: Disk> Log for Wal<D> {
@@ -58,6 +65,10 @@ impl<D: Disk> Log for Wal<D> {
 
     fn cut(&mut self, cut: &LogCut) -> Result<Position, WalError> {
         Wal::cut(self, cut.up_to, &cut.configuration)
+    }
+
+    fn begin_anew(&mut self, anew: &Anew) -> Result<(), WalError> {
+        Wal::begin_anew(self, anew)
     }
 }
 
@@ -115,5 +126,11 @@ impl Log for MemoryLog {
             self.begins = cut.up_to;
         }
         Ok(self.begins)
+    }
+
+    fn begin_anew(&mut self, anew: &Anew) -> Result<(), WalError> {
+        self.frames.clear();
+        self.begins = anew.position;
+        Ok(())
     }
 }

@@ -45,4 +45,4 @@ pub use options::{Identity, Options};
 pub use prepare::{Preparation, Prepared};
 pub use recover::{Recovered, Report, RotCut};
 pub use segment::NOTE_BYTES_MAX;
-pub use wal::{Batch, Wal};
+pub use wal::{Anew, Batch, Wal};

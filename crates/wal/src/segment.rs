@@ -1,7 +1,10 @@
 //! The header of a segment: its bytes, and nothing else.
 
 use bytes::Bytes;
-use jangada_entry::{decode_configuration, encode_configuration};
+use jangada_entry::{
+    ADDRESS_BYTES_MAX, CONFIGURATION_MEMBERS_MAX, MEMBER_ADDRESSES_MAX, decode_configuration,
+    encode_configuration,
+};
 use jangada_raft::{Configuration, HardState, Index, NodeId, Position, Term};
 
 use crate::layout::{SECTOR, put_u32, put_u64, sectors, u32_at, u64_at};
@@ -18,9 +21,13 @@ const MAGIC: [u8; 8] = *b"jangada\0";
 const FIXED_BYTES: usize = 144;
 const VOTE: u32 = 1;
 
-/// The most bytes of a header: the fixed fields, a configuration of three full lists, a full note.
-const HEADER_BYTES_MAX: usize =
-    FIXED_BYTES + 8 + 3 * 8 * jangada_entry::CONFIGURATION_MEMBERS_MAX + NOTE_BYTES_MAX;
+/// The most bytes of a configuration: four full lists, and every member with all its addresses.
+const CONFIGURATION_BYTES_MAX: usize = 12
+    + 4 * 8 * CONFIGURATION_MEMBERS_MAX
+    + CONFIGURATION_MEMBERS_MAX * (10 + MEMBER_ADDRESSES_MAX * (2 + ADDRESS_BYTES_MAX));
+
+/// The most bytes of a header: the fixed fields, a full configuration, a full note.
+const HEADER_BYTES_MAX: usize = FIXED_BYTES + CONFIGURATION_BYTES_MAX + NOTE_BYTES_MAX;
 
 /// The most sectors of a header.
 pub(crate) const HEADER_SECTORS_MAX: u64 = HEADER_BYTES_MAX.div_ceil(SECTOR) as u64;
@@ -105,11 +112,8 @@ impl SegmentHeader {
 
     /// The number of bytes [`SegmentHeader::opening`] takes: where the first batch starts.
     pub(crate) fn opening_bytes(&self) -> u64 {
-        let configuration = &self.configuration;
-        let members = configuration.voters.len()
-            + configuration.outgoing.len()
-            + configuration.learners.len();
-        2 * sectors((FIXED_BYTES + 8 + 8 * members + self.note.len()) as u64)
+        let configuration = encode_configuration(&self.configuration).len();
+        2 * sectors((FIXED_BYTES + configuration + self.note.len()) as u64)
     }
 
     /// How many bytes the header that starts with `sector` takes; `None` if none starts there.

@@ -1,5 +1,6 @@
 //! The log as its owner sees it: open, append, read, cut.
 
+mod anew;
 mod cut;
 mod read;
 mod roll;
@@ -21,6 +22,7 @@ use crate::recover::{Recovered, Report, SegmentPlace, Survey, segment_numbers, s
 use crate::segment::NOTE_BYTES_MAX;
 use crate::state::LogState;
 
+pub use self::anew::Anew;
 use self::read::copy_of;
 use self::roll::{Beginning, Setting};
 use self::spares::is_spare;
@@ -242,10 +244,7 @@ impl<D: Disk> Wal<D> {
         self.usable()?;
         assert!(self.pending == Pending::Nothing, "log invariant 1");
         self.check(batch);
-        let note_bytes = batch.note.as_ref().map_or(0, Bytes::len);
-        if NOTE_BYTES_MAX < note_bytes {
-            return Err(WalError::NoteTooLarge { bytes: note_bytes });
-        }
+        self.check_note(batch.note.as_ref())?;
         let mut header = self.batch_header(batch);
         let bytes = header.batch_bytes();
         if BATCH_BYTES_MAX < bytes || BATCH_ENTRIES_MAX < batch.entries.len() {
@@ -343,10 +342,7 @@ impl<D: Disk> Wal<D> {
     fn check(&self, batch: &Batch<'_>) {
         assert!(self.state.base.index <= batch.after, "log invariant 2: behind the base");
         assert!(batch.after <= self.state.last, "log invariant 2: no gap");
-        let HardState { term, vote } = self.state.hard_state;
-        let forward = term < batch.hard_state.term
-            || (term == batch.hard_state.term && (vote.is_none() || vote == batch.hard_state.vote));
-        assert!(forward, "log invariant 3");
+        self.check_hard_state(batch.hard_state);
         let mut before = self.state.position_at(batch.after);
         for frame in batch.entries {
             let position = frame.position();
@@ -358,6 +354,20 @@ impl<D: Disk> Wal<D> {
         }
         let entry_term = batch.entries.last().map_or(batch.hard_state.term, |_| before.term);
         assert!(entry_term <= batch.hard_state.term, "log invariant 2: the term in force");
+    }
+
+    /// Asserts that term and vote do not go back.
+    fn check_hard_state(&self, next: HardState) {
+        let HardState { term, vote } = self.state.hard_state;
+        let same_term = term == next.term && (vote.is_none() || vote == next.vote);
+        assert!(term < next.term || same_term, "log invariant 3");
+    }
+
+    fn check_note(&self, note: Option<&Bytes>) -> Result<(), WalError> {
+        match note.map_or(0, Bytes::len) {
+            bytes if NOTE_BYTES_MAX < bytes => Err(WalError::NoteTooLarge { bytes }),
+            _ => Ok(()),
+        }
     }
 
     /// The header of a batch at the end of the active segment.

@@ -4,7 +4,9 @@ mod support;
 
 use bytes::Bytes;
 use jangada_raft::{Configuration, HardState, Index, NodeId};
-use jangada_wal::{Batch, Disk, FileDisk, MemoryDisk, NOTE_BYTES_MAX, OpenError, Wal, WalError};
+use jangada_wal::{
+    Anew, Batch, Disk, FileDisk, MemoryDisk, NOTE_BYTES_MAX, OpenError, Wal, WalError,
+};
 use support::{
     command, commands, configuration, configuration_entry, identity, options, position, term, vote,
 };
@@ -177,4 +179,34 @@ fn a_real_folder_has_one_owner() {
     let disk = FileDisk::open(&path).expect("the folder is free again");
     let (wal, _) = Wal::open(disk, options(2), Index(0)).expect("opens");
     assert_eq!(wal.read(Index(1), Index(2000), u64::MAX).expect("sound"), frames);
+}
+
+#[test]
+fn a_log_begun_anew_holds_nothing_but_what_is_in_force() {
+    let (disk, mut wal) = create();
+    append(&mut wal, vote(3, 2), 0, &commands(1, 40, 1, 300));
+    let addresses =
+        [(NodeId(2), vec!["http://two.example:2380".to_string()])].into_iter().collect();
+    let configuration = Configuration {
+        addresses,
+        target: vec![NodeId(2)],
+        ..Configuration::of_voters([NodeId(1)])
+    };
+    let anew = Anew {
+        position: position(20, 4),
+        configuration: configuration.clone(),
+        hard_state: vote(5, 1),
+        note: Some(Bytes::from_static(b"note")),
+    };
+    wal.begin_anew(&anew).expect("memory takes everything");
+    assert_eq!((wal.base(), wal.last_position()), (position(20, 4), position(20, 4)));
+    append(&mut wal, vote(5, 1), 20, &commands(21, 22, 5, 10));
+    drop(wal);
+    let (wal, recovered) = Wal::open(disk.clone(), options(2), Index(20)).expect("opens");
+    assert_eq!(recovered.range.prev, position(20, 4));
+    assert_eq!(recovered.base_configuration, configuration);
+    assert_eq!((recovered.hard_state, &recovered.note[..]), (vote(5, 1), &b"note"[..]));
+    assert_eq!(wal.read(Index(21), Index(22), 999).expect("sound"), commands(21, 22, 5, 10));
+    let segments = disk.list().expect("works");
+    assert_eq!(segments.iter().filter(|name| name.starts_with("segment")).count(), 2);
 }

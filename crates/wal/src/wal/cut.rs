@@ -1,8 +1,8 @@
 //! Cutting the log: its beginning goes, whole segments at a time.
 
-use jangada_raft::{Configuration, Index, Position};
+use jangada_raft::{Configuration, HardState, Index, Position};
 
-use super::{Batch, Pending, Wal};
+use super::{Anew, Pending, Wal};
 use crate::disk::Disk;
 use crate::error::WalError;
 use crate::layout::segment_name;
@@ -30,24 +30,35 @@ impl<D: Disk> Wal<D> {
             return Ok(self.state.base);
         }
         if self.state.term_at(up_to.index) != Some(up_to.term) {
-            self.restart_behind(up_to, configuration)?;
+            let HardState { term, vote } = self.state.hard_state;
+            let raised = HardState { term: up_to.term, vote: None };
+            let hard_state = if term < up_to.term { raised } else { HardState { term, vote } };
+            let configuration = configuration.clone();
+            self.begin_anew(&Anew { position: up_to, configuration, hard_state, note: None })?;
+            return Ok(self.state.base);
         }
         let Some((keep, base)) = self.cut_point(up_to.index) else {
             return Ok(self.state.base);
         };
-        let released: Vec<SegmentPlace> = self.segments.drain(..keep).collect();
         if self.state.base.index < base.index {
             self.state.advance_base(base);
+        }
+        self.release_first(keep)?;
+        Ok(self.state.base)
+    }
+
+    /// Releases the oldest segments, so many of them, durably.
+    pub(super) fn release_first(&mut self, count: usize) -> Result<(), WalError> {
+        let released: Vec<SegmentPlace> = self.segments.drain(..count).collect();
+        if released.is_empty() {
+            return Ok(());
         }
         for segment in released {
             if let Err(error) = self.release(segment_name(segment.number)) {
                 return Err(self.poison(error));
             }
         }
-        match self.disk.sync_directory() {
-            Ok(()) => Ok(self.state.base),
-            Err(error) => Err(self.poison(error)),
-        }
+        self.disk.sync_directory().map_err(|error| self.poison(error))
     }
 
     /// The first segment to keep and what the log then begins behind, when something can go.
@@ -57,26 +68,5 @@ impl<D: Disk> Wal<D> {
     fn cut_point(&self, up_to: Index) -> Option<(usize, Position)> {
         let keep = self.segments.iter().rposition(|segment| segment.start.index <= up_to)?;
         (0 < keep).then(|| (keep, self.segments[keep].start))
-    }
-
-    /// Drops every entry: the log goes on behind `position`.
-    fn restart_behind(
-        &mut self,
-        position: Position,
-        configuration: &Configuration,
-    ) -> Result<(), WalError> {
-        let before = self.state.clone();
-        self.state.reset(position, configuration.clone());
-        let batch = Batch {
-            hard_state: self.state.hard_state,
-            note: None,
-            after: position.index,
-            entries: &[],
-        };
-        if let Err(error) = self.roll(&batch) {
-            self.state = before;
-            return Err(error);
-        }
-        self.sync()
     }
 }
