@@ -1,0 +1,169 @@
+//! The operator: who asks for other members and other leaders, starts the servers that are to join,
+//! and takes away those that were removed.
+//!
+//! Responsible for when somebody of the cluster's staff does something, and for doing it as one does:
+//! asking any member that lives, of whom one happens to know. Not responsible for whether it may be
+//! done: members refuse what they must.
+//!
+//! 1. A new server has an id and a disk that were never used before.
+//! 2. A server is started when it is asked for or later, and taken away only when the members of its
+//!    cluster have told it to go, or long after.
+
+use std::collections::BTreeSet;
+
+use jangada::{ChangeError, Event, Ticket};
+use jangada_raft::{CatchUp, Configuration, MemberChange, NodeId};
+
+use crate::application::Application;
+use crate::faults::Fault;
+use crate::run::timeline::Who;
+use crate::world::seat::{Origin, Seat};
+use crate::world::{Later, World};
+
+/// How many servers a run can have over all its time, so that a run ends.
+const SERVERS_MAX: usize = 12;
+
+/// The most voters an operator asks for: one more than the five that clusters have.
+const VOTERS_MAX: usize = 6;
+
+/// How long after it was asked for a new server is started, in microseconds.
+const START_US: (u64, u64) = (1_000, 1_500_000);
+
+/// What the operator remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Operator {
+    asked: u64,
+    /// How many changes were done.
+    pub(crate) changes: u64,
+    /// How many transfers were done.
+    pub(crate) transfers: u64,
+}
+
+impl<A: Application> World<A> {
+    /// Draws whether the operator does something in this period.
+    pub(crate) fn operate(&mut self) {
+        if self.draws(Fault::MembersChanged) {
+            self.change_members();
+        }
+        if self.draws(Fault::LeadershipMoved) {
+            self.move_leadership();
+        }
+    }
+
+    /// Somebody who lives, and the members as it knows them.
+    fn somebody(&mut self) -> Option<(NodeId, Configuration)> {
+        let living: Vec<NodeId> =
+            self.members().into_iter().filter(|id| self.seats[id].running.is_some()).collect();
+        if living.is_empty() {
+            return None;
+        }
+        let asked = *self.choices.pick(&living);
+        let running = self.seats[&asked].running.as_ref()?;
+        let configuration = running.member.raft().configuration().clone();
+        // A server that has joined and knows nothing yet is asked by nobody.
+        (!configuration.voters.is_empty()).then_some((asked, configuration))
+    }
+
+    fn change_members(&mut self) {
+        let Some((asked, known)) = self.somebody() else { return };
+        let wanted = if known.target.is_empty() { &known.voters } else { &known.target };
+        let mut voters: BTreeSet<NodeId> = wanted.iter().copied().collect();
+        let mut learners: BTreeSet<NodeId> = known.learners.iter().copied().collect();
+        learners.retain(|learner| !voters.contains(learner));
+        let new = self.seats.len() < SERVERS_MAX;
+        match self.choices.below(8) {
+            0 | 1 if new && voters.len() < VOTERS_MAX => {
+                voters.insert(self.new_server());
+            }
+            2 if new => {
+                learners.insert(self.new_server());
+            }
+            // A learner that votes from here on.
+            3 if !learners.is_empty() => {
+                let listed: Vec<NodeId> = learners.iter().copied().collect();
+                let promoted = *self.choices.pick(&listed);
+                learners.remove(&promoted);
+                voters.insert(promoted);
+            }
+            // All of them by others.
+            4 if self.seats.len() + voters.len() <= SERVERS_MAX => {
+                voters = voters.iter().map(|_| self.new_server()).collect();
+                learners.clear();
+            }
+            // One by another.
+            5 if new => {
+                self.lets_go(&mut voters);
+                voters.insert(self.new_server());
+            }
+            6 if !learners.is_empty() => self.lets_go(&mut learners),
+            _ if 1 < voters.len() => self.lets_go(&mut voters),
+            _ => return,
+        }
+        let members = voters.iter().chain(&learners);
+        let change = MemberChange {
+            addresses: members.map(|id| (*id, vec![address(*id)])).collect(),
+            voters: voters.into_iter().collect(),
+            learners: learners.into_iter().collect(),
+            catch_up: match self.choices.below(8) {
+                0 => CatchUp::Skip,
+                _ => CatchUp::First,
+            },
+        };
+        self.counts.count(Fault::MembersChanged);
+        self.note(format_args!("{asked} is asked for {change:?}"));
+        let names = |ids: &[NodeId]| {
+            ids.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
+        };
+        let (voters, learners) = (names(&change.voters), names(&change.learners));
+        let what = format_args!("is asked for the voters [{voters}] and the learners [{learners}]");
+        self.tell(Who::Member(asked), what);
+        let ticket = self.ticket();
+        self.submit(asked, Event::ChangeMembers { ticket, change });
+    }
+
+    fn lets_go(&mut self, members: &mut BTreeSet<NodeId>) {
+        let listed: Vec<NodeId> = members.iter().copied().collect();
+        members.remove(self.choices.pick(&listed));
+    }
+
+    fn move_leadership(&mut self) {
+        let Some((asked, known)) = self.somebody() else { return };
+        let to = match self.choices.below(3) {
+            0 => None,
+            _ => Some(*self.choices.pick(&known.voters)),
+        };
+        self.counts.count(Fault::LeadershipMoved);
+        self.note(format_args!("{asked} is asked to have {to:?} lead"));
+        self.tell(Who::Member(asked), format_args!("is asked for another leader: {to:?}"));
+        let ticket = self.ticket();
+        self.submit(asked, Event::TransferLeadership { ticket, to });
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.operator.asked += 1;
+        Ticket(self.operator.asked)
+    }
+
+    /// A server that was never there before. It finds the others at the addresses it is given, like
+    /// one that has asked who they are.
+    fn new_server(&mut self) -> NodeId {
+        let last = self.seats.keys().next_back().expect("there are members");
+        let id = NodeId(last.0 + 1);
+        let roster: BTreeSet<NodeId> = self.members().into_iter().collect();
+        self.seats.insert(id, Seat::new(id, Origin::Joins));
+        self.with_network(|network, weather| network.follows(weather, id, &roster));
+        let after = self.choices.between(START_US.0, START_US.1);
+        self.queue.push(self.now_us() + after, Later::Start(id));
+        id
+    }
+
+    /// A member has told what became of a change that was asked of it.
+    pub(crate) fn change_answered(&mut self, outcome: &Result<Configuration, ChangeError>) {
+        self.operator.changes += u64::from(outcome.is_ok());
+    }
+}
+
+/// Where a simulated member is found.
+pub(crate) fn address(id: NodeId) -> String {
+    format!("member-{id}:2380")
+}
