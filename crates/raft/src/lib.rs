@@ -148,6 +148,9 @@ mod role;
 mod step;
 
 mod election;
+mod membership;
+mod transfer;
+
 mod progress;
 mod replication;
 mod uncommitted;
@@ -155,6 +158,7 @@ mod uncommitted;
 mod reads;
 mod stable;
 
+mod change;
 mod log;
 pub mod quorum;
 
@@ -164,6 +168,7 @@ mod raft;
 mod canonical;
 mod display;
 
+pub use change::{ADDRESS_BYTES_MAX, MEMBER_ADDRESSES_MAX, MEMBERS_MAX, VOTERS_MAX};
 pub use contract::*;
 pub use quorum::Tally;
 pub use raft::Raft;

@@ -142,6 +142,11 @@ impl Progress {
         self.match_index
     }
 
+    /// The highest commit index that a sent message has told the peer.
+    pub(crate) fn commit_told(&self) -> Index {
+        self.commit_sent
+    }
+
     /// The appends and the bytes that are sent and not answered.
     pub(crate) fn window(&self) -> (usize, u64) {
         (self.window.len(), self.window_bytes)

@@ -4,11 +4,12 @@
 //! Not responsible for the protocol, which begins in `step.rs`.
 
 use crate::contract::{
-    Configuration, HardState, Index, Limits, NodeId, Output, Position, Range, RecoveryNumber,
-    RoleKind, Standing, Start, Term, Timer, Write, WriteNumber,
+    HardState, Index, Limits, NodeId, Output, Position, Range, RecoveryNumber, RoleKind, Standing,
+    Start, Term, Timer, Write, WriteNumber,
 };
 use crate::invariants;
 use crate::log::Log;
+use crate::membership::Membership;
 use crate::progress::Progress;
 use crate::role::{Debt, Follower, Role, Stickiness};
 use crate::stable::{Splice, Stable};
@@ -25,7 +26,8 @@ use crate::stable::{Splice, Stable};
 pub struct Raft {
     pub(crate) id: NodeId,
     pub(crate) limits: Limits,
-    pub(crate) configuration: Configuration,
+    /// The configurations that belong to the log; the newest is in force.
+    pub(crate) membership: Membership,
     /// `currentTerm` and `votedFor`. Made durable by the step that changes them.
     pub(crate) hard_state: HardState,
     pub(crate) log: Log,
@@ -50,7 +52,8 @@ impl Raft {
     ///
     /// # Panics
     /// If `start` contradicts itself: a log with terms above the current one, a commit index
-    /// outside the log, an ill-formed range, a list of members that is not sorted.
+    /// outside the log, an ill-formed range, a list of members that is not sorted, a configuration
+    /// outside the log.
     #[must_use]
     pub fn new(start: Start) -> Raft {
         let Start {
@@ -63,7 +66,10 @@ impl Raft {
             recovering,
             limits,
         } = start;
-        let configuration = configurations.last().map_or(configuration, |(_, last)| last.clone());
+        let configurations = match canon!(configuration_is_not_reloaded) {
+            true => Vec::new(),
+            false => configurations,
+        };
         let commit = if canon!(restart_commits_the_whole_log) { log.last } else { commit };
         assert!(log.is_well_formed(), "the log's names form a range");
         assert!(log.prev.index <= commit, "what was cut off the log is committed");
@@ -81,7 +87,7 @@ impl Raft {
         let raft = Raft {
             id,
             limits,
-            configuration,
+            membership: Membership::new(configuration, configurations),
             hard_state,
             stable: Stable::new(hard_state, log.last_index()),
             log,
@@ -177,12 +183,6 @@ impl Raft {
         self.stable.durable_index()
     }
 
-    /// The configuration in force.
-    #[must_use]
-    pub fn configuration(&self) -> &Configuration {
-        &self.configuration
-    }
-
     /// Leader: up to where the peer's durable log is known to equal this one's. `None` when this
     /// member does not lead or does not know the peer.
     #[must_use]
@@ -238,6 +238,7 @@ impl Raft {
             return;
         }
         self.log.compact(up_to);
+        self.membership.compact(up_to.index);
         self.check_invariants();
     }
 

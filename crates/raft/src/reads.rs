@@ -153,6 +153,7 @@ impl Raft {
             leader.reads.open(self.commit_index);
         }
         leader.peers.values_mut().for_each(|peer| peer.allow_retry());
+        self.repeat_summons();
         self.send_heartbeats(out);
         self.advance_reads(out);
         self.restart(Timer::Heartbeat, out);
@@ -163,7 +164,7 @@ impl Raft {
     pub(crate) fn advance_reads(&mut self, out: &mut Vec<Output>) {
         let Role::Leader(Leader { peers, reads, .. }) = &mut self.role else { return };
         let newest = reads.newest();
-        let round = self.configuration.quorum_value(|id| {
+        let round = self.membership.current().quorum_value(|id| {
             if id == self.id || canon!(leader_reads_without_asking) {
                 return newest.0;
             }

@@ -32,8 +32,8 @@
 //! (3, term 1), so the next probe starts at 4, and fits. Every round skips whole terms on both sides.
 
 use crate::contract::{
-    AppendOutcome, AppendRequest, AppendResponse, Grant, Heartbeat, HeartbeatResponse, Index,
-    Message, NodeId, Output, Position, Range, ReadRound, Refused,
+    AppendOutcome, AppendRequest, AppendResponse, Configuration, Grant, Heartbeat,
+    HeartbeatResponse, Index, Message, NodeId, Output, Position, Range, ReadRound, Refused,
 };
 use crate::raft::Raft;
 use crate::role::{Debt, Leader, Role};
@@ -41,6 +41,9 @@ use crate::role::{Debt, Leader, Role};
 /// The most terms in one grant. A log is a few runs long; the bound keeps the message's header
 /// small for a peer that missed a thousand elections.
 const GRANT_RUNS_MAX: usize = 64;
+
+/// The most configurations in one grant. They are rare, and each may be as large as a few entries.
+const GRANT_CONFIGURATIONS_MAX: usize = 8;
 
 /// The leader's side.
 impl Raft {
@@ -50,10 +53,15 @@ impl Raft {
         let term = self.term();
         let bytes_max = self.limits.uncommitted_bytes_max;
         let believed = self.leader();
+        let handing_over = self.refuses_proposals();
         let Role::Leader(Leader { uncommitted, .. }) = &mut self.role else {
             out.push(Output::ProposalRefused(Refused::NotLeader(believed)));
             return;
         };
+        if let Some(refused) = handing_over {
+            out.push(Output::ProposalRefused(refused));
+            return;
+        }
         if !uncommitted.has_room_for(bytes, bytes_max) {
             mark!(proposal_refused_as_busy);
             out.push(Output::ProposalRefused(Refused::Busy));
@@ -82,7 +90,7 @@ impl Raft {
     /// index that rises three times in one turn is told once.
     pub(crate) fn flush_grants(&mut self, out: &mut Vec<Output>) {
         let term = self.term();
-        let Raft { role, log, limits, commit_index, .. } = self;
+        let Raft { role, log, limits, commit_index, membership, .. } = self;
         let Role::Leader(leader) = role else { return };
         let commit = *commit_index;
         for (peer, progress) in &mut leader.peers {
@@ -94,6 +102,9 @@ impl Raft {
                 true => (start, start),
                 false => (offer.prev, offer.last),
             };
+            let among = membership.within(prev, last);
+            let last =
+                among.get(GRANT_CONFIGURATIONS_MAX).map_or(last, |(next, _)| next.previous());
             let range = log.range(prev, last, GRANT_RUNS_MAX);
             assert!(range.last <= log.last_index(), "a leader sends what it has");
             progress.granted(commit);
@@ -101,10 +112,10 @@ impl Raft {
             out.push(Output::Grant(Grant {
                 peer: *peer,
                 term,
-                range,
                 bytes_max,
                 commit,
-                configurations: Vec::new(),
+                configurations: membership.within(prev, range.last).to_vec(),
+                range,
             }));
         }
     }
@@ -198,7 +209,7 @@ impl Raft {
         if canon!(leader_counts_itself_before_its_disk) {
             own = self.log.last_index();
         }
-        let durable = Index(self.configuration.quorum_value(|id| {
+        let durable = Index(self.membership.current().quorum_value(|id| {
             if id == self.id {
                 return own.0;
             }
@@ -224,7 +235,7 @@ impl Raft {
         leader.term_start <= self.commit_index || canon!(read_before_own_term_commit)
     }
 
-    fn append(&mut self, range: Range, out: &mut Vec<Output>) {
+    pub(crate) fn append(&mut self, range: Range, out: &mut Vec<Output>) {
         let last_before = self.log.last_index();
         assert!(range.prev.index == last_before, "invariant 11: a leader only appends");
         self.log.splice(&range);
@@ -253,7 +264,7 @@ impl Raft {
         request: AppendRequest,
         out: &mut Vec<Output>,
     ) {
-        let AppendRequest { range, commit, .. } = request;
+        let AppendRequest { range, commit, configurations, .. } = request;
         assert!(range.is_well_formed(), "the names of an append form a range");
         assert!(range.last_position().term <= self.term(), "a leader has no later term's entries");
         // Committed entries are in every leader's log, so what the request says of them is known.
@@ -271,7 +282,7 @@ impl Raft {
                 false => self.log.first_difference(&range),
             }
         {
-            self.take_entries(range.after(first.previous()), out);
+            self.take_entries(range.after(first.previous()), configurations, out);
         }
         let commit_before = self.commit_index;
         self.verify(range.last, commit, out);
@@ -358,8 +369,14 @@ impl Raft {
         out.push(Output::Send { to, message });
     }
 
-    /// Rules 3 and 4: drops what conflicts, and appends what is new.
-    fn take_entries(&mut self, range: Range, out: &mut Vec<Output>) {
+    /// Rules 3 and 4: drops what conflicts, and appends what is new; with it go and come the
+    /// configurations (§6).
+    fn take_entries(
+        &mut self,
+        range: Range,
+        configurations: Vec<(Index, Configuration)>,
+        out: &mut Vec<Output>,
+    ) {
         let Role::Follower(follower) = &self.role else { return };
         let last_before = self.log.last_index();
         if range.prev.index < last_before {
@@ -368,6 +385,7 @@ impl Raft {
             assert!(follower.verified <= range.prev.index, "invariant 11: a leader only appends");
         }
         self.log.splice(&range);
+        self.splice_configurations(&range, configurations, out);
         self.write(Some(range), last_before, out);
     }
 

@@ -27,6 +27,10 @@ pub(crate) struct Disk {
     pub(crate) terms: Vec<Term>,
     /// What the state machine has durably applied.
     pub(crate) applied: Index,
+    /// The configuration at `start`; the cluster's first where nothing else is said.
+    pub(crate) base: Option<Configuration>,
+    /// The configurations among the entries, by index.
+    pub(crate) configurations: Vec<(Index, Configuration)>,
 }
 
 /// A write that the member asked for and that is not durable.
@@ -35,6 +39,8 @@ pub(crate) struct Pending {
     pub(crate) number: WriteNumber,
     pub(crate) hard_state: HardState,
     pub(crate) range: Option<Range>,
+    /// The configurations among the range's entries, by index.
+    pub(crate) configurations: Vec<(Index, Configuration)>,
     /// The log's last entry as of this write.
     pub(crate) last: Position,
 }
@@ -58,6 +64,8 @@ pub(crate) struct Member {
 pub(crate) enum Event {
     /// An output of the module, grants excepted.
     Output(NodeId, Output),
+    /// A member became a candidate in this term, by this configuration.
+    Stands(NodeId, Term, Configuration),
     /// A message was put on the network.
     Sent(NodeId, NodeId, Message),
 }
@@ -86,7 +94,14 @@ impl Disk {
             start: Position::default(),
             terms: Vec::new(),
             applied: Index(0),
+            base: None,
+            configurations: Vec::new(),
         }
+    }
+
+    /// The disk of a member that is to join: it knows of no other.
+    pub(crate) fn of_joiner() -> Disk {
+        Disk { base: Some(Configuration::default()), ..Disk::empty() }
     }
 
     pub(crate) fn names(&self) -> Range {
@@ -109,6 +124,8 @@ impl Disk {
         assert!(self.start.index <= range.prev.index, "what was cut is not written again");
         self.terms.truncate((range.prev.index.0 - self.start.index.0) as usize);
         assert_eq!(self.names().last_position(), range.prev, "a write joins the log on disk");
+        self.configurations.retain(|(index, _)| *index <= range.prev.index);
+        self.configurations.extend(write.configurations.iter().cloned());
         for index in range.first().0..=range.last.0 {
             self.terms.push(range.term_at(Index(index)).expect("within the range"));
         }
@@ -145,11 +162,11 @@ impl Cluster {
         let raft = Raft::new(Start {
             id,
             hard_state: disk.hard_state,
-            configuration: self.configuration.clone(),
+            configuration: disk.base.clone().unwrap_or_else(|| self.configuration.clone()),
             log: disk.names(),
             commit: disk.applied,
             limits: self.limits,
-            configurations: Vec::new(),
+            configurations: disk.configurations.clone(),
             recovering: None,
         });
         let member = Member {
@@ -181,6 +198,12 @@ impl Cluster {
         let Some(raft) = member.raft.as_mut() else { return };
         let mut out = Vec::new();
         let before = is_stale_refusal(raft, &input).then(|| raft.clone());
+        let mut among = match &input {
+            Input::Receive { message: Message::AppendRequest(request), .. } => {
+                request.configurations.clone()
+            }
+            _ => Vec::new(),
+        };
         raft.step(input, &mut out);
         if let Some(before) = before {
             let flushed = |mut raft: Raft| {
@@ -197,7 +220,14 @@ impl Cluster {
             match &output {
                 Output::Send { to, message } => self.send(id, *to, message.clone()),
                 Output::Grant(grant) => grants.push(grant.clone()),
-                _ => self.keep(id, &output),
+                Output::Configured { position, configuration } => {
+                    among.push((position.index, configuration.clone()));
+                }
+                Output::Changed(standing) if standing.role == RoleKind::Candidate => {
+                    let configuration = self.raft(id.0).configuration().clone();
+                    self.events.push(Event::Stands(id, standing.term, configuration));
+                }
+                _ => self.keep(id, &output, &among),
             }
             if !matches!(output, Output::Grant(_) | Output::Send { .. }) {
                 self.events.push(Event::Output(id, output));
@@ -298,6 +328,10 @@ impl Cluster {
         let up_to = Position { index, term };
         raft.compact(up_to);
         member.disk.terms.drain(..(index.0 - member.disk.start.index.0) as usize);
+        let later = member.disk.configurations.partition_point(|(at, _)| *at <= index);
+        if let Some((_, newest)) = member.disk.configurations.drain(..later).next_back() {
+            member.disk.base = Some(newest);
+        }
         member.disk.start = up_to;
         member.disk.applied = member.disk.applied.max(index);
     }
@@ -378,7 +412,7 @@ impl Cluster {
         );
     }
 
-    fn keep(&mut self, id: NodeId, output: &Output) {
+    fn keep(&mut self, id: NodeId, output: &Output, among: &[(Index, Configuration)]) {
         let member = self.members.get_mut(&id).expect("a known member");
         match output {
             Output::Write(write) => {
@@ -391,7 +425,14 @@ impl Cluster {
                     assert_eq!(range.last_position(), last, "a write says where the log ends");
                     assert!(range.last_position().term <= hard_state.term, "the term comes first");
                 }
+                let within =
+                    |range: &Range, index: Index| range.prev.index < index && index <= range.last;
+                let configurations = write.range.iter().flat_map(|range| {
+                    among.iter().filter(|(index, _)| within(range, *index)).cloned()
+                });
+                let configurations = configurations.collect();
                 member.pending.push_back(Pending {
+                    configurations,
                     number,
                     hard_state,
                     range: write.range.clone(),
