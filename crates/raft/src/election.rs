@@ -83,7 +83,7 @@ impl Raft {
         if self.may_campaign() {
             return self.pre_campaign(None, out);
         }
-        // It may become a voter, and must not be without a timer then.
+        // It may become a voter, or recover, and must not be without a timer then.
         self.restart(Timer::Election, out);
     }
 
@@ -129,12 +129,12 @@ impl Raft {
     /// meanwhile, it is followed as before; only it is not sticky until it is heard from.
     pub(crate) fn peer_up(&mut self, peer: NodeId, out: &mut Vec<Output>) {
         let term = self.term();
-        let last = self.log.last_index();
+        let (start, last) = (self.log.start().index, self.log.last_index());
         let suspected = |haste: Haste| haste.suspects(peer, term);
         match &mut self.role {
             Role::Leader(leader) => {
                 if let Some(progress) = leader.peers.get_mut(&peer) {
-                    progress.resume(last);
+                    progress.resume(start, last);
                 }
             }
             Role::Follower(follower) if follower.haste.is_some_and(suspected) => {
@@ -215,10 +215,8 @@ impl Raft {
         if sticky {
             mark!(stickiness_withholds_pre_vote);
         }
-        let granted = standing
-            && !sticky
-            && self.log.is_no_newer_than(request.last)
-            && !self.is_shy_learner();
+        let up_to_date = self.log.is_no_newer_than(request.last) && self.may_vote();
+        let granted = standing && !sticky && up_to_date && !self.is_shy_learner();
         let mut term = if granted { request.term } else { self.term() };
         if canon!(refused_pre_vote_teaches_no_term) && !granted {
             term = Term(request.term.0 - 1);
@@ -236,9 +234,8 @@ impl Raft {
     ) {
         // Whether this member votes by the configuration in its own log is never asked: it may lack the
         // entry that makes a voter of it, and the candidate may need it (§6).
-        let granted = self.may_vote_for(from)
-            && self.log.is_no_newer_than(request.last)
-            && !self.is_shy_learner();
+        let up_to_date = self.log.is_no_newer_than(request.last) && self.may_vote();
+        let granted = self.may_vote_for(from) && up_to_date && !self.is_shy_learner();
         let term = self.term();
         let message = Message::VoteResponse(VoteResponse { term, granted });
         if !granted {

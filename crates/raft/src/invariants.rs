@@ -70,6 +70,7 @@ pub const MEMBER: &[Invariant] = &[
     Invariant { number: 18, name: "one change at a time", holds: one_change_at_a_time },
     Invariant { number: 19, name: "a leader's peers are the others", holds: peers_are_the_others },
     Invariant { number: 20, name: "leadership goes to a voter", holds: successor_is_a_voter },
+    Invariant { number: 21, name: "a recovering member follows", holds: recovering_follows },
 ];
 
 /// The invariants of a cluster.
@@ -109,6 +110,7 @@ pub(crate) fn assert_cheap(raft: &Raft) {
     assert!(candidate_votes_for_itself(raft), "invariant 7: a candidate votes for itself");
     assert!(acknowledged_is_durable(raft), "invariant 12: acknowledged <= durable");
     assert!(commit_is_verified(raft), "invariant 13: a follower commits the verified");
+    assert!(recovering_follows(raft), "invariant 21: a recovering member follows");
 }
 
 /// An entry of a term is made by that term's leader, so whoever has one has heard of the term.
@@ -227,6 +229,11 @@ fn uncommitted_adds_up(raft: &Raft) -> bool {
     leader.uncommitted.is_well_formed()
 }
 
+/// A member that may have lost what it acknowledged is nobody to follow.
+fn recovering_follows(raft: &Raft) -> bool {
+    raft.recovering.is_none() || raft.role() == RoleKind::Follower
+}
+
 /// At most one leader in a term. Seen at one instant only: whoever watches a whole run should also
 /// remember the leaders of the past.
 fn election_safety(members: &[&Raft]) -> bool {
@@ -271,7 +278,8 @@ fn state_machine_safety(members: &[&Raft]) -> bool {
 /// in force since the entry was there: the one at the entry, or a later one of the same log.
 ///
 /// Given the members that run; one that is missing counts as not holding anything, so this is asked
-/// only when all members are at hand.
+/// only when all members are at hand. One that is recovering may have held what it lost: what it had
+/// acknowledged was counted, and stays counted, for it gives no vote before it holds it again.
 fn commits_are_safe(members: &[&Raft]) -> bool {
     members.iter().filter(|member| member.role() == RoleKind::Leader).all(|leader| {
         let commit = Position {
@@ -285,9 +293,9 @@ fn commits_are_safe(members: &[&Raft]) -> bool {
         let all_present = leader.configuration().members().chain(first.members()).all(is_present);
         let holds = |id| {
             members.iter().any(|member| {
-                member.id == id
-                    && commit.index <= member.durable_index()
-                    && member.term_at(commit.index).is_none_or(|term| term == commit.term)
+                let holds = commit.index <= member.durable_index()
+                    && member.term_at(commit.index).is_none_or(|term| term == commit.term);
+                member.id == id && (holds || member.recovering.is_some())
             })
         };
         commit.term != leader.term()

@@ -152,7 +152,9 @@ mod membership;
 mod transfer;
 
 mod progress;
+mod recovery;
 mod replication;
+mod snapshot;
 mod uncommitted;
 
 mod reads;

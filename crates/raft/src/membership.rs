@@ -152,7 +152,6 @@ impl Membership {
 
     /// The log is begun anew behind an entry at which `base` is in force. Says whether another
     /// configuration is in force.
-    #[allow(dead_code, reason = "the way in for snapshots that are installed")]
     pub(crate) fn restart(&mut self, base: Configuration) -> bool {
         let same = *self.current() == base;
         *self = Membership { base, logged: Vec::new() };

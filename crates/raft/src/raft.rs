@@ -82,6 +82,7 @@ impl Raft {
             verified: commit,
             acknowledged: Index(0),
             debt: Debt::Paid,
+            recover_to: None,
         });
         let standing = Standing { role: RoleKind::Follower, term: hard_state.term, leader: None };
         let raft = Raft {
@@ -199,8 +200,30 @@ impl Raft {
     #[must_use]
     pub fn matched_by_all(&self) -> Index {
         let Role::Leader(leader) = &self.role else { return Index(0) };
-        let peers = leader.peers.values().map(|progress| progress.match_index());
+        let peers = leader.peers.values().map(|progress| progress.held());
         peers.min().map_or(self.durable_index(), |least| least.min(self.durable_index()))
+    }
+
+    /// Leader: whether a snapshot was asked for ([`Output::SendSnapshot`]) for the peer, and its end
+    /// not told yet.
+    #[must_use]
+    pub fn is_in_snapshot(&self, peer: NodeId) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        leader.peers.get(&peer).is_some_and(|progress| progress.is_in_snapshot())
+    }
+
+    /// Set while this member is recovering: it neither votes nor stands nor counts.
+    #[must_use]
+    pub fn recovering(&self) -> Option<RecoveryNumber> {
+        self.recovering
+    }
+
+    /// Whether the current term and vote are durable. The driver begins to install a snapshot only
+    /// when the term of the leader that sends it, or a later one, is: see
+    /// [`Input::SnapshotInstalled`](crate::Input::SnapshotInstalled).
+    #[must_use]
+    pub fn is_hard_state_durable(&self) -> bool {
+        self.stable.is_hard_state_durable()
     }
 
     /// Leader: the bytes proposed in this term and not committed.

@@ -95,17 +95,19 @@ impl Raft {
         let commit = *commit_index;
         for (peer, progress) in &mut leader.peers {
             let Some(offer) = progress.offer(log.last_index(), commit, limits) else { continue };
-            // What was cut off the log cannot be sent. A peer that needs it refuses what follows, and is
-            // asked again once a heartbeat, by an append without entries.
+            // What was cut off the log cannot be sent: the peer needs a snapshot.
             let start = log.start().index;
-            let (prev, last) = match offer.prev < start {
-                true => (start, start),
-                false => (offer.prev, offer.last),
-            };
-            let among = membership.within(prev, last);
+            if offer.prev < start {
+                if !canon!(cut_log_sends_no_snapshot) {
+                    progress.become_snapshot();
+                    out.push(Output::SendSnapshot { peer: *peer, at_least: start });
+                }
+                continue;
+            }
+            let among = membership.within(offer.prev, offer.last);
             let last =
-                among.get(GRANT_CONFIGURATIONS_MAX).map_or(last, |(next, _)| next.previous());
-            let range = log.range(prev, last, GRANT_RUNS_MAX);
+                among.get(GRANT_CONFIGURATIONS_MAX).map_or(offer.last, |(next, _)| next.previous());
+            let range = log.range(offer.prev, last, GRANT_RUNS_MAX);
             assert!(range.last <= log.last_index(), "a leader sends what it has");
             progress.granted(commit);
             let bytes_max = offer.bytes_max;
@@ -114,7 +116,7 @@ impl Raft {
                 term,
                 bytes_max,
                 commit,
-                configurations: membership.within(prev, range.last).to_vec(),
+                configurations: membership.within(offer.prev, range.last).to_vec(),
                 range,
             }));
         }
@@ -132,9 +134,10 @@ impl Raft {
 
     /// What was sent to the peer may be lost.
     pub(crate) fn unreachable(&mut self, peer: NodeId) {
+        let start = self.log.start().index;
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(progress) = leader.peers.get_mut(&peer) {
-            progress.lose();
+            progress.lose(start);
         }
     }
 
@@ -157,14 +160,22 @@ impl Raft {
         let Role::Leader(leader) = role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         match *outcome {
+            // What a recovering peer knows to be committed may lie beyond the log of a leader that is
+            // one no more. Nothing of it counts.
+            AppendOutcome::Match(index) if progress.recovery().is_some() => {
+                progress.advance(index.min(log.last_index()), log.start().index);
+            }
             AppendOutcome::Match(index) => {
                 assert!(index <= log.last_index(), "a follower acknowledges what the leader has");
-                if progress.advance(index) {
+                if progress.advance(index, log.start().index) {
                     self.advance_commit(out);
                 }
             }
             AppendOutcome::Conflict { probe, hint } => {
-                let guess = log.last_not_above(hint);
+                // A hint before the cut says that the peer does not hold the entry at the cut either:
+                // it is of no later term than the probe, and would have been the better hint.
+                let is_cut = hint.index < log.start().index;
+                let guess = if is_cut { hint } else { log.last_not_above(hint) };
                 progress.regress(probe, guess.index);
             }
         }
@@ -177,10 +188,10 @@ impl Raft {
         round: ReadRound,
         out: &mut Vec<Output>,
     ) {
-        let last = self.log.last_index();
+        let (start, last) = (self.log.start().index, self.log.last_index());
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
-        progress.answer(last);
+        progress.answer(start, last);
         progress.confirm(round);
         self.advance_reads(out);
     }
@@ -274,6 +285,10 @@ impl Raft {
         let by_index = canon!(previous_entry_checked_by_index_alone)
             && range.prev.index <= self.log.last_index();
         if self.commit_index <= range.prev.index && !self.log.holds(range.prev) && !by_index {
+            if range.prev.index == self.commit_index && self.recovering.is_some() {
+                mark!(former_leader_ignored_while_recovering);
+                return;
+            }
             return self.refuse_append(from, range.prev, out);
         }
         if self.commit_index <= range.prev.index
@@ -309,9 +324,17 @@ impl Raft {
         // durable and stays while the term lasts. The member may have restarted since and verified
         // nothing in this life; the heartbeat then stands for the append that did, or it would not
         // learn of the commit before the next one.
+        //
+        // A member that may have lost what it acknowledged takes it for no append.
         let acknowledged = self.stable.durable_index();
-        assert!(heartbeat.commit <= acknowledged, "invariant 12: what was acknowledged is durable");
-        self.verify(heartbeat.commit, heartbeat.commit, out);
+        let lost = self.recovering.is_some();
+        assert!(
+            heartbeat.commit <= acknowledged || lost,
+            "invariant 12: what was acknowledged is durable"
+        );
+        let verified = if lost { Index(0) } else { heartbeat.commit };
+        self.verify(verified, heartbeat.commit, out);
+        self.note_recover_to(heartbeat.recover_to);
         let term = self.term();
         let message = Message::HeartbeatResponse(HeartbeatResponse {
             term,
@@ -336,7 +359,9 @@ impl Raft {
         let Some(leader) = follower.leader.filter(|_| may_answer) else { return };
         let index = follower.verified.min(durable);
         let settles = follower.debt == Debt::Owed && follower.verified <= durable;
-        let news = follower.debt == Debt::Owed && follower.acknowledged < index;
+        // Before a log that was begun anew is written there is nothing of use to its leader.
+        let is_begun = self.log.start().index <= index;
+        let news = follower.debt == Debt::Owed && follower.acknowledged < index && is_begun;
         if !settles && !news {
             return;
         }

@@ -49,6 +49,8 @@ pub(crate) struct Follower {
     pub(crate) acknowledged: Index,
     /// Whether a request waits for its acknowledgement.
     pub(crate) debt: Debt,
+    /// What the present term's leader says that this member must hold to have recovered.
+    pub(crate) recover_to: Option<Index>,
 }
 
 /// Whether a live leader is protected from elections (thesis §4.2.3).
@@ -178,6 +180,7 @@ impl Raft {
             verified,
             acknowledged: Index(0),
             debt: Debt::Paid,
+            recover_to: None,
         });
         self.announce(out);
         // A follower's election timer keeps running when only the term rises: a member that cannot
@@ -193,6 +196,7 @@ impl Raft {
     pub(crate) fn become_pre_candidate(&mut self, haste: Option<Haste>, out: &mut Vec<Output>) {
         assert!(self.role.kind() != RoleKind::Leader, "a leader does not campaign");
         assert!(self.may_campaign(), "only a voter campaigns");
+        assert!(self.may_stand(), "invariant 21: a recovering member does not stand");
         let votes = BTreeMap::from([(self.id, true)]);
         self.role = Role::PreCandidate(Campaign { votes, haste });
         self.announce(out);

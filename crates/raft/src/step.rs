@@ -36,11 +36,14 @@ impl Raft {
             Input::TransferLeadership { to } => self.transfer_leadership(to, out),
             Input::ForgetLeader => self.forget_leader(out),
             Input::StepDown => self.step_down(out),
-            Input::SnapshotDelivered { .. }
-            | Input::SnapshotFailed(_)
-            | Input::SnapshotInstalled { .. } => {}
+            Input::SnapshotDelivered { peer, last } => self.snapshot_delivered(peer, last),
+            Input::SnapshotFailed(peer) => self.snapshot_failed(peer),
+            Input::SnapshotInstalled { last, configuration } => {
+                self.snapshot_installed(last, configuration, out);
+            }
             Input::Flush => self.flush(out),
         }
+        self.finish_recovery(out);
         self.advance_membership(out);
         // Whatever changed the term or the vote is written, though nobody waits for it.
         self.write_hard_state(out);
@@ -142,6 +145,13 @@ impl Raft {
     /// | `TimeoutNow` | stands | stands | stands already | forbidden |
     fn receive_in_term(&mut self, from: NodeId, message: Message, out: &mut Vec<Output>) {
         assert!(!is_forbidden(self.role(), &message), "election safety: a second leader of a term");
+        if let Message::AppendResponse(AppendResponse { recovering, .. })
+        | Message::HeartbeatResponse(HeartbeatResponse { recovering, .. }) = &message
+            && !self.is_of_this_life(from, *recovering)
+        {
+            mark!(answer_of_a_former_life_ignored);
+            return;
+        }
         match (&self.role, message) {
             (_, Message::VoteRequest(request)) => self.answer_vote(from, &request, out),
 

@@ -179,13 +179,13 @@ impl Raft {
 
     fn begin_transfer(&mut self, to: NodeId, out: &mut Vec<Output>) {
         assert!(to != self.id && self.may_succeed(to), "leadership goes to another voter");
-        let last = self.log.last_index();
+        let (start, last) = (self.log.start().index, self.log.last_index());
         let Role::Leader(leader) = &mut self.role else {
             unreachable!("only a leader hands over");
         };
         leader.transfer = Some(Transfer { to, summons: Summons::Due });
         if let Some(progress) = leader.peers.get_mut(&to) {
-            progress.resume(last);
+            progress.resume(start, last);
         }
         self.restart(Timer::Transfer, out);
     }
