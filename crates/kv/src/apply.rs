@@ -32,7 +32,7 @@ pub enum Answer {
     Compact,
     /// To [`Command::Alarm`]: the alarms that it named and that are or were raised.
     Alarm(Vec<Alarm>),
-    /// To [`Command::Member`].
+    /// To [`Command::Member`] and [`Command::RetractMember`].
     Member,
 }
 
@@ -89,6 +89,10 @@ impl Store {
                 Ok(self.apply_alarm(changes, action, Alarm { kind, member }))
             }
             Command::Member(member) => Ok(self.apply_member(changes, member)),
+            Command::RetractMember(id) => {
+                changes.digest.mix(u64::from(self.retract(id)));
+                Ok(Answer::Member)
+            }
         }
     }
 

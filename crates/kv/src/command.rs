@@ -45,6 +45,8 @@ pub enum Command {
     },
     /// A member publishes its name and where clients reach it.
     Member(Member),
+    /// What the member of this id has published is forgotten: it is a member no longer.
+    RetractMember(u64),
 }
 
 /// What an alarm command does.
@@ -144,6 +146,7 @@ const TAG_ALARM: u8 = 5;
 const TAG_MEMBER: u8 = 6;
 /// Only inside a transaction.
 const TAG_RANGE: u8 = 7;
+const TAG_RETRACT_MEMBER: u8 = 8;
 
 impl PutFlags {
     /// [`PutRequest::prev_kv`].
@@ -239,6 +242,10 @@ impl Command {
             Command::Member(member) => {
                 buffer.put_u8(TAG_MEMBER);
                 member_body(buffer, member);
+            }
+            Command::RetractMember(id) => {
+                buffer.put_u8(TAG_RETRACT_MEMBER);
+                unsigned(buffer, *id);
             }
         }
     }
@@ -542,6 +549,7 @@ impl<'a, F: Fn(&'a [u8]) -> Bytes> Reader<'a, F> {
                 kind: AlarmKind::of(self.byte()?)?,
             },
             TAG_MEMBER => Command::Member(self.member()?),
+            TAG_RETRACT_MEMBER => Command::RetractMember(self.unsigned()?),
             other => return Err(DecodeError::Tag(other)),
         };
         self.finish()?;

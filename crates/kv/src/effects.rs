@@ -25,6 +25,8 @@ const JOIN_BYTES_MAX: usize = 64 << 10;
 pub(crate) enum Note {
     /// A member's name and client URLs.
     Member(Member),
+    /// A member's name and client URLs are forgotten.
+    Retracted(u64),
     /// An alarm is raised.
     Raised(Alarm),
     /// An alarm is cleared.
@@ -122,7 +124,7 @@ impl Batch {
     pub(crate) fn compacted(&self) -> Option<i64> {
         self.notes.iter().rev().find_map(|note| match note {
             Note::Compacted(revision) => Some(*revision),
-            Note::Member(_) | Note::Raised(_) | Note::Cleared(_) => None,
+            Note::Member(_) | Note::Retracted(_) | Note::Raised(_) | Note::Cleared(_) => None,
         })
     }
 

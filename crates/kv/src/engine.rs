@@ -1,7 +1,9 @@
 //! The engine's border: what the store asks of whatever keeps its rows.
 //!
-//! Seven calls: a snapshot to read from, a transaction to write in, a way to go on reading when
-//! there is no space to write, the size; a snapshot reads one row, walks all rows and gives the meta data back; a transaction appends, removes and notes.
+//! A snapshot to read from, a transaction to write in, a way to go on reading when there is no space
+//! to write, the size. A snapshot reads one row, walks rows and gives the meta data back. A
+//! transaction appends, removes and notes; it also fills the table in which a state that comes from
+//! another member is staged, and puts that in the place of the rows.
 
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use bytes::Bytes;
 
 use crate::command::{Alarm, Member};
 use crate::row::{Revision, RowError, RowKey};
+use crate::tally::Tally;
 
 /// What the engine notes beside rows, as of the last commit.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -25,6 +28,8 @@ pub(crate) struct Meta {
     pub(crate) compact_scheduled: Option<i64>,
     /// The last compaction whose rows are all removed.
     pub(crate) compact_finished: Option<i64>,
+    /// What the rows come to.
+    pub(crate) tally: Tally,
     /// What the members publish.
     pub(crate) members: Vec<Member>,
     /// The alarms that are raised.
@@ -45,16 +50,39 @@ pub(crate) trait Engine: Send + Sync {
 }
 
 /// What a walk over rows calls with each row's key and sealed value.
-pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), EngineError> + 'a;
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<Next, EngineError> + 'a;
+
+/// Whether a walk goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    Go,
+    Stop,
+}
+
+/// Where rows stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Table {
+    /// The rows in force.
+    Rows,
+    /// Those of a state that comes from another member and is not in force yet.
+    Staged,
+}
 
 /// The engine's state at one moment.
 pub(crate) trait Snapshot: Send {
     /// One row's sealed value.
     fn row(&self, row_key: &RowKey) -> Result<Option<Bytes>, EngineError>;
-    /// All rows in the order of their revisions.
-    fn rows(&self, visit: &mut Visit<'_>) -> Result<(), EngineError>;
+    /// The rows behind one, or all, in the order of their revisions, until the visitor has enough.
+    fn rows_after(
+        &self,
+        table: Table,
+        after: Option<&RowKey>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError>;
     /// What stands beside rows; `None` in an engine that is new.
     fn meta(&self) -> Result<Option<Meta>, EngineError>;
+    /// The number of commits, which an engine counts before it has any meta data.
+    fn commits(&self) -> Result<u64, EngineError>;
 }
 
 /// Writes that become durable together.
@@ -62,18 +90,35 @@ pub(crate) trait Transaction: Send {
     /// Adds rows, which come in the order of their revisions, from one transaction to the next too.
     fn append(
         &mut self,
+        table: Table,
         rows: &mut dyn Iterator<Item = (RowKey, &[u8])>,
     ) -> Result<(), EngineError>;
-    /// Removes rows and answers the bytes that they counted. A row that is not there is damage.
-    fn remove(&mut self, rows: &[RowKey]) -> Result<u64, EngineError>;
+    /// Removes rows and answers what they were. A row that is not there is damage.
+    fn remove(&mut self, rows: &[RowKey]) -> Result<Removed, EngineError>;
+    /// Drops whatever is staged, and what a staged state has replaced.
+    fn drop_staged(&mut self) -> Result<(), EngineError>;
+    /// Puts what is staged in the place of the rows, and the rest of a state beside them.
+    fn put_staged_in_force(&mut self, meta: &Meta) -> Result<(), EngineError>;
     /// Notes what a member publishes.
     fn set_member(&mut self, member: &Member) -> Result<(), EngineError>;
+    /// Forgets what a member has published.
+    fn remove_member(&mut self, id: u64) -> Result<(), EngineError>;
     /// Notes that an alarm is raised, or that it is not.
     fn set_alarm(&mut self, alarm: Alarm, raised: bool) -> Result<(), EngineError>;
-    /// Notes the rest of the meta data; members and alarms have calls of their own.
+    /// Notes the rest of the meta data; members and alarms have calls of their own. Before anything
+    /// is applied that is the number of commits alone.
     fn set_meta(&mut self, meta: &Meta) -> Result<(), EngineError>;
     /// Makes the transaction durable.
     fn commit(self: Box<Self>) -> Result<(), EngineError>;
+}
+
+/// What rows were that have been removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Removed {
+    /// The bytes that they counted.
+    pub(crate) bytes: u64,
+    /// What they came to.
+    pub(crate) tally: Tally,
 }
 
 /// Why the engine failed. None of these is an answer to a client: the member must stop, save for
@@ -106,6 +151,24 @@ pub enum EngineError {
 impl EngineError {
     pub(crate) fn damaged(revision: Revision, error: RowError) -> EngineError {
         EngineError::Damaged { revision, reason: error.to_string() }
+    }
+
+    /// Whether what the file holds is damaged: it can be read, and is not what was written. A member
+    /// that has others to get a copy from can set the file aside, open a new one and be filled by a
+    /// snapshot. After any other error that would help nothing: the disk fails, is full, or the file
+    /// is of a newer build.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            EngineError::Corrupted(_)
+            | EngineError::Damaged { .. }
+            | EngineError::Missing(_)
+            | EngineError::Meta(_) => true,
+            EngineError::NoSpace(_)
+            | EngineError::Io(_)
+            | EngineError::Unavailable
+            | EngineError::Format(_) => false,
+        }
     }
 }
 

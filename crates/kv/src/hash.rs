@@ -6,12 +6,15 @@
 //! rows has come; a deletion exactly at the compacted revision never counts, because versions of
 //! etcd differ in keeping it.
 
+use std::collections::BTreeMap;
+
 use crate::KvError;
-use crate::engine::{EngineError, Snapshot};
+use crate::engine::{EngineError, Next, Snapshot, Table};
 use crate::history::History;
 use crate::range::ReadError;
-use crate::record::{Content, Name};
+use crate::record::Content;
 use crate::row::{Revision, RowKey, unseal};
+use crate::snapshot::MemoryRow;
 use crate::store::Store;
 
 /// The answer to HashKV.
@@ -52,8 +55,13 @@ impl Store {
         let kept = self.counted(compact_revision, hash_revision);
         let (snapshot, rows) = match self.history() {
             History::Memory(contents) => {
-                let content = |name: Name| contents.get(&name.revision).cloned();
-                (None, self.memory_rows(content))
+                let sealed = self.memory_rows(contents).into_iter().map(|row| {
+                    let MemoryRow { name, key, content } = row;
+                    let mut message = Vec::new();
+                    content.row(&key, name).encode(&mut message);
+                    (RowKey::new(name.revision, name.tombstone), message)
+                });
+                (None, sealed.collect())
             }
             History::Engine { queue, .. } => {
                 let mut rows = Vec::new();
@@ -90,8 +98,8 @@ impl Store {
         counted
     }
 
-    /// The rows of a store without an engine.
-    fn memory_rows(&self, content: impl Fn(Name) -> Option<Content>) -> Vec<(RowKey, Vec<u8>)> {
+    /// The rows of a store without an engine, from the oldest on.
+    pub(crate) fn memory_rows(&self, contents: &BTreeMap<Revision, Content>) -> Vec<MemoryRow> {
         let mut rows = Vec::new();
         for (key, record) in self.keys().iter() {
             let newest = record.newest();
@@ -99,19 +107,13 @@ impl Store {
                 let content = if name == newest {
                     record.content()
                 } else {
-                    content(name).unwrap_or_default()
+                    contents.get(&name.revision).cloned().unwrap_or_default()
                 };
-                rows.push((name.revision, name.tombstone, key, content));
+                rows.push(MemoryRow { name, key: key.clone(), content });
             }
         }
-        rows.sort_unstable_by_key(|(revision, ..)| *revision);
-        rows.into_iter()
-            .map(|(revision, tombstone, key, content)| {
-                let mut message = Vec::new();
-                content.row(key, Name { revision, tombstone }).encode(&mut message);
-                (RowKey::new(revision, tombstone), message)
-            })
-            .collect()
+        rows.sort_unstable_by_key(|row| row.name.revision);
+        rows
     }
 }
 
@@ -132,13 +134,13 @@ impl HashPlan {
             }
         };
         if let Some(snapshot) = &self.snapshot {
-            snapshot.rows(&mut |row_key, sealed| {
+            snapshot.rows_after(Table::Rows, None, &mut |row_key, sealed| {
                 let (revision, tombstone) = RowKey::decode(row_key)
                     .map_err(|error| EngineError::damaged(Revision::default(), error))?;
                 let message = unseal(row_key, sealed)
                     .map_err(|error| EngineError::damaged(revision, error))?;
                 visit(row_key, message, revision, tombstone);
-                Ok(())
+                Ok(Next::Go)
             })?;
         }
         for (row_key, message) in &self.rows {

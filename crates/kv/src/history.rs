@@ -70,6 +70,14 @@ impl History {
         Ok(())
     }
 
+    /// The engine behind.
+    pub(crate) fn engine(&self) -> Arc<dyn Engine> {
+        match self {
+            History::Memory(_) => unreachable!("history invariant 1: memory holds all of it"),
+            History::Engine { engine, .. } => Arc::clone(engine),
+        }
+    }
+
     /// The engine's state from this moment on, whatever it goes on to write.
     pub(crate) fn snapshot(&self) -> Result<Box<dyn Snapshot>, EngineError> {
         match self {

@@ -22,6 +22,7 @@ mod api;
 mod apply;
 mod aside;
 mod bulk;
+mod chunk;
 mod command;
 mod compare;
 mod digest;
@@ -38,19 +39,27 @@ mod interval;
 mod keys;
 mod machine;
 mod range;
+mod rebuild;
 mod record;
 mod redb_engine;
+mod restore;
+mod restoring;
 mod row;
 mod runtime;
 mod shared;
 mod signal;
 mod slices;
+mod snapshot;
+mod stage;
+mod staging;
 mod store;
+mod tally;
 mod validate;
 mod writer;
 
 pub use api::*;
 pub use apply::{Answer, Outcome, Reply};
+pub use chunk::ChunkError;
 pub use command::{
     Alarm, AlarmAction, AlarmKind, COMMAND_VERSION, Command, DecodeError, Member, PutFlags,
     encode_put, put_bytes_max,
@@ -60,10 +69,13 @@ pub use file::open_file;
 pub use hash::HashKv;
 pub use machine::{ApplyError, Entry, Machine, Options};
 pub use redb::StorageBackend;
+pub use restore::{RestoreError, RestoreState};
+pub use restoring::Restoration;
 pub use row::Revision;
 pub use runtime::{EngineThread, Reopen};
 pub use shared::{Shared, View};
 pub use slices::RangeSlices;
+pub use snapshot::{CHUNK_BYTES, SnapshotStream};
 pub use validate::{
     TXN_DEPTH_MAX, check_delete, check_put, check_range, check_txn, cost, is_read_only,
 };

@@ -4,8 +4,10 @@
 //! numbers and bytes, and nothing of consensus.
 //!
 //! Invariants:
-//! 1. Indexes never fall, and no entry at or below the recovered index is applied again.
+//! 1. Indexes never fall, and no entry at or below the recovered index is applied again; only a
+//!    state that is taken from another member begins elsewhere.
 //! 2. The write lock is taken once for a run of commands.
+//! 3. No command is applied while such a state is being put in force.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,14 +17,12 @@ use bytes::Bytes;
 use redb::StorageBackend;
 
 use crate::Outcome;
-use crate::bulk::Bulk;
 use crate::command::DecodeError;
-use crate::engine::{Engine, EngineError, Meta};
+use crate::engine::{Engine, EngineError, Meta, Next, Table};
 use crate::guard::guarded;
 use crate::history::History;
-use crate::record::Name;
+use crate::rebuild::Rebuild;
 use crate::redb_engine::RedbEngine;
-use crate::row::{Revision, RowKey, decode_message, unseal};
 use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::store::Store;
@@ -86,24 +86,24 @@ impl std::error::Error for ApplyError {}
 
 /// The state machine, as its one writer sees it.
 pub struct Machine {
-    shared: Shared,
-    signal: Arc<Signal>,
-    recovered: Option<Bytes>,
-    applied: u64,
-    keeping: Keeping,
+    pub(crate) shared: Shared,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) recovered: Option<Bytes>,
+    pub(crate) applied: u64,
+    pub(crate) keeping: Keeping,
     writer: Option<EngineWriter>,
 }
 
 /// Where superseded versions are kept, and so who forgets them.
-enum Keeping {
-    /// In memory; the machine itself.
-    Memory(Forgetting),
+pub(crate) enum Keeping {
+    /// In memory; the machine itself. Nobody else keeps the record of the last batch.
+    Memory { forgetting: Forgetting, record: Bytes, ended: u64 },
     /// In the engine; its writer.
     Engine,
 }
 
 /// How far a machine without an engine has come in forgetting what is compacted.
-enum Forgetting {
+pub(crate) enum Forgetting {
     Nothing,
     From(i64, Option<Bytes>),
 }
@@ -124,11 +124,10 @@ impl Machine {
         let file: Arc<dyn StorageBackend> = Arc::from(backend);
         let engine: Arc<dyn Engine> = Arc::new(RedbEngine::open(Arc::clone(&file))?);
         let history = History::Engine { engine: Arc::clone(&engine), queue: VecDeque::new() };
-        let mut store = Store::new(history);
-        // Damage can also be sound rows in a wrong order, over which the store's own invariants break.
-        let meta = guarded(|| restore(&mut store, engine.as_ref()))?;
+        // Damage can also be sound rows that contradict each other, over which the store's own
+        // invariants break.
+        let (store, meta, durable) = guarded(|| restart(history, engine.as_ref()))?;
         let shared = Shared::new(store);
-        let durable = meta.clone().unwrap_or_default();
         shared.gauges().durable.store(durable.applied, Ordering::Release);
         let writer = EngineWriter::new(shared.clone(), engine, file, options, durable);
         Ok(Machine::new(shared, meta, Some(writer)))
@@ -136,7 +135,9 @@ impl Machine {
 
     fn new(shared: Shared, meta: Option<Meta>, writer: Option<EngineWriter>) -> Machine {
         let keeping = match writer {
-            None => Keeping::Memory(Forgetting::Nothing),
+            None => {
+                Keeping::Memory { forgetting: Forgetting::Nothing, record: Bytes::new(), ended: 0 }
+            }
             Some(_) => Keeping::Engine,
         };
         Machine {
@@ -155,6 +156,12 @@ impl Machine {
         self.shared.clone()
     }
 
+    /// Whether the machine keeps anything durable.
+    #[must_use]
+    pub fn has_engine(&self) -> bool {
+        matches!(self.keeping, Keeping::Engine)
+    }
+
     /// The record of the last batch that was durable when the machine was opened.
     #[must_use]
     pub fn recovered(&self) -> Option<Bytes> {
@@ -170,6 +177,7 @@ impl Machine {
         &mut self,
         entries: impl IntoIterator<Item = Entry<'a>>,
     ) -> Result<Vec<Outcome>, ApplyError> {
+        self.refuse_while_finishing();
         let entries = entries.into_iter();
         let mut outcomes = Vec::with_capacity(entries.size_hint().0);
         let mut store = self.shared.write();
@@ -196,10 +204,14 @@ impl Machine {
     /// [`Machine::log_durable`] has reached `applied`.
     pub fn end_batch(&mut self, applied: u64, record: Bytes) {
         assert!(self.applied <= applied, "machine invariant 1");
+        self.refuse_while_finishing();
         self.applied = applied;
         let mut store = self.shared.write();
         match &mut self.keeping {
-            Keeping::Memory(forgetting) => forgetting.advance(&mut store),
+            Keeping::Memory { forgetting, record: last, ended } => {
+                (*last, *ended) = (record, applied);
+                forgetting.advance(&mut store);
+            }
             Keeping::Engine => {
                 let added = store.seal(applied, record);
                 drop(store);
@@ -243,9 +255,23 @@ impl Machine {
     pub(crate) fn signal(&self) -> Arc<Signal> {
         Arc::clone(&self.signal)
     }
+
+    fn refuse_while_finishing(&self) {
+        assert!(!self.shared.staging().is_finishing(), "machine invariant 3");
+    }
 }
 
 impl Forgetting {
+    /// What is to be forgotten of a state that comes from elsewhere.
+    pub(crate) fn due(meta: &Meta) -> Forgetting {
+        match meta.compact_scheduled {
+            Some(revision) if meta.compact_finished != Some(revision) => {
+                Forgetting::From(revision, None)
+            }
+            _ => Forgetting::Nothing,
+        }
+    }
+
     /// Forgets a little of what the last compaction does not keep.
     fn advance(&mut self, store: &mut Store) {
         if let Some(revision) = store.open().compacted() {
@@ -262,36 +288,24 @@ impl Forgetting {
     }
 }
 
-/// Rebuilds the store from the engine: one walk over the rows, each of them checked.
-fn restore(store: &mut Store, engine: &dyn Engine) -> Result<Option<Meta>, EngineError> {
+/// Rebuilds the store from the engine: one walk over the rows, each of them checked. Answers the
+/// store, what the engine has noted, and the same with what is counted before anything is noted.
+fn restart(
+    history: History,
+    engine: &dyn Engine,
+) -> Result<(Store, Option<Meta>, Meta), EngineError> {
     let snapshot = engine.snapshot()?;
     let meta = snapshot.meta()?;
-    let (mut last, mut bulk) = (Revision::default(), Bulk::default());
-    snapshot.rows(&mut |row_key, sealed| {
-        let (revision, tombstone) =
-            RowKey::decode(row_key).map_err(|error| EngineError::damaged(last, error))?;
-        let row = unseal(row_key, sealed).and_then(decode_message);
-        let row = row.map_err(|error| EngineError::damaged(revision, error))?;
-        store.restore_row(&mut bulk, Name { revision, tombstone }, &row);
-        last = revision;
-        Ok(())
+    let mut rebuild = Rebuild::new(history);
+    snapshot.rows_after(Table::Rows, None, &mut |row_key, sealed| {
+        rebuild.row(row_key, sealed)?;
+        Ok(Next::Go)
     })?;
-    match &meta {
-        Some(meta) => {
-            store.restore_rest(bulk, meta);
-            let unchecked = canon!(revision_falls_after_a_compaction);
-            if store.revision() != meta.revision && !unchecked {
-                return Err(EngineError::Meta(format!(
-                    "they name revision {}, the rows end at {}",
-                    meta.revision,
-                    store.revision()
-                )));
-            }
-        }
-        None if last != Revision::default() => {
-            return Err(EngineError::Meta("there are rows and no notes".to_owned()));
-        }
-        None => {}
-    }
-    Ok(meta)
+    let Some(meta) = meta else {
+        let durable = Meta { commits: snapshot.commits()?, ..Meta::default() };
+        return Ok((rebuild.finish_empty()?, None, durable));
+    };
+    rebuild.check_tally(meta.tally)?;
+    let store = rebuild.finish(&meta)?;
+    Ok((store, Some(meta.clone()), meta))
 }

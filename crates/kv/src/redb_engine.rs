@@ -19,9 +19,12 @@ use redb::{
 
 use crate::aside::{Aside, is_closed};
 use crate::command::{Alarm, AlarmKind, Member, decode_member, member_body};
-use crate::engine::{Engine, EngineError, Meta, Snapshot, Transaction, Visit};
+use crate::engine::{
+    Engine, EngineError, Meta, Next, Removed, Snapshot, Table, Transaction, Visit,
+};
 use crate::guard::{Guarded, guarded};
 use crate::row::{ROW_CRC_BYTES, RowKey};
+use crate::tally::Tally;
 
 /// The version of the tables and their contents.
 pub(crate) const FORMAT_VERSION: u64 = 1;
@@ -34,6 +37,10 @@ const CACHE_BYTES: usize = 8 << 20;
 const KEY: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("key");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const MEMBERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("members");
+/// The rows of a state that comes from another member, until it is whole.
+const STAGED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("staged");
+/// The rows that such a state has replaced, until they are dropped.
+const REPLACED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("replaced");
 /// Alarm kind and member.
 const ALARM: TableDefinition<'_, (u8, u64), ()> = TableDefinition::new("alarm");
 
@@ -44,6 +51,8 @@ const META_RECORD: &str = "record";
 const META_REVISION: &str = "revision";
 const META_SCHEDULED: &str = "scheduled_compact_revision";
 const META_FINISHED: &str = "finished_compact_revision";
+const META_ROWS: &str = "rows";
+const META_ROWS_SUM: &str = "rows_sum";
 
 /// The engine over one file.
 pub(crate) struct RedbEngine {
@@ -96,14 +105,21 @@ impl RedbEngine {
         })
     }
 
-    /// Makes the tables of a new file; checks the format of an old one.
+    /// Makes the tables of a new file; checks the format of an old one, and drops what is left there
+    /// of a state that was being staged: nobody knows how to go on with it.
     fn prepare(&self) -> Result<(), EngineError> {
         let transaction = self.begin_write()?;
         {
             let mut meta = transaction.open_table(META).map_err(table_error)?;
             let version = number(&meta, META_FORMAT)?;
             match version {
-                Some(FORMAT_VERSION) => return Ok(()),
+                Some(FORMAT_VERSION) => {
+                    drop(meta);
+                    if drop_staged(&transaction)? {
+                        transaction.commit().map_err(commit_error)?;
+                    }
+                    return Ok(());
+                }
                 Some(other) => return Err(EngineError::Format(other)),
                 None => {}
             }
@@ -167,14 +183,30 @@ impl Snapshot for RedbSnapshot {
         })
     }
 
-    fn rows(&self, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+    fn rows_after(
+        &self,
+        table: Table,
+        after: Option<&RowKey>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
         guarded(|| {
-            let table = self.0.open_table(KEY).map_err(table_error)?;
-            for row in table.iter().map_err(storage_error)? {
+            let table = self.0.open_table(definition(table)).map_err(table_error)?;
+            let start = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
+            let rows = table.range::<&[u8]>((start, Bound::Unbounded)).map_err(storage_error)?;
+            for row in rows {
                 let (row_key, sealed) = row.map_err(storage_error)?;
-                visit(row_key.value(), sealed.value())?;
+                if visit(row_key.value(), sealed.value())? == Next::Stop {
+                    break;
+                }
             }
             Ok(())
+        })
+    }
+
+    fn commits(&self) -> Result<u64, EngineError> {
+        guarded(|| {
+            let table = self.0.open_table(META).map_err(table_error)?;
+            Ok(number(&table, META_COMMITS)?.unwrap_or_default())
         })
     }
 
@@ -198,6 +230,7 @@ impl Snapshot for RedbSnapshot {
                 revision: required(META_REVISION)? as i64,
                 compact_scheduled: number(&table, META_SCHEDULED)?.map(|number| number as i64),
                 compact_finished: number(&table, META_FINISHED)?.map(|number| number as i64),
+                tally: Tally { rows: required(META_ROWS)?, sum: required(META_ROWS_SUM)? },
                 members: Vec::new(),
                 alarms: Vec::new(),
             };
@@ -227,10 +260,11 @@ impl Snapshot for RedbSnapshot {
 impl Transaction for RedbTransaction {
     fn append(
         &mut self,
+        table: Table,
         rows: &mut dyn Iterator<Item = (RowKey, &[u8])>,
     ) -> Result<(), EngineError> {
         guarded(|| {
-            let mut table = self.0.open_table(KEY).map_err(table_error)?;
+            let mut table = self.0.open_table(definition(table)).map_err(table_error)?;
             let mut cursor =
                 table.upper_bound_mut(Bound::<&[u8]>::Unbounded).map_err(storage_error)?;
             for (row_key, sealed) in rows {
@@ -240,10 +274,10 @@ impl Transaction for RedbTransaction {
         })
     }
 
-    fn remove(&mut self, rows: &[RowKey]) -> Result<u64, EngineError> {
+    fn remove(&mut self, rows: &[RowKey]) -> Result<Removed, EngineError> {
         guarded(|| {
             let mut table = self.0.open_table(KEY).map_err(table_error)?;
-            let mut bytes = 0;
+            let mut removed = Removed::default();
             for row_key in rows {
                 let row = table.remove(row_key.as_bytes()).map_err(storage_error)?;
                 let Some(row) = row else {
@@ -251,11 +285,35 @@ impl Transaction for RedbTransaction {
                         .expect("row: a key is what it was made as");
                     return Err(EngineError::Missing(revision));
                 };
-                let sealed = row.value().len();
-                bytes += (row_key.as_bytes().len() + sealed.saturating_sub(ROW_CRC_BYTES)) as u64;
+                let sealed = row.value();
+                let message = sealed.len().saturating_sub(ROW_CRC_BYTES);
+                removed.bytes += (row_key.as_bytes().len() + message) as u64;
+                removed.tally.add(sealed);
             }
-            Ok(bytes)
+            Ok(removed)
         })
+    }
+
+    fn drop_staged(&mut self) -> Result<(), EngineError> {
+        guarded(|| drop_staged(&self.0).map(|_| ()))
+    }
+
+    fn put_staged_in_force(&mut self, meta: &Meta) -> Result<(), EngineError> {
+        guarded(|| {
+            // A state without rows has left nothing there.
+            drop(self.0.open_table(STAGED).map_err(table_error)?);
+            self.0.delete_table(REPLACED).map_err(table_error)?;
+            self.0.rename_table(KEY, REPLACED).map_err(table_error)?;
+            self.0.rename_table(STAGED, KEY).map_err(table_error)?;
+            self.0.delete_table(MEMBERS).map_err(table_error)?;
+            self.0.delete_table(ALARM).map_err(table_error)?;
+            drop(self.0.open_table(MEMBERS).map_err(table_error)?);
+            drop(self.0.open_table(ALARM).map_err(table_error)?);
+            Ok(())
+        })?;
+        meta.members.iter().try_for_each(|member| self.set_member(member))?;
+        meta.alarms.iter().try_for_each(|alarm| self.set_alarm(*alarm, true))?;
+        self.set_meta(meta)
     }
 
     fn set_member(&mut self, member: &Member) -> Result<(), EngineError> {
@@ -266,6 +324,14 @@ impl Transaction for RedbTransaction {
             let crc = crc32c::crc32c(&row);
             row.put_u32_le(crc);
             table.insert(member.id, &row[..]).map_err(storage_error)?;
+            Ok(())
+        })
+    }
+
+    fn remove_member(&mut self, id: u64) -> Result<(), EngineError> {
+        guarded(|| {
+            let mut table = self.0.open_table(MEMBERS).map_err(table_error)?;
+            table.remove(id).map_err(storage_error)?;
             Ok(())
         })
     }
@@ -287,16 +353,16 @@ impl Transaction for RedbTransaction {
         guarded(|| {
             let mut table = self.0.open_table(META).map_err(table_error)?;
             insert(&mut table, META_COMMITS, &meta.commits.to_le_bytes())?;
+            if meta.applied == 0 {
+                return Ok(());
+            }
             insert(&mut table, META_APPLIED, &meta.applied.to_le_bytes())?;
             insert(&mut table, META_RECORD, &meta.record)?;
             insert(&mut table, META_REVISION, &meta.revision.to_le_bytes())?;
-            if let Some(revision) = meta.compact_scheduled {
-                insert(&mut table, META_SCHEDULED, &revision.to_le_bytes())?;
-            }
-            if let Some(revision) = meta.compact_finished {
-                insert(&mut table, META_FINISHED, &revision.to_le_bytes())?;
-            }
-            Ok(())
+            insert(&mut table, META_ROWS, &meta.tally.rows.to_le_bytes())?;
+            insert(&mut table, META_ROWS_SUM, &meta.tally.sum.to_le_bytes())?;
+            insert_or_remove(&mut table, META_SCHEDULED, meta.compact_scheduled)?;
+            insert_or_remove(&mut table, META_FINISHED, meta.compact_finished)
         })
     }
 
@@ -312,6 +378,33 @@ fn insert(
 ) -> Result<(), EngineError> {
     table.insert(name, value).map_err(storage_error)?;
     Ok(())
+}
+
+/// A state from elsewhere may have no such revision where the one that it replaces has one.
+fn insert_or_remove(
+    table: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    name: &str,
+    revision: Option<i64>,
+) -> Result<(), EngineError> {
+    if let Some(revision) = revision {
+        return insert(table, name, &revision.to_le_bytes());
+    }
+    table.remove(name).map_err(storage_error)?;
+    Ok(())
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    match table {
+        Table::Rows => KEY,
+        Table::Staged => STAGED,
+    }
+}
+
+/// Drops what is staged and what a staged state has replaced. Answers whether there was anything.
+fn drop_staged(transaction: &WriteTransaction) -> Result<bool, EngineError> {
+    let staged = transaction.delete_table(STAGED).map_err(table_error)?;
+    let replaced = transaction.delete_table(REPLACED).map_err(table_error)?;
+    Ok(staged || replaced)
 }
 
 fn number(

@@ -11,6 +11,7 @@ use crate::hash::HashPlan;
 use crate::history::History;
 use crate::interval::Interval;
 use crate::range::{Plan, ReadError, Slice};
+use crate::staging::Staging;
 use crate::store::Store;
 use crate::{
     HashKv, KeyValue, KvError, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest,
@@ -31,6 +32,7 @@ struct Inner {
     store: RwLock<Store>,
     gauges: Gauges,
     fault: Mutex<Option<EngineError>>,
+    staging: Staging,
 }
 
 /// Figures that change with every batch and are read without the lock.
@@ -52,8 +54,12 @@ pub struct View<'a> {
 
 impl Shared {
     pub(crate) fn new(store: Store) -> Shared {
-        let inner =
-            Inner { store: RwLock::new(store), gauges: Gauges::default(), fault: Mutex::new(None) };
+        let inner = Inner {
+            store: RwLock::new(store),
+            gauges: Gauges::default(),
+            fault: Mutex::new(None),
+            staging: Staging::default(),
+        };
         Shared { inner: Arc::new(inner) }
     }
 
@@ -130,6 +136,10 @@ impl Shared {
 
     pub(crate) fn gauges(&self) -> &Gauges {
         &self.inner.gauges
+    }
+
+    pub(crate) fn staging(&self) -> &Staging {
+        &self.inner.staging
     }
 
     /// A read that fails for the engine's sake is answered as corruption, and the fault kept. While
@@ -243,6 +253,10 @@ impl View<'_> {
     #[must_use]
     pub fn keys(&self) -> u64 {
         self.store.live()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The batches that the engine does not hold durably, from the oldest on.

@@ -323,10 +323,22 @@ impl Store {
         raised
     }
 
-    /// Takes note of what a member publishes.
+    /// Takes note of what a member publishes; what is known already is no change.
     pub(crate) fn publish(&mut self, member: Member) {
+        if self.members.get(&member.id) == Some(&member) {
+            return;
+        }
         self.open.notes.push(Note::Member(member.clone()));
         self.members.insert(member.id, member);
+    }
+
+    /// Forgets what a member has published; answers whether there was anything.
+    pub(crate) fn retract(&mut self, id: u64) -> bool {
+        let known = self.members.remove(&id).is_some();
+        if known {
+            self.open.notes.push(Note::Retracted(id));
+        }
+        known
     }
 
     /// Adds a row read from the engine. Rows come in the order of their revisions; they are in force
@@ -334,6 +346,11 @@ impl Store {
     pub(crate) fn restore_row(&mut self, bulk: &mut Bulk, name: Name, row: &RowView<'_>) {
         self.bytes += row_bytes(name, row);
         self.revision = self.revision.max(name.revision.main);
+        if let History::Memory(contents) = &mut self.history
+            && !name.tombstone
+        {
+            contents.insert(name.revision, Content::of(row));
+        }
         bulk.add(name, row);
         if bulk.is_full() {
             bulk.merge(&mut self.keys);
@@ -343,6 +360,11 @@ impl Store {
     /// Adds the last of the rows and what the engine holds beside them.
     pub(crate) fn restore_rest(&mut self, mut bulk: Bulk, meta: &Meta) {
         bulk.merge(&mut self.keys);
+        if let History::Memory(contents) = &mut self.history {
+            for (_, record) in self.keys.iter() {
+                contents.remove(&record.newest().revision);
+            }
+        }
         if let Some(compacted) = meta.compact_scheduled {
             self.compact_revision = compacted;
             if !canon!(revision_falls_after_a_compaction) {

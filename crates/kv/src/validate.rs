@@ -79,7 +79,8 @@ pub fn cost(command: &Command) -> u64 {
         Command::DeleteRange(_)
         | Command::Compact { .. }
         | Command::Alarm { .. }
-        | Command::Member(_) => 0,
+        | Command::Member(_)
+        | Command::RetractMember(_) => 0,
     }
 }
 

@@ -11,6 +11,8 @@
 //! 1. The engine takes a batch only once the log holds its last entry durably.
 //! 2. What a commit holds is a prefix of the log: all effects up to one index and none after it.
 //! 3. A row is removed only by a transaction that notes the compaction, or after one that did.
+//! 4. A state from another member is put in force by one transaction, when all of it is staged
+//!    durably and has been read back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,12 +22,13 @@ use bytes::Bytes;
 use redb::StorageBackend;
 
 use crate::effects::{Batch, Note};
-use crate::engine::{Engine, EngineError, Meta, Transaction, Unavailable};
+use crate::engine::{Engine, EngineError, Meta, Table, Transaction, Unavailable};
 use crate::history::History;
 use crate::machine::Options;
 use crate::redb_engine::RedbEngine;
 use crate::row::RowKey;
 use crate::shared::Shared;
+use crate::stage::Stage;
 use crate::store::Store;
 
 /// How many rows a turn appends or removes at most, so that whoever shares the processor is not held
@@ -56,35 +59,46 @@ pub enum Turn {
 
 /// Brings effect batches into the engine, a slice a turn.
 pub struct EngineWriter {
-    shared: Shared,
-    engine: Arc<dyn Engine>,
+    pub(crate) shared: Shared,
+    pub(crate) engine: Arc<dyn Engine>,
     /// The file that the engine was opened with.
     file: Arc<dyn StorageBackend>,
     options: Options,
     /// What the engine holds durably.
-    durable: Meta,
+    pub(crate) durable: Meta,
     /// What it will hold once the transaction is committed.
     next: Meta,
     transaction: Option<Open>,
     /// When the oldest effect that waits was first seen, by the caller's clock.
     since_ms: Option<u64>,
     sweep: Option<Sweep>,
+    /// What is done about a state from another member.
+    pub(crate) stage: Stage,
 }
 
 /// The transaction that is open, and what is in it.
-struct Open {
+pub(crate) struct Open {
     /// `None` once it has failed.
     transaction: Option<Box<dyn Transaction>>,
     /// The batches in it; they stand at the head of the queue. The last one may be in by part.
     batches: Vec<Arc<Batch>>,
     /// What of the last batch is to be brought in next.
     part: Part,
-    /// The bytes of those batches.
-    bytes: usize,
+    /// The bytes of those batches, and of the rows that it stages.
+    pub(crate) bytes: usize,
     /// The rows removed by it, in case it must be repeated.
     removed: Vec<RowKey>,
     /// What those rows counted.
     removed_bytes: u64,
+}
+
+impl Sweep {
+    /// The compaction that a state has not finished.
+    fn due(meta: &Meta) -> Option<Sweep> {
+        let due =
+            meta.compact_scheduled.filter(|_| meta.compact_scheduled != meta.compact_finished);
+        due.map(|revision| Sweep { revision, walk: Walk::Start, pending: VecDeque::new() })
+    }
 }
 
 /// A part of a batch.
@@ -129,23 +143,17 @@ impl EngineWriter {
         options: Options,
         durable: Meta,
     ) -> EngineWriter {
-        let due = durable
-            .compact_scheduled
-            .filter(|_| durable.compact_scheduled != durable.compact_finished);
         EngineWriter {
             shared,
             engine,
             file,
             options,
             next: durable.clone(),
+            sweep: Sweep::due(&durable),
             durable,
             transaction: None,
             since_ms: None,
-            sweep: due.map(|revision| Sweep {
-                revision,
-                walk: Walk::Start,
-                pending: VecDeque::new(),
-            }),
+            stage: Stage::Nothing,
         }
     }
 
@@ -155,7 +163,7 @@ impl EngineWriter {
     /// The engine failed. After [`EngineError::NoSpace`] the writer can go on with
     /// [`EngineWriter::reopen`]; after anything else the member must stop.
     pub fn turn(&mut self, now_ms: u64) -> Result<Turn, EngineError> {
-        if self.append_slice()? {
+        if self.append_slice()? || self.stage_slice()? {
             return Ok(Turn::More);
         }
         let Ready { first, bytes: ready_bytes } = self.ready();
@@ -236,13 +244,16 @@ impl EngineWriter {
             }
         }
         drop(store);
-        let found = self.engine.snapshot()?.meta()?.unwrap_or_default();
-        let happened = self.transaction.is_some() && found.commits == self.durable.commits + 1;
-        if !happened && found.commits != self.durable.commits {
+        let found = self.engine.snapshot()?.commits()?;
+        let happened = self.transaction.is_some() && found == self.durable.commits + 1;
+        if !happened && found != self.durable.commits {
             return Err(EngineError::Meta(format!(
-                "they count {} commits where {} are expected",
-                found.commits, self.durable.commits
+                "they count {found} commits where {} are expected",
+                self.durable.commits
             )));
+        }
+        if self.stage_reopened(happened) {
+            return Ok(());
         }
         match self.transaction.take() {
             Some(open) if happened => self.committed(open.batches, open.removed_bytes),
@@ -299,7 +310,7 @@ impl EngineWriter {
         ready
     }
 
-    fn open(&mut self) -> Result<&mut Open, EngineError> {
+    pub(crate) fn open(&mut self) -> Result<&mut Open, EngineError> {
         if self.transaction.is_none() {
             self.transaction = Some(Open {
                 transaction: Some(self.engine.begin()?),
@@ -335,7 +346,9 @@ impl EngineWriter {
             Part::Rows(start) => {
                 let end = batch.len().min(start + SLICE_ROWS);
                 if start < end {
-                    open.live()?.append(&mut (start..end).map(|at| batch.row(at)))?;
+                    let rows = &mut (start..end).map(|at| batch.row(at));
+                    open.live()?.append(Table::Rows, rows)?;
+                    (start..end).for_each(|at| self.next.tally.add(batch.row(at).1));
                 }
                 open.part = if end == batch.len() { Part::Notes } else { Part::Rows(end) };
             }
@@ -353,6 +366,7 @@ impl EngineWriter {
         for note in &batch.notes {
             match note {
                 Note::Member(member) => self.open()?.live()?.set_member(member)?,
+                Note::Retracted(id) => self.open()?.live()?.remove_member(*id)?,
                 Note::Raised(alarm) => self.open()?.live()?.set_alarm(*alarm, true)?,
                 Note::Cleared(alarm) => self.open()?.live()?.set_alarm(*alarm, false)?,
                 Note::Compacted(revision) => {
@@ -426,13 +440,34 @@ impl EngineWriter {
         let mut slice: Vec<RowKey> = sweep.pending.iter().take(count).copied().collect();
         slice.sort_unstable_by_key(|row_key| *row_key.order());
         let open = self.open()?;
-        open.removed_bytes += open.live()?.remove(&slice)?;
+        let removed = open.live()?.remove(&slice)?;
+        open.removed_bytes += removed.bytes;
         open.removed.append(&mut slice);
+        self.next.tally.remove(removed.tally);
         sweep.pending.drain(..count);
         Ok(())
     }
 
-    fn commit(&mut self) -> Result<(), EngineError> {
+    /// Whether there is a transaction.
+    pub(crate) fn is_open(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// Whether the transaction weighs enough to be committed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|open| self.options.commit_bytes <= open.weight())
+    }
+
+    /// Another state is in force: everything that was under way about the one before is void.
+    pub(crate) fn begin_from(&mut self, meta: &Meta) {
+        self.transaction = None;
+        self.since_ms = None;
+        self.sweep = Sweep::due(meta);
+        self.next = meta.clone();
+        self.durable = meta.clone();
+    }
+
+    pub(crate) fn commit(&mut self) -> Result<(), EngineError> {
         self.next.commits = self.durable.commits + 1;
         let open = self.transaction.as_mut().expect("writer: there is a transaction to commit");
         assert!(open.part == Part::Done, "writer invariant 2");
@@ -441,11 +476,17 @@ impl EngineWriter {
             (meta.applied, meta.record) = (self.durable.applied, self.durable.record.clone());
         }
         open.live()?.set_meta(&meta)?;
-        let transaction = open.transaction.take().ok_or(EngineError::Unavailable)?;
-        transaction.commit()?;
+        self.commit_open()?;
         let open = self.transaction.take().expect("writer: there is a transaction to commit");
         self.committed(open.batches, open.removed_bytes);
         Ok(())
+    }
+
+    /// Commits the transaction as it is. If that fails, whether it has happened is told by the number
+    /// of commits, once the file is open again.
+    pub(crate) fn commit_open(&mut self) -> Result<(), EngineError> {
+        let transaction = self.open()?.transaction.take().ok_or(EngineError::Unavailable)?;
+        transaction.commit()
     }
 
     fn committed(&mut self, batches: Vec<Arc<Batch>>, removed_bytes: u64) {
@@ -460,7 +501,7 @@ impl EngineWriter {
 }
 
 impl Open {
-    fn live(&mut self) -> Result<&mut dyn Transaction, EngineError> {
+    pub(crate) fn live(&mut self) -> Result<&mut dyn Transaction, EngineError> {
         match &mut self.transaction {
             Some(transaction) => Ok(transaction.as_mut()),
             None => Err(EngineError::Unavailable),

@@ -4,8 +4,12 @@
 //! Responsible for the translation between the node's words and the store's. Not responsible for
 //! the engine's file or for the thread that makes it durable: whoever opens the machine is.
 
+mod snapshots;
+
 use bytes::Bytes;
-use jangada::{Frame, Index, Outcome, StateMachine};
+use jangada::{
+    Frame, Index, Outcome, SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateMachine,
+};
 use jangada_kv::{Entry, Machine, Reply, Shared};
 
 /// The store, replicated.
@@ -64,5 +68,32 @@ impl StateMachine for KvMachine {
 
     fn durable_index(&self) -> Index {
         Index(self.machine.durable_index())
+    }
+
+    fn snapshots(&self) -> Snapshots {
+        if self.machine.has_engine() { Snapshots::Streamed } else { Snapshots::Whole }
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        snapshots::save(&self.machine, out);
+    }
+
+    fn load(&mut self, state: &[u8]) -> Result<(), SnapshotError> {
+        snapshots::load(&mut self.machine, state)
+    }
+
+    fn snapshot(
+        &mut self,
+        resume: Option<&[u8]>,
+    ) -> Result<Box<dyn SnapshotReader>, SnapshotError> {
+        snapshots::read(&self.machine, resume)
+    }
+
+    fn stage(&mut self) -> Result<Box<dyn SnapshotStage>, SnapshotError> {
+        Ok(Box::new(snapshots::Stage::new(self.machine.restore())))
+    }
+
+    fn installed(&mut self) {
+        self.machine.installed();
     }
 }

@@ -62,9 +62,6 @@ pub struct SegmentFinding {
     pub configuration: Configuration,
     /// The length of the note in force, in bytes.
     pub note_bytes: usize,
-    /// Whether entries that were durable may be gone without a trace, so that the member neither votes
-    /// nor counts while this is the newest segment.
-    pub recovering: bool,
 }
 
 /// A batch.
@@ -167,10 +164,8 @@ pub struct Totals {
     pub batches: u64,
     /// Entries, those included that a later segment drops.
     pub entries: u64,
-    /// Damaged places, those included that a later segment drops.
+    /// Damaged places.
     pub damaged: u64,
-    /// Whether the newest segment whose header is sound says that the member has to recover.
-    pub recovering: bool,
 }
 
 /// Tells `visit` of everything in the log.
@@ -187,10 +182,7 @@ pub fn inspect<D: Disk>(disk: &D, visit: &mut dyn FnMut(Finding)) -> Result<Tota
     let mut totals = Totals::default();
     let mut count = |finding: Finding| {
         match &finding {
-            Finding::Segment(segment) => {
-                totals.segments += 1;
-                totals.recovering = segment.recovering;
-            }
+            Finding::Segment(_) => totals.segments += 1,
             Finding::Batch(_) => totals.batches += 1,
             Finding::Entry(_) => totals.entries += 1,
             Finding::Damage(_) => totals.damaged += 1,
@@ -270,7 +262,6 @@ fn inspect_segment<D: Disk>(
         previous_end: header.previous_end,
         configuration: header.configuration.clone(),
         note_bytes: header.note.len(),
-        recovering: header.recovering,
     }));
     if window.length() < header.capacity {
         let place = Place { segment: number, offset: window.length() };
@@ -446,7 +437,7 @@ impl std::fmt::Display for SegmentFinding {
             f,
             "{} of {} bytes: cluster {cluster:x} member {member:x} life {incarnation:x} group \
              {group}, behind entry {} of term {}, term {} vote {}, voters [{}] outgoing [{}] \
-             learners [{}], note of {} bytes{}",
+             learners [{}], note of {} bytes",
             segment_name(self.number),
             self.file_bytes,
             self.start.index,
@@ -456,8 +447,7 @@ impl std::fmt::Display for SegmentFinding {
             members(&self.configuration.voters),
             members(&self.configuration.outgoing),
             members(&self.configuration.learners),
-            self.note_bytes,
-            if self.recovering { ", recovering" } else { "" }
+            self.note_bytes
         )
     }
 }

@@ -6,6 +6,7 @@ mod rules;
 mod slices;
 
 mod engine;
+mod snapshot;
 
 mod disk;
 mod model;

@@ -1,13 +1,12 @@
 //! Beginning a segment: at start, and when a batch does not fit or drops entries.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use jangada_entry::Frame;
 use jangada_raft::{Position, canon};
 
 use super::spares::{is_spare, make_now};
-use super::{Batch, Pending, Wal, Weight, configurations_of, write_batch};
+use super::{Batch, Pending, Wal, configurations_of, write_batch};
 use crate::batch::{BatchHeader, Summary};
 use crate::disk::{Disk, File};
 use crate::error::{OpenError, WalError};
@@ -103,8 +102,6 @@ impl<D: Disk> Wal<D> {
             preparing: false,
             batches_until_retry: 0,
             spare_number,
-            short: false,
-            mended: BTreeMap::new(),
         };
         wal.segments.push(SegmentPlace { number: beginning.number, start: beginning.start, end });
         wal.state.append(&batch, batch.place.offset, configurations_of(entries));
@@ -118,7 +115,7 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Begins a segment with `batch`, which does not fit into the active one or drops entries.
-    pub(super) fn roll(&mut self, batch: &Batch<'_>, weight: Weight) -> Result<(), WalError> {
+    pub(super) fn roll(&mut self, batch: &Batch<'_>) -> Result<(), WalError> {
         let full = batch.after == self.state.last;
         let salt = self.entropy.draw().map_err(|error| self.failed_write(error))?;
         let beginning = Beginning {
@@ -129,7 +126,6 @@ impl<D: Disk> Wal<D> {
             previous_crc: self.crc,
         };
         let mut segment = segment_header(&self.state, self.identity, salt, &beginning);
-        segment.recovering &= !canon!(recovering_mark_ends_with_its_segment);
         segment.hard_state = batch.hard_state;
         segment.note = batch.note.clone().unwrap_or_else(|| self.state.note.clone());
         let mut header = self.batch_header(batch);
@@ -137,7 +133,7 @@ impl<D: Disk> Wal<D> {
         header.note = None;
         header.place = Place { segment: beginning.number, offset: segment.opening_bytes() };
         let needed = segment.opening_bytes() + header.batch_bytes();
-        let (spare, file) = self.take_spare(needed, weight)?;
+        let (spare, file) = self.take_spare(needed).map_err(|error| self.failed_write(error))?;
         segment.capacity = spare.bytes;
         let name = segment_name(beginning.number);
         let written = self
@@ -182,7 +178,7 @@ impl<D: Disk> Wal<D> {
 }
 
 /// The header of a segment that begins behind `beginning.start`, with what is in force in `state`.
-pub(super) fn segment_header(
+fn segment_header(
     state: &LogState,
     identity: Identity,
     salt: u64,
@@ -200,6 +196,5 @@ pub(super) fn segment_header(
         capacity: 0,
         configuration: state.configuration_at(beginning.start.index).clone(),
         note: state.note.clone(),
-        recovering: state.recovering,
     }
 }
