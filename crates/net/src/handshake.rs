@@ -196,7 +196,7 @@ impl Identity {
 
 impl Lane {
     /// All lanes.
-    pub const ALL: [Lane; 2] = [Lane::Control, Lane::Entries];
+    pub const ALL: [Lane; 3] = [Lane::Control, Lane::Entries, Lane::Snapshots];
 
     /// The lane of this number.
     #[must_use]
@@ -210,6 +210,7 @@ impl std::fmt::Display for Lane {
         f.write_str(match self {
             Lane::Control => "control",
             Lane::Entries => "entries",
+            Lane::Snapshots => "snapshots",
         })
     }
 }

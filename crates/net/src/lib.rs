@@ -21,10 +21,12 @@
 pub mod handshake;
 mod message;
 pub mod session;
+mod snapshot;
 pub mod transport;
 pub mod wire;
 
 pub use message::*;
+pub use snapshot::*;
 pub use transport::{
     DownReason, Peer, PeerStats, SendError, Transport, TransportConfig, TransportEvent,
     TransportLimits,

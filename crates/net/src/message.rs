@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 use jangada_entry::{Frame, Kind, Origin};
-use jangada_raft::{AppendRequest, Index, Message};
+use jangada_raft::{AppendRequest, Index, Message, Position};
+
+use crate::snapshot::SnapshotMessage;
 
 /// A lane is a connection of its own, so that nothing on it waits behind another lane.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -13,6 +15,8 @@ pub enum Lane {
     Control = 0,
     /// Entries, their acknowledgements, and forwarded proposals.
     Entries = 1,
+    /// Snapshots, and what is said about them: bulk that entries do not wait behind.
+    Snapshots = 2,
 }
 
 /// One message between members.
@@ -51,6 +55,26 @@ pub enum PeerMessage {
         number: u64,
         /// The read index; `None` when this member does not lead.
         index: Option<Index>,
+    },
+    /// What members say about snapshots.
+    Snapshot(SnapshotMessage),
+    /// A member whose log is damaged asks any other for entries that it knows by name. Answered by
+    /// [`PeerMessage::FramesResponse`].
+    FramesRequest {
+        /// The first entry.
+        first: Position,
+        /// The last entry.
+        last: Index,
+    },
+    /// The entries asked for that the sender's log holds, from the first one on: none of them if it
+    /// does not hold that one, and perhaps not all.
+    FramesResponse {
+        /// The first entry asked for.
+        first: Position,
+        /// The entry before the first that the sender's log retains.
+        begins: Index,
+        /// The entries.
+        frames: Vec<Frame>,
     },
     /// The leader tells how far every member's log is known to reach, so that followers, too, keep
     /// what a member may still need from them should they come to lead.
@@ -91,7 +115,10 @@ impl PeerMessage {
             PeerMessage::Raft(Message::AppendResponse(_))
             | PeerMessage::Append { .. }
             | PeerMessage::Forward(_)
-            | PeerMessage::ForwardRefused { .. } => Lane::Entries,
+            | PeerMessage::ForwardRefused { .. }
+            | PeerMessage::FramesRequest { .. }
+            | PeerMessage::FramesResponse { .. } => Lane::Entries,
+            PeerMessage::Snapshot(_) => Lane::Snapshots,
             PeerMessage::Raft(_)
             | PeerMessage::ReadIndexRequest { .. }
             | PeerMessage::ReadIndexResponse { .. }

@@ -19,6 +19,7 @@
 mod decode;
 mod encode;
 mod error;
+mod snapshot;
 
 use bytes::Bytes;
 use jangada_entry::FRAME_BYTES_MAX;
@@ -50,6 +51,13 @@ pub const ENTRIES_MAX: usize = 1 << 15;
 /// several times as many clients as one member is expected to serve at once.
 pub const PROPOSALS_MAX: usize = 1 << 14;
 
+/// The most bytes of the token from which a transfer of a snapshot goes on: a few numbers and a key.
+pub const RESUME_BYTES_MAX: usize = 4 << 10;
+
+/// The most bytes of the node's record in a snapshot: the addresses of some hundred members, and of as
+/// many that were removed.
+pub const RECORD_BYTES_MAX: usize = 256 << 10;
+
 /// The largest index, term, round or number that is believed. The ones in use count up from 1 and
 /// never come near; above it, adding one could overflow.
 pub const NUMBER_MAX: u64 = i64::MAX as u64;
@@ -79,20 +87,36 @@ mod kind {
     pub(super) const READ_INDEX_RESPONSE: u8 = 12;
     pub(super) const RETENTION: u8 = 13;
     pub(super) const TIMEOUT_NOW: u8 = 14;
+    pub(super) const SNAPSHOT_WANTED: u8 = 20;
+    pub(super) const SNAPSHOT_OFFER: u8 = 21;
+    pub(super) const SNAPSHOT_ACCEPT: u8 = 22;
+    pub(super) const SNAPSHOT_CHUNK: u8 = 23;
+    pub(super) const SNAPSHOT_STAGED: u8 = 24;
+    pub(super) const SNAPSHOT_INSTALLED: u8 = 25;
+    pub(super) const SNAPSHOT_REFUSED: u8 = 26;
+    pub(super) const FRAMES_REQUEST: u8 = 27;
+    pub(super) const FRAMES_RESPONSE: u8 = 28;
 }
 
 /// The payloads of a message, in the order in which they follow the fixed part.
 pub fn payloads(message: &PeerMessage) -> impl Iterator<Item = &Bytes> {
     let frames = match message {
-        PeerMessage::Append { frames, .. } => frames.as_slice(),
+        PeerMessage::Append { frames, .. } | PeerMessage::FramesResponse { frames, .. } => {
+            frames.as_slice()
+        }
         _ => &[],
     };
     let proposals = match message {
         PeerMessage::Forward(proposals) => proposals.as_slice(),
         _ => &[],
     };
+    let chunk = match message {
+        PeerMessage::Snapshot(message) => message.payload(),
+        _ => None,
+    };
     frames
         .iter()
         .map(jangada_entry::Frame::bytes)
         .chain(proposals.iter().map(|proposal| &proposal.payload))
+        .chain(chunk)
 }

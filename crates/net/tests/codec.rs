@@ -6,7 +6,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use common::{GROUP, append, frame, heartbeat};
 use jangada_entry::{Draft, Frame, FrameError, Kind, Origin};
 use jangada_net::wire::{self, DecodeError, EncodeError};
-use jangada_net::{ForwardRefusal, PeerMessage, Proposal};
+use jangada_net::{
+    ForwardRefusal, PeerMessage, Proposal, SnapshotChunk, SnapshotHead, SnapshotMessage,
+    SnapshotRefusal,
+};
 use jangada_raft::{
     AppendOutcome, AppendRequest, AppendResponse, Heartbeat, HeartbeatResponse, Index, Message,
     Position, PreVoteRequest, PreVoteResponse, Range, ReadRound, Term, VoteRequest, VoteResponse,
@@ -116,6 +119,43 @@ fn raft() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..max).prop_map(Bytes::from)
+}
+
+fn snapshot() -> impl Strategy<Value = SnapshotMessage> {
+    let number = || 0..1_u64 << 62;
+    let reason = prop_oneof![
+        Just(SnapshotRefusal::Stale),
+        Just(SnapshotRefusal::Busy),
+        Just(SnapshotRefusal::Unfit)
+    ];
+    let head = (position(), bytes(60), any::<bool>())
+        .prop_map(|(last, record, resumes)| SnapshotHead { last, record, resumes });
+    let chunk = (number(), number(), number(), prop::option::of(head), any::<bool>());
+    let chunk = (chunk, bytes(20), bytes(3000)).prop_map(|(fields, resume, bytes)| {
+        let (transfer, term, number, head, is_last) = fields;
+        let term = Term(term);
+        SnapshotChunk { transfer, term, number, head, is_last, resume, bytes }
+    });
+    prop_oneof![
+        number().prop_map(|index| SnapshotMessage::Wanted { at_least: Index(index) }),
+        (number(), number())
+            .prop_map(|(transfer, term)| SnapshotMessage::Offer { transfer, term: Term(term) }),
+        (number(), prop::option::of(bytes(20)))
+            .prop_map(|(transfer, resume)| SnapshotMessage::Accept { transfer, resume }),
+        chunk.prop_map(SnapshotMessage::Chunk),
+        (number(), number())
+            .prop_map(|(transfer, number)| SnapshotMessage::Staged { transfer, number }),
+        (number(), number()).prop_map(|(transfer, last)| SnapshotMessage::Installed {
+            transfer,
+            last: Index(last)
+        }),
+        (number(), reason)
+            .prop_map(|(transfer, reason)| SnapshotMessage::Refused { transfer, reason }),
+    ]
+}
+
 fn any_message() -> impl Strategy<Value = PeerMessage> {
     let reason = prop_oneof![Just(ForwardRefusal::NotLeader), Just(ForwardRefusal::Busy)];
     let sequences = prop::collection::vec(any::<u64>(), 0..20);
@@ -129,6 +169,15 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
         1 => any::<u64>().prop_map(|number| PeerMessage::ReadIndexRequest { number }),
         1 => (any::<u64>(), prop::option::of(0..1_u64 << 62)).prop_map(|(number, index)| {
             PeerMessage::ReadIndexResponse { number, index: index.map(Index) }
+        }),
+        3 => snapshot().prop_map(PeerMessage::Snapshot),
+        1 => (position(), 0..1_u64 << 62).prop_map(|(first, last)| {
+            PeerMessage::FramesRequest { first, last: Index(last) }
+        }),
+        1 => entries().prop_map(|message| {
+            let PeerMessage::Append { frames, .. } = message else { unreachable!("entries") };
+            let first = frames.first().map_or(Position::default(), Frame::position);
+            PeerMessage::FramesResponse { first, begins: Index(3), frames }
         }),
         1 => (0..1_u64 << 62)
             .prop_map(|index| PeerMessage::Retention { everyone_holds: Index(index) }),

@@ -79,7 +79,13 @@ fn three_members_all_reach_each_other() {
             }
         }
         for member in &members {
-            assert!(member.transport.stats().iter().all(|peer| peer.up && peer.lanes_open == 2));
+            assert!(
+                member
+                    .transport
+                    .stats()
+                    .iter()
+                    .all(|peer| peer.up && peer.lanes_open == Lane::ALL.len())
+            );
         }
     });
 }

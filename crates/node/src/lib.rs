@@ -47,11 +47,42 @@
 //! - A proposal that is refused with [`ProposeError::Busy`], [`ProposeError::NoLeader`] or
 //!   [`ProposeError::TooLarge`] will not happen. One that ends with [`ProposeError::InDoubt`] or
 //!   [`ProposeError::Stopped`] may or may not; it is never put into a log twice, but if *you* propose
-//!   it again, it may be applied twice.
+//!   it again, it may be applied twice, unless you do so in a session.
 //! - A read ([`Handle::read`], [`Handle::read_barrier`]) sees everything that was answered anywhere
 //!   before it began (linearizable). It costs a round of heartbeats, shared by all reads that wait.
 //! - A machine that keeps its state on disk gets the node's record with every batch, to store in the
 //!   same transaction; after a restart only the log's tail is applied anew.
+//!
+//! # Exactly once
+//!
+//! Wrapped in [`Sessions`], a state machine remembers what it answered: a [`Session`] proposes a
+//! command again, through changes of leader and lost answers, until it has the one answer, and the
+//! command is applied once (thesis section 6.3). What is remembered is bounded, travels in snapshots,
+//! and is forgotten by the time that stands in the log, alike on every member.
+//!
+//! ```
+//! # use jangada::{Frame, LocalCluster, Options, Outcome, StateMachine};
+//! use jangada::{Session, Sessions};
+//! # #[derive(Default)]
+//! # struct Counter(u64);
+//! # impl StateMachine for Counter {
+//! #     type Reply = u64;
+//! #     fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<u64>>) {
+//! #         for _ in commands {
+//! #             self.0 += 1;
+//! #             outcomes.push(Outcome { reply: self.0, digest: self.0 });
+//! #         }
+//! #     }
+//! # }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let machine = |_| Sessions::new(Counter::default()).expect("it starts empty");
+//! let cluster = LocalCluster::start(3, Options::default(), machine)?;
+//! let session = Session::open(cluster.handles().to_vec()).wait()?;
+//! assert_eq!(session.propose(b"increment").wait()?, 1);
+//! assert_eq!(session.propose(b"increment").wait()?, 2);
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # The parts
 //!
@@ -68,6 +99,7 @@ mod machine;
 mod member;
 mod node;
 mod record;
+mod sessions;
 mod snapshot;
 mod tail;
 mod waiters;
@@ -82,6 +114,10 @@ pub use member::{
 };
 pub use node::{Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open};
 pub use record::{Acquaintances, NotesError, Record};
+pub use sessions::{
+    Session, SessionAnswer, SessionCommand, SessionError, SessionId, SessionLimits, SessionRefusal,
+    SessionReply, Sessions, SessionsError, StoredReply,
+};
 pub use snapshot::{
     CHUNK_BYTES_MAX, Chunk, RESUME_BYTES_MAX, SnapshotError, SnapshotReader, SnapshotStage,
     Snapshots, Turn,

@@ -450,8 +450,11 @@ fn told<M: StateMachine>(shared: &Shared<M>, event: TransportEvent) {
             shared.push(Event::LaneLost(peer));
         }
         TransportEvent::LaneUp { peer, lane: Lane::Entries } => shared.push(Event::LaneUp(peer)),
+        TransportEvent::LaneLost { peer, lane: Lane::Snapshots } => {
+            shared.push(Event::SnapshotsLost(peer));
+        }
         TransportEvent::LaneLost { lane: Lane::Control, .. }
-        | TransportEvent::LaneUp { lane: Lane::Control, .. } => {}
+        | TransportEvent::LaneUp { lane: Lane::Control | Lane::Snapshots, .. } => {}
         TransportEvent::Refused { peer, sentence } => {
             let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
             tracing::warn!(peer, "{sentence}");
@@ -488,6 +491,9 @@ impl Io for Network {
         match message {
             PeerMessage::Forward(proposals) => {
                 self.events.borrow_mut().push(not_sent(to, &proposals, error));
+            }
+            _ if lane == Lane::Snapshots => {
+                self.events.borrow_mut().push(Event::SnapshotsLost(to));
             }
             _ if lane == Lane::Entries => self.events.borrow_mut().push(Event::LaneLost(to)),
             // Small and urgent; the protocol repeats it.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::contract::{Configuration, HardState, NodeId, Standing};
 use crate::raft::Raft;
 use crate::role::{Campaign, Follower, Haste, Leader, Role};
+use crate::transfer::Transfer;
 
 impl Raft {
     /// This member, every member being called what `name` says.
@@ -20,7 +21,7 @@ impl Raft {
         let Standing { role, term, leader } = self.announced;
         Raft {
             id: name(self.id),
-            configuration: self.configuration.renamed(name),
+            membership: self.membership.map(|members| members.renamed(name)),
             hard_state: self.hard_state.renamed(name),
             stable: self.stable.with_hard_state(self.stable.hard_state().renamed(name)),
             role: self.role.renamed(name),
@@ -79,7 +80,11 @@ impl Role {
             Role::Leader(leader) => {
                 let peers: BTreeMap<_, _> =
                     leader.peers.iter().map(|(id, peer)| (name(*id), peer.clone())).collect();
-                Role::Leader(Leader { peers, ..leader.clone() })
+                let departing = leader.departing.iter().map(|(id, left)| (name(*id), *left));
+                let transfer = leader.transfer;
+                let transfer = transfer.map(|it| Transfer { to: name(it.to), ..it });
+                let departing = departing.collect();
+                Role::Leader(Leader { peers, departing, transfer, ..leader.clone() })
             }
         }
     }

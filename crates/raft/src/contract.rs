@@ -217,7 +217,8 @@ pub enum Input {
         bytes: u64,
     },
     /// What was sent to this peer on the lane of entries may be lost (the connection broke, the
-    /// queue was full, a grant could not be honoured). Replication to it goes back to probing.
+    /// queue was full, a grant could not be honoured). Replication to it goes back to probing. It says
+    /// nothing about a snapshot that is under way, whose end is told apart.
     Unreachable(NodeId),
     /// A hint, never proof: the peer's process is probably gone (its control lane broke and one
     /// immediate reconnect got no handshake).
@@ -240,19 +241,27 @@ pub enum Input {
     ForgetLeader,
     /// A leader whose storage is stuck steps down and is silent; anyone else is left alone.
     StepDown,
-    /// The snapshot that this leader's driver was to send has been installed by the peer.
+    /// The snapshot that this leader's driver was to send has been installed by the peer. Entries go
+    /// on behind it; if the log was cut past it meanwhile, another snapshot is asked for. Ignored
+    /// where none is under way.
     SnapshotDelivered {
         /// The peer.
         peer: NodeId,
         /// The last entry that the snapshot covers.
         last: Index,
     },
-    /// The snapshot for the peer was not delivered; it is asked for again once the peer can be
-    /// reached.
+    /// The snapshot for the peer was not delivered, or nobody knows; it is asked for again once the
+    /// peer has answered a heartbeat and does not hold the log from the cut on. Ignored where none is
+    /// under way.
     SnapshotFailed(NodeId),
     /// The driver has installed a snapshot, durably, in the state machine of this member. The log is
-    /// begun anew behind it unless it holds the snapshot's last entry. One that is not news is
-    /// ignored.
+    /// begun anew behind it unless it holds the snapshot's last entry; an [`Output::Write`] with
+    /// [`Write::anew`] says so. One that is not news is ignored.
+    ///
+    /// The installation may begin only when the term of the member that sends the snapshot, or a
+    /// later one, is this member's and durable ([`crate::Raft::is_hard_state_durable`]): who knows an
+    /// entry to be committed must not follow a leader that was deposed before that. Any term that this
+    /// member has by the time of this input will do.
     SnapshotInstalled {
         /// The last entry that the snapshot covers: committed, whoever sent it.
         last: Position,
@@ -316,15 +325,16 @@ pub enum Output {
     /// A transfer of leadership did not begin or was given up; this member leads on.
     TransferEnded(TransferEnded),
     /// The peer needs entries that were cut off the log: a snapshot is to be sent to it. Answered some
-    /// time by [`Input::SnapshotDelivered`] or [`Input::SnapshotFailed`]; void once the term or the
-    /// role changes.
+    /// time by [`Input::SnapshotDelivered`] or [`Input::SnapshotFailed`], and not given again for this
+    /// peer before that; void once the term or the role changes.
     SendSnapshot {
         /// The receiver.
         peer: NodeId,
         /// What the snapshot must cover at least.
         at_least: Index,
     },
-    /// This member holds again all that it may have lost: it votes and counts from here on.
+    /// This member holds again all that it may have lost: it votes and counts from here on. The driver
+    /// makes that durable at its leisure: until it is, the next start is recovering once more.
     Recovered,
     /// The last [`Input::Propose`] was refused; nothing of it will happen.
     ProposalRefused(Refused),
@@ -618,7 +628,10 @@ pub struct Start {
     pub commit: Index,
     /// Set when this member may have lost entries that it had acknowledged: it starts *recovering*. It
     /// does not vote, stand or count until it durably holds all that a leader of at least its own term
-    /// held when that leader confirmed its leadership after this start.
+    /// held when that leader confirmed its leadership after this start. What may be lost are entries:
+    /// `hard_state` is the newest that was durable all the same, for nobody else knows this member's
+    /// vote. Each start draws another number, and is one in this state until [`Output::Recovered`] has
+    /// been made durable.
     pub recovering: Option<RecoveryNumber>,
     /// The bounds.
     pub limits: Limits,

@@ -64,6 +64,15 @@ use crate::quorum::Tally;
 use crate::raft::Raft;
 use crate::role::{Attempt, Campaign, Haste, Leader, Role, Stickiness};
 
+/// Why a member stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Summoned {
+    /// Enough of the others gave it leave.
+    No,
+    /// Its leader hands over to it.
+    ByItsLeader,
+}
+
 impl Raft {
     /// The randomised election timeout has passed: neither a leader nor a candidate to vote for was
     /// heard from (figure 2, "followers", and "candidates").
@@ -71,10 +80,10 @@ impl Raft {
         if let Role::Leader(_) = self.role {
             return; // The timer was started before the election was won.
         }
-        if self.configuration.is_voter(self.id) {
+        if self.may_campaign() {
             return self.pre_campaign(None, out);
         }
-        // It may become a voter, and must not be without a timer then.
+        // It may become a voter, or recover, and must not be without a timer then.
         self.restart(Timer::Election, out);
     }
 
@@ -84,6 +93,9 @@ impl Raft {
             mark!(hasty_timer_ignored);
             return;
         };
+        if !self.may_campaign() {
+            return; // Its last entries from the leader that seems gone have removed it.
+        }
         self.pre_campaign(Some(Haste { attempt: Attempt::Made, ..haste }), out);
     }
 
@@ -97,7 +109,7 @@ impl Raft {
     /// The peer's process is probably gone.
     pub(crate) fn peer_down(&mut self, peer: NodeId, out: &mut Vec<Output>) {
         let term = self.term();
-        let is_voter = self.configuration.is_voter(self.id);
+        let is_voter = self.may_campaign();
         if let Role::Follower(follower) = &mut self.role
             && follower.leader == Some(peer)
         {
@@ -117,12 +129,12 @@ impl Raft {
     /// meanwhile, it is followed as before; only it is not sticky until it is heard from.
     pub(crate) fn peer_up(&mut self, peer: NodeId, out: &mut Vec<Output>) {
         let term = self.term();
-        let last = self.log.last_index();
+        let (start, last) = (self.log.start().index, self.log.last_index());
         let suspected = |haste: Haste| haste.suspects(peer, term);
         match &mut self.role {
             Role::Leader(leader) => {
                 if let Some(progress) = leader.peers.get_mut(&peer) {
-                    progress.resume(last);
+                    progress.resume(start, last);
                 }
             }
             Role::Follower(follower) if follower.haste.is_some_and(suspected) => {
@@ -203,7 +215,8 @@ impl Raft {
         if sticky {
             mark!(stickiness_withholds_pre_vote);
         }
-        let granted = standing && !sticky && self.log.is_no_newer_than(request.last);
+        let up_to_date = self.log.is_no_newer_than(request.last) && self.may_vote();
+        let granted = standing && !sticky && up_to_date && !self.is_shy_learner();
         let mut term = if granted { request.term } else { self.term() };
         if canon!(refused_pre_vote_teaches_no_term) && !granted {
             term = Term(request.term.0 - 1);
@@ -219,7 +232,10 @@ impl Raft {
         request: &VoteRequest,
         out: &mut Vec<Output>,
     ) {
-        let granted = self.may_vote_for(from) && self.log.is_no_newer_than(request.last);
+        // Whether this member votes by the configuration in its own log is never asked: it may lack the
+        // entry that makes a voter of it, and the candidate may need it (§6).
+        let up_to_date = self.log.is_no_newer_than(request.last) && self.may_vote();
+        let granted = self.may_vote_for(from) && up_to_date && !self.is_shy_learner();
         let term = self.term();
         let message = Message::VoteResponse(VoteResponse { term, granted });
         if !granted {
@@ -305,11 +321,12 @@ impl Raft {
         let id = self.id;
         let Role::Leader(Leader { peers, .. }) = &mut self.role else { return };
         let heard = |peer| peer == id || peers.get(&peer).is_some_and(|peer| peer.is_heard());
-        if !self.configuration.agrees(heard) && !canon!(leader_without_quorum_stays) {
+        if !self.membership.current().agrees(heard) && !canon!(leader_without_quorum_stays) {
             mark!(leader_without_quorum_steps_down);
             return self.become_follower(self.term(), None, out);
         }
         peers.values_mut().for_each(|peer| peer.forget_heard());
+        self.begin_catch_up_round(out);
         self.restart(Timer::QuorumCheck, out);
     }
 
@@ -344,18 +361,24 @@ impl Raft {
 
     fn finish_pre_campaign(&mut self, out: &mut Vec<Output>) {
         if self.tally() == Tally::Won {
-            self.campaign(out);
+            self.campaign(Summoned::No, out);
         }
     }
 
+    /// The leader hands over to this member: there is nobody to be asked first (thesis §3.10).
+    pub(crate) fn campaign_at_once(&mut self, out: &mut Vec<Output>) {
+        self.campaign(Summoned::ByItsLeader, out);
+    }
+
     /// Figure 2, "candidates": raise the term, vote for self, ask everyone.
-    fn campaign(&mut self, out: &mut Vec<Output>) {
+    fn campaign(&mut self, summoned: Summoned, out: &mut Vec<Output>) {
         self.become_candidate(out);
         let after = self.write_hard_state(out);
         let term = self.term();
         let last: Position = self.log.last_position();
         for to in self.other_voters() {
-            let message = Message::VoteRequest(VoteRequest { term, last, transfer: false });
+            let transfer = summoned == Summoned::ByItsLeader;
+            let message = Message::VoteRequest(VoteRequest { term, last, transfer });
             self.send_after(after, to, message, out);
         }
         if canon!(own_vote_counts_before_durable) {
@@ -382,7 +405,7 @@ impl Raft {
             unreachable!("only a campaign has votes");
         };
         let Campaign { votes, .. } = campaign;
-        self.configuration.tally(|id| votes.get(&id).copied())
+        self.configuration().tally(|id| votes.get(&id).copied())
     }
 
     /// Figure 2, `RequestVote` rule 2, without the logs: no vote yet in this term, or one for the
@@ -394,10 +417,15 @@ impl Raft {
         }
     }
 
+    /// Never, but for the canon.
+    fn is_shy_learner(&self) -> bool {
+        canon!(learner_does_not_vote) && !self.configuration().is_voter(self.id)
+    }
+
     fn other_voters(&self) -> Vec<NodeId> {
         let mut voters: Vec<NodeId> =
-            self.configuration.members().filter(|id| *id != self.id).collect();
-        voters.retain(|id| self.configuration.is_voter(*id));
+            self.configuration().members().filter(|id| *id != self.id).collect();
+        voters.retain(|id| self.configuration().is_voter(*id));
         voters.sort_unstable();
         voters.dedup();
         voters

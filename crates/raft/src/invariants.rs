@@ -6,7 +6,7 @@
 //! [`MEMBER`] lists what one member can see by itself. [`CLUSTER`] lists the properties of figure 3,
 //! which only somebody who sees all members can check.
 
-use crate::contract::{Index, Position, RoleKind, Term};
+use crate::contract::{Configuration, Index, NodeId, Position, RoleKind, Term};
 use crate::raft::Raft;
 use crate::role::Role;
 
@@ -61,6 +61,16 @@ pub const MEMBER: &[Invariant] = &[
     Invariant { number: 13, name: "a follower commits the verified", holds: commit_is_verified },
     Invariant { number: 14, name: "reads wait in order", holds: reads_are_well_formed },
     Invariant { number: 15, name: "uncommitted bytes add up", holds: uncommitted_adds_up },
+    Invariant { number: 16, name: "configurations lie in the log", holds: configurations_are_held },
+    Invariant {
+        number: 17,
+        name: "each configuration follows from the one before",
+        holds: |raft| raft.membership.is_consistent(),
+    },
+    Invariant { number: 18, name: "one change at a time", holds: one_change_at_a_time },
+    Invariant { number: 19, name: "a leader's peers are the others", holds: peers_are_the_others },
+    Invariant { number: 20, name: "leadership goes to a voter", holds: successor_is_a_voter },
+    Invariant { number: 21, name: "a recovering member follows", holds: recovering_follows },
 ];
 
 /// The invariants of a cluster.
@@ -73,6 +83,11 @@ pub const CLUSTER: &[ClusterInvariant] = &[
         number: 105,
         name: "commits are on a durable quorum",
         holds: commits_are_safe,
+    },
+    ClusterInvariant {
+        number: 106,
+        name: "equal logs hold equal configurations",
+        holds: configurations_match,
     },
 ];
 
@@ -95,6 +110,7 @@ pub(crate) fn assert_cheap(raft: &Raft) {
     assert!(candidate_votes_for_itself(raft), "invariant 7: a candidate votes for itself");
     assert!(acknowledged_is_durable(raft), "invariant 12: acknowledged <= durable");
     assert!(commit_is_verified(raft), "invariant 13: a follower commits the verified");
+    assert!(recovering_follows(raft), "invariant 21: a recovering member follows");
 }
 
 /// An entry of a term is made by that term's leader, so whoever has one has heard of the term.
@@ -118,10 +134,43 @@ fn hard_state_is_written(raft: &Raft) -> bool {
 }
 
 fn members_are_sorted(raft: &Raft) -> bool {
-    let configuration = &raft.configuration;
-    [&configuration.voters, &configuration.outgoing, &configuration.learners]
-        .iter()
-        .all(|list| list.windows(2).all(|pair| pair[0] < pair[1]))
+    let sorted = |list: &Vec<NodeId>| list.windows(2).all(|pair| pair[0] < pair[1]);
+    let logged = raft.configurations().iter().map(|(_, configuration)| configuration);
+    logged
+        .chain([raft.configuration_at(raft.first_position().index).expect("the log's start")])
+        .all(|configuration| {
+            let Configuration { voters, outgoing, learners, target, addresses: _ } = configuration;
+            [voters, outgoing, learners, target].into_iter().all(sorted)
+        })
+}
+
+/// Whoever cuts entries off cuts their configurations off with them (§6).
+fn configurations_are_held(raft: &Raft) -> bool {
+    raft.membership.is_well_formed(raft.log.start().index, raft.last_index())
+}
+
+/// A leader makes the next configuration when the last one is committed. It may have found two in its
+/// log that are not known to be, until it commits in its own term.
+fn one_change_at_a_time(raft: &Raft) -> bool {
+    let Role::Leader(leader) = &raft.role else { return true };
+    raft.commit_index < leader.term_start
+        || raft.membership.within(raft.commit_index, raft.last_index()).len() <= 1
+}
+
+fn peers_are_the_others(raft: &Raft) -> bool {
+    let Role::Leader(leader) = &raft.role else { return true };
+    let current = raft.configuration();
+    let expected = current.members().chain(leader.departing.keys().copied());
+    let mut expected: Vec<NodeId> = expected.filter(|id| *id != raft.id).collect();
+    expected.sort_unstable();
+    expected.dedup();
+    leader.departing.keys().all(|id| !current.is_member(*id))
+        && leader.peers.keys().copied().eq(expected)
+}
+
+fn successor_is_a_voter(raft: &Raft) -> bool {
+    raft.transfer_target()
+        .is_none_or(|to| to != raft.id && raft.configuration().voters.contains(&to))
 }
 
 fn candidate_votes_for_itself(raft: &Raft) -> bool {
@@ -180,6 +229,11 @@ fn uncommitted_adds_up(raft: &Raft) -> bool {
     leader.uncommitted.is_well_formed()
 }
 
+/// A member that may have lost what it acknowledged is nobody to follow.
+fn recovering_follows(raft: &Raft) -> bool {
+    raft.recovering.is_none() || raft.role() == RoleKind::Follower
+}
+
 /// At most one leader in a term. Seen at one instant only: whoever watches a whole run should also
 /// remember the leaders of the past.
 fn election_safety(members: &[&Raft]) -> bool {
@@ -220,26 +274,46 @@ fn state_machine_safety(members: &[&Raft]) -> bool {
         .all(|(one, other)| agree(one, other, one.commit_index().min(other.commit_index())))
 }
 
-/// Whatever a leader has committed in its own term is durable on a quorum of its configuration.
+/// Whatever a leader has committed in its own term is durable on a quorum of a configuration that was
+/// in force since the entry was there: the one at the entry, or a later one of the same log.
 ///
 /// Given the members that run; one that is missing counts as not holding anything, so this is asked
-/// only when all members are at hand.
+/// only when all members are at hand. One that is recovering may have held what it lost: what it had
+/// acknowledged was counted, and stays counted, for it gives no vote before it holds it again.
 fn commits_are_safe(members: &[&Raft]) -> bool {
     members.iter().filter(|member| member.role() == RoleKind::Leader).all(|leader| {
         let commit = Position {
             index: leader.commit_index(),
             term: leader.term_at(leader.commit_index()).unwrap_or(Term(0)),
         };
-        let configuration = leader.configuration();
-        commit.term != leader.term()
-            || configuration.members().any(|id| members.iter().all(|member| member.id != id))
-            || configuration.agrees(|id| {
-                members.iter().any(|member| {
-                    member.id == id
-                        && commit.index <= member.durable_index()
-                        && member.term_at(commit.index).is_none_or(|term| term == commit.term)
-                })
+        let later = leader.membership.within(commit.index, leader.last_index());
+        let mut in_force = later.iter().map(|(_, configuration)| configuration);
+        let first = leader.committed_configuration();
+        let is_present = |id| members.iter().any(|member| member.id == id);
+        let all_present = leader.configuration().members().chain(first.members()).all(is_present);
+        let holds = |id| {
+            members.iter().any(|member| {
+                let holds = commit.index <= member.durable_index()
+                    && member.term_at(commit.index).is_none_or(|term| term == commit.term);
+                member.id == id && (holds || member.recovering.is_some())
             })
+        };
+        commit.term != leader.term()
+            || !all_present
+            || first.agrees(holds)
+            || in_force.any(|configuration| configuration.agrees(holds))
+    })
+}
+
+/// Log Matching, for the only content that the module reads: up to the last entry that two logs share
+/// they hold the same configurations.
+fn configurations_match(members: &[&Raft]) -> bool {
+    pairs(members).all(|(one, other)| {
+        let both = shared(one, other, one.last_index().min(other.last_index()));
+        let same = |index: &Index| one.term_at(*index) == other.term_at(*index);
+        let Some(last) = both.clone().rev().find(same) else { return true };
+        let Some(first) = both.clone().next() else { return true };
+        one.membership.within(first, last) == other.membership.within(first, last)
     })
 }
 

@@ -148,13 +148,19 @@ mod role;
 mod step;
 
 mod election;
+mod membership;
+mod transfer;
+
 mod progress;
+mod recovery;
 mod replication;
+mod snapshot;
 mod uncommitted;
 
 mod reads;
 mod stable;
 
+mod change;
 mod log;
 pub mod quorum;
 
@@ -164,6 +170,7 @@ mod raft;
 mod canonical;
 mod display;
 
+pub use change::{ADDRESS_BYTES_MAX, MEMBER_ADDRESSES_MAX, MEMBERS_MAX, VOTERS_MAX};
 pub use contract::*;
 pub use quorum::Tally;
 pub use raft::Raft;

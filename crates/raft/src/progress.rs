@@ -6,14 +6,22 @@
 //!
 //! A peer whose log is not known is *probed*: one append at a time, until one is answered. Then the
 //! leader *replicates*: appends follow one another without waiting, within a window of messages and
-//! bytes (thesis §10.2.1). Anything that speaks of a loss leads back to probing:
+//! bytes (thesis §10.2.1). Anything that speaks of a loss leads back to probing. A peer that needs
+//! what was cut off the log is sent a *snapshot* (§7), and nothing else until that is over:
 //!
 //! ```text
 //!              a match is answered
 //!   Probe  --------------------------->  Replicate
-//!     ^                                       |
-//!     +-- a fresh conflict, or Unreachable ---+
+//!    ^  ^                                   |  |
+//!    |  +-- a fresh conflict, Unreachable --+  |
+//!    |                                         |
+//!    |     delivered, or failed                v  what is next to be sent was cut off
+//!    +---------------------------------  Snapshot   (also from Probe)
 //! ```
+//!
+//! After a delivery the peer is probed behind the snapshot at once, after a failure at the cut once
+//! it has answered a heartbeat: it may have got so far by itself, and if not it says so. The driver is
+//! thus asked for one snapshot at a time, and for none to a peer that nobody can reach.
 //!
 //! Nothing may stall for ever on a message that was lost without notice. A probe that is not
 //! answered is repeated when the peer next answers a heartbeat; and a replicating peer that owes
@@ -33,13 +41,16 @@
 //! Invariants:
 //!
 //! 1. `match_index < next_index`.
-//! 2. `match_index` never falls (while the leader leads; followers' logs are durable).
+//! 2. `match_index` never falls while the leader leads, for followers' logs are durable; except for a
+//!    peer that says itself that it may have lost something (`recovery.rs`).
 //! 3. The window holds what was sent after `match_index`, in order; while probing, at most the probe.
 //! 4. `window_bytes` is the sum of the window's bytes.
+//! 5. Of a peer that is recovering nothing counts: no match, no read round, no sign of life.
 
 use std::collections::VecDeque;
 
 use crate::contract::{Index, Limits, ReadRound};
+use crate::recovery::Recovery;
 
 /// One peer, as its leader sees it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -60,6 +71,8 @@ pub(crate) struct Progress {
     heard: Heard,
     /// Whether the next answered heartbeat may repeat what seems lost.
     retry: Retry,
+    /// Set while the peer is recovering.
+    recovery: Option<Recovery>,
 }
 
 /// How the peer is sent entries.
@@ -69,6 +82,8 @@ pub(crate) enum State {
     Probe(Pause),
     /// As many as the window allows.
     Replicate(Nudge),
+    /// None: it needs what was cut off the log, and the driver sends it a snapshot.
+    Snapshot,
 }
 
 /// Whether a probe is under way.
@@ -135,11 +150,51 @@ impl Progress {
             round: ReadRound(0),
             heard: Heard::No,
             retry: Retry::Used,
+            recovery: None,
         }
     }
 
+    /// Up to where the peer's durable log counts: 0 while it is recovering.
     pub(crate) fn match_index(&self) -> Index {
+        match self.recovery {
+            Some(_) if !canon!(recovering_member_is_counted) => Index(0),
+            _ => self.match_index,
+        }
+    }
+
+    /// Up to where the peer's durable log equals the leader's, counted or not.
+    pub(crate) fn held(&self) -> Index {
         self.match_index
+    }
+
+    /// The highest commit index that a sent message has told the peer.
+    pub(crate) fn commit_told(&self) -> Index {
+        self.commit_sent
+    }
+
+    /// The peer's recovery, while it is recovering.
+    pub(crate) fn recovery(&self) -> Option<Recovery> {
+        self.recovery
+    }
+
+    /// The peer may have lost what it had acknowledged, so that nothing is known of it any more, the
+    /// leader's log ending at `last`. A snapshot that is under way to it goes on.
+    pub(crate) fn begin_recovery(&mut self, recovery: Recovery, last: Index) {
+        self.recovery = Some(recovery);
+        self.round = ReadRound(0);
+        self.heard = Heard::No;
+        if canon!(recovering_member_is_counted) {
+            return;
+        }
+        self.match_index = Index(0);
+        if self.state != State::Snapshot {
+            self.become_probe(last.next(), Pause::Ready);
+        }
+    }
+
+    /// The peer holds again all that it may have lost.
+    pub(crate) fn end_recovery(&mut self) {
+        self.recovery = None;
     }
 
     /// The appends and the bytes that are sent and not answered.
@@ -157,8 +212,17 @@ impl Progress {
         self.state
     }
 
+    /// Whether a snapshot is under way to the peer.
+    pub(crate) fn is_in_snapshot(&self) -> bool {
+        self.state == State::Snapshot
+    }
+
+    /// The newest read round that the peer has confirmed: none while it is recovering.
     pub(crate) fn round(&self) -> ReadRound {
-        self.round
+        match self.recovery {
+            Some(_) if !canon!(recovering_member_is_counted) => ReadRound(0),
+            _ => self.round,
+        }
     }
 
     /// Takes down a sign of life.
@@ -166,9 +230,9 @@ impl Progress {
         self.heard = Heard::Yes;
     }
 
-    /// Whether the peer was heard since [`Progress::forget_heard`].
+    /// Whether the peer was heard since [`Progress::forget_heard`], and counts.
     pub(crate) fn is_heard(&self) -> bool {
-        self.heard == Heard::Yes
+        self.heard == Heard::Yes && self.recovery.is_none()
     }
 
     /// Starts a new interval of the quorum check.
@@ -186,7 +250,7 @@ impl Progress {
         let prev = self.next_index.previous();
         let append = limits.append_bytes_max;
         match self.state {
-            State::Probe(Pause::Waiting) => None,
+            State::Probe(Pause::Waiting) | State::Snapshot => None,
             State::Probe(Pause::Ready) => Some(Offer { prev, last, bytes_max: append }),
             State::Replicate(_) if prev < last && self.has_room(limits) => {
                 let room = limits.inflight_bytes_max - self.window_bytes;
@@ -218,6 +282,8 @@ impl Progress {
                 self.empty_window();
             }
             State::Replicate(_) => self.state = State::Replicate(Nudge::Idle),
+            // Granted before, and of no interest any more: it lies before the snapshot.
+            State::Snapshot => return,
         }
         // An append without entries takes no place, also where it speaks of the cut of the log, which
         // may lie past everything that the peer was sent: it is answered whatever else is under way.
@@ -231,7 +297,10 @@ impl Progress {
     }
 
     /// The peer's log equals the leader's up to `index`, durably. Says whether that is news.
-    pub(crate) fn advance(&mut self, index: Index) -> bool {
+    ///
+    /// A match before `start`, where the leader's log begins, is true, and no answer to a probe: it was
+    /// given before the snapshot behind which the peer is probed, and must not lead to another.
+    pub(crate) fn advance(&mut self, index: Index, start: Index) -> bool {
         if index < self.match_index {
             mark!(stale_match_ignored);
             return false;
@@ -242,7 +311,10 @@ impl Progress {
             self.window_bytes -= oldest.bytes;
             self.window.pop_front();
         }
-        if let State::Probe(_) = self.state {
+        let is_answer = start <= index || self.next_index <= start;
+        if let State::Probe(_) = self.state
+            && is_answer
+        {
             // Whatever was guessed before, from here on the logs are known to part nowhere. The rest
             // of a probe that fits is under way; after any other guess the peer needs what follows.
             if index < self.next_index.previous() {
@@ -261,6 +333,8 @@ impl Progress {
         let stale = match self.state {
             State::Probe(_) => probe != self.next_index.previous(),
             State::Replicate(_) => probe <= self.match_index,
+            // It was asked before the snapshot was begun.
+            State::Snapshot => true,
         };
         if (stale || probe <= self.match_index) && !canon!(stale_rejection_is_taken) {
             mark!(stale_rejection_ignored);
@@ -278,12 +352,44 @@ impl Progress {
     }
 
     /// What was sent may be lost. The first such word allows one probe at once; a second one, while
-    /// probing, does not: an unreachable peer must not keep its leader busy.
-    pub(crate) fn lose(&mut self) {
+    /// probing, does not: an unreachable peer must not keep its leader busy. The probe starts at the
+    /// earliest where the leader's log does, at `start`: perhaps nothing was lost.
+    ///
+    /// A snapshot travels apart, and its end is told apart.
+    pub(crate) fn lose(&mut self, start: Index) {
         match self.state {
             State::Probe(_) => self.state = State::Probe(Pause::Waiting),
-            State::Replicate(_) => self.become_probe(self.match_index.next(), Pause::Ready),
+            State::Replicate(_) => {
+                self.become_probe(self.match_index.max(start).next(), Pause::Ready);
+            }
+            State::Snapshot => {}
         }
+    }
+
+    /// A snapshot is on its way to the peer from here on.
+    pub(crate) fn become_snapshot(&mut self) {
+        assert!(self.state != State::Snapshot, "one snapshot at a time");
+        self.state = State::Snapshot;
+        self.empty_window();
+    }
+
+    /// The peer has installed a snapshot that covers `last`.
+    pub(crate) fn deliver(&mut self, last: Index) {
+        if self.state != State::Snapshot {
+            mark!(stale_delivery_ignored);
+            return;
+        }
+        self.become_probe(self.match_index.max(last).next(), Pause::Ready);
+    }
+
+    /// The snapshot was not delivered, or nobody knows. Once the peer has answered a heartbeat it is
+    /// asked whether it holds the leader's log from `start` on.
+    pub(crate) fn fail(&mut self, start: Index) {
+        if self.state != State::Snapshot {
+            mark!(stale_failure_ignored);
+            return;
+        }
+        self.become_probe(self.match_index.max(start).next(), Pause::Waiting);
     }
 
     /// The heartbeat timer has fired.
@@ -293,20 +399,20 @@ impl Progress {
 
     /// The peer answered a heartbeat, so it can be reached: what it owes since is asked for again,
     /// once for each firing of the timer.
-    pub(crate) fn answer(&mut self, last: Index) {
+    pub(crate) fn answer(&mut self, start: Index, last: Index) {
         if self.retry == Retry::Allowed {
             self.retry = Retry::Used;
-            self.resume(last);
+            self.resume(start, last);
         }
     }
 
-    /// The peer can be reached again.
-    pub(crate) fn resume(&mut self, last: Index) {
+    /// The peer can be reached again. A probe that waited while the log was cut behind it starts where
+    /// the log does, at `start`.
+    pub(crate) fn resume(&mut self, start: Index, last: Index) {
         match self.state {
             State::Probe(_) if canon!(lost_probe_is_not_repeated) => {}
             State::Probe(_) => {
-                self.state = State::Probe(Pause::Ready);
-                self.empty_window();
+                self.become_probe(self.next_index.max(start.next()), Pause::Ready);
             }
             State::Replicate(_) if canon!(lost_window_is_not_noticed) => {}
             State::Replicate(_) if self.match_index < last => {
@@ -314,6 +420,7 @@ impl Progress {
                 self.state = State::Replicate(Nudge::Due);
             }
             State::Replicate(_) => {}
+            State::Snapshot => {} // Its end is told by the driver.
         }
     }
 

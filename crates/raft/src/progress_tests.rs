@@ -21,7 +21,7 @@ fn offer(progress: &Progress, last: u64) -> Option<(u64, u64, u64)> {
 /// A peer that holds everything up to `index`.
 fn replicating(index: u64) -> Progress {
     let mut progress = Progress::new(Index(index).next());
-    assert!(progress.advance(Index(index)));
+    assert!(progress.advance(Index(index), Index(0)));
     assert_eq!(progress.state(), REPLICATE);
     progress
 }
@@ -34,7 +34,7 @@ fn a_new_peer_is_probed_once_until_it_answers() {
     assert_eq!(progress.state(), WAITING);
     assert_eq!(offer(&progress, 20), None);
     // The answer to the probe: what was sent with it is under way and is not sent again.
-    assert!(progress.advance(Index(10)));
+    assert!(progress.advance(Index(10), Index(0)));
     assert_eq!(progress.next_index(), Index(16));
     assert_eq!(offer(&progress, 20), Some((15, 20, 100)));
     assert!(progress.is_well_formed(Index(20), &LIMITS));
@@ -44,7 +44,7 @@ fn a_new_peer_is_probed_once_until_it_answers() {
 fn an_answer_to_something_else_than_the_probe_starts_after_what_it_says() {
     let mut progress = Progress::new(Index(11));
     progress.sent(Index(15), 50);
-    assert!(progress.advance(Index(4)));
+    assert!(progress.advance(Index(4), Index(0)));
     assert_eq!(progress.next_index(), Index(5));
     assert!(progress.is_well_formed(Index(20), &LIMITS));
 }
@@ -56,15 +56,15 @@ fn the_window_is_bounded_in_messages_and_in_bytes() {
     assert_eq!(offer(&progress, 20), Some((11, 20, 50)), "what is left of the bytes");
     progress.sent(Index(12), 10);
     assert_eq!(offer(&progress, 20), None, "two messages");
-    progress.advance(Index(11));
+    progress.advance(Index(11), Index(0));
     progress.sent(Index(13), 140);
     assert_eq!(offer(&progress, 20), None, "150 bytes");
-    progress.advance(Index(13));
+    progress.advance(Index(13), Index(0));
     assert_eq!(offer(&progress, 20), Some((13, 20, 100)));
     // An entry larger than the window passes, and fills it.
     progress.sent(Index(14), 1000);
     assert_eq!(offer(&progress, 20), None);
-    progress.advance(Index(14));
+    progress.advance(Index(14), Index(0));
     assert_eq!(offer(&progress, 20), Some((14, 20, 100)));
 }
 
@@ -117,18 +117,18 @@ fn a_probe_that_cannot_go_lower_waits() {
 fn a_loss_allows_one_probe_and_a_second_loss_none() {
     let mut progress = replicating(10);
     progress.sent(Index(12), 10);
-    progress.lose();
+    progress.lose(Index(0));
     assert_eq!((progress.next_index(), progress.state()), (Index(11), PROBE));
     progress.sent(Index(12), 10);
-    progress.lose();
+    progress.lose(Index(0));
     assert_eq!(offer(&progress, 12), None);
-    progress.answer(Index(12));
+    progress.answer(Index(0), Index(12));
     assert_eq!(offer(&progress, 12), None, "the heartbeat timer has not fired");
     progress.allow_retry();
-    progress.answer(Index(12));
+    progress.answer(Index(0), Index(12));
     assert_eq!(offer(&progress, 12), Some((10, 12, 100)));
     let mut unknown = Progress::new(Index(11));
-    unknown.lose();
+    unknown.lose(Index(0));
     assert_eq!(unknown.next_index(), Index(11), "a guess is not given up for a loss");
 }
 
@@ -136,13 +136,13 @@ fn a_loss_allows_one_probe_and_a_second_loss_none() {
 fn a_peer_that_owes_an_answer_is_nudged_once_for_each_heartbeat() {
     let mut progress = replicating(10);
     progress.allow_retry();
-    progress.answer(Index(10));
+    progress.answer(Index(0), Index(10));
     assert_eq!(offer(&progress, 10), None, "it owes nothing");
     progress.sent(Index(12), 10);
-    progress.answer(Index(12));
+    progress.answer(Index(0), Index(12));
     assert_eq!(offer(&progress, 12), None, "one answer for each heartbeat");
     progress.allow_retry();
-    progress.answer(Index(12));
+    progress.answer(Index(0), Index(12));
     assert_eq!(offer(&progress, 12), Some((12, 12, 0)));
     progress.sent(Index(12), 0);
     assert_eq!(offer(&progress, 12), None);
@@ -181,7 +181,7 @@ fn an_append_at_the_cut_takes_no_place_in_a_full_window() {
     let mut progress = replicating(10);
     progress.sent(Index(11), 10);
     progress.sent(Index(12), 10);
-    progress.resume(Index(30));
+    progress.resume(Index(0), Index(30));
     assert_eq!(offer(&progress, 30), Some((12, 12, 0)));
     progress.sent(Index(20), 0);
     assert!(progress.is_well_formed(Index(30), &LIMITS));

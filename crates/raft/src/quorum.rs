@@ -32,7 +32,9 @@ impl Configuration {
     /// joint configuration, also a majority of the outgoing ones (§6).
     pub fn agrees(&self, yes: impl Fn(NodeId) -> bool) -> bool {
         let incoming = majority_agrees(&self.voters, &yes);
-        let outgoing = self.outgoing.is_empty() || majority_agrees(&self.outgoing, &yes);
+        let outgoing = self.outgoing.is_empty()
+            || canon!(joint_needs_the_new_half_only)
+            || majority_agrees(&self.outgoing, &yes);
         incoming && outgoing
     }
 
@@ -55,7 +57,7 @@ impl Configuration {
             return majority_value(&[&self.voters[..], &self.learners].concat(), &value);
         }
         let incoming = majority_value(&self.voters, &value);
-        if self.outgoing.is_empty() {
+        if self.outgoing.is_empty() || canon!(joint_needs_the_new_half_only) {
             return incoming;
         }
         incoming.min(majority_value(&self.outgoing, &value))
@@ -67,8 +69,14 @@ impl Configuration {
         self.voters.contains(&id) || self.outgoing.contains(&id)
     }
 
+    /// Whether the member is one, with a vote or without.
+    #[must_use]
+    pub fn is_member(&self, id: NodeId) -> bool {
+        self.members().any(|member| member == id)
+    }
+
     /// Every member: voters, outgoing voters and learners. A member of both halves of a joint
-    /// configuration is named twice.
+    /// configuration is named twice, and so is a voter that is to become a learner.
     pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied()
     }

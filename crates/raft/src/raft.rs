@@ -4,11 +4,12 @@
 //! Not responsible for the protocol, which begins in `step.rs`.
 
 use crate::contract::{
-    Configuration, HardState, Index, Limits, NodeId, Output, Position, Range, RecoveryNumber,
-    RoleKind, Standing, Start, Term, Timer, Write, WriteNumber,
+    HardState, Index, Limits, NodeId, Output, Position, Range, RecoveryNumber, RoleKind, Standing,
+    Start, Term, Timer, Write, WriteNumber,
 };
 use crate::invariants;
 use crate::log::Log;
+use crate::membership::Membership;
 use crate::progress::Progress;
 use crate::role::{Debt, Follower, Role, Stickiness};
 use crate::stable::{Splice, Stable};
@@ -25,7 +26,8 @@ use crate::stable::{Splice, Stable};
 pub struct Raft {
     pub(crate) id: NodeId,
     pub(crate) limits: Limits,
-    pub(crate) configuration: Configuration,
+    /// The configurations that belong to the log; the newest is in force.
+    pub(crate) membership: Membership,
     /// `currentTerm` and `votedFor`. Made durable by the step that changes them.
     pub(crate) hard_state: HardState,
     pub(crate) log: Log,
@@ -50,7 +52,8 @@ impl Raft {
     ///
     /// # Panics
     /// If `start` contradicts itself: a log with terms above the current one, a commit index
-    /// outside the log, an ill-formed range, a list of members that is not sorted.
+    /// outside the log, an ill-formed range, a list of members that is not sorted, a configuration
+    /// outside the log.
     #[must_use]
     pub fn new(start: Start) -> Raft {
         let Start {
@@ -63,7 +66,10 @@ impl Raft {
             recovering,
             limits,
         } = start;
-        let configuration = configurations.last().map_or(configuration, |(_, last)| last.clone());
+        let configurations = match canon!(configuration_is_not_reloaded) {
+            true => Vec::new(),
+            false => configurations,
+        };
         let commit = if canon!(restart_commits_the_whole_log) { log.last } else { commit };
         assert!(log.is_well_formed(), "the log's names form a range");
         assert!(log.prev.index <= commit, "what was cut off the log is committed");
@@ -76,12 +82,13 @@ impl Raft {
             verified: commit,
             acknowledged: Index(0),
             debt: Debt::Paid,
+            recover_to: None,
         });
         let standing = Standing { role: RoleKind::Follower, term: hard_state.term, leader: None };
         let raft = Raft {
             id,
             limits,
-            configuration,
+            membership: Membership::new(configuration, configurations),
             hard_state,
             stable: Stable::new(hard_state, log.last_index()),
             log,
@@ -177,12 +184,6 @@ impl Raft {
         self.stable.durable_index()
     }
 
-    /// The configuration in force.
-    #[must_use]
-    pub fn configuration(&self) -> &Configuration {
-        &self.configuration
-    }
-
     /// Leader: up to where the peer's durable log is known to equal this one's. `None` when this
     /// member does not lead or does not know the peer.
     #[must_use]
@@ -199,8 +200,30 @@ impl Raft {
     #[must_use]
     pub fn matched_by_all(&self) -> Index {
         let Role::Leader(leader) = &self.role else { return Index(0) };
-        let peers = leader.peers.values().map(|progress| progress.match_index());
+        let peers = leader.peers.values().map(|progress| progress.held());
         peers.min().map_or(self.durable_index(), |least| least.min(self.durable_index()))
+    }
+
+    /// Leader: whether a snapshot was asked for ([`Output::SendSnapshot`]) for the peer, and its end
+    /// not told yet.
+    #[must_use]
+    pub fn is_in_snapshot(&self, peer: NodeId) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        leader.peers.get(&peer).is_some_and(|progress| progress.is_in_snapshot())
+    }
+
+    /// Set while this member is recovering: it neither votes nor stands nor counts.
+    #[must_use]
+    pub fn recovering(&self) -> Option<RecoveryNumber> {
+        self.recovering
+    }
+
+    /// Whether the current term and vote are durable. The driver begins to install a snapshot only
+    /// when the term of the leader that sends it, or a later one, is: see
+    /// [`Input::SnapshotInstalled`](crate::Input::SnapshotInstalled).
+    #[must_use]
+    pub fn is_hard_state_durable(&self) -> bool {
+        self.stable.is_hard_state_durable()
     }
 
     /// Leader: the bytes proposed in this term and not committed.
@@ -238,6 +261,7 @@ impl Raft {
             return;
         }
         self.log.compact(up_to);
+        self.membership.compact(up_to.index);
         self.check_invariants();
     }
 

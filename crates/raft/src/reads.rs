@@ -153,6 +153,7 @@ impl Raft {
             leader.reads.open(self.commit_index);
         }
         leader.peers.values_mut().for_each(|peer| peer.allow_retry());
+        self.repeat_summons();
         self.send_heartbeats(out);
         self.advance_reads(out);
         self.restart(Timer::Heartbeat, out);
@@ -161,15 +162,9 @@ impl Raft {
     /// Lets the reads run whose round a quorum has confirmed; the leader itself always does, so
     /// that a single voter waits for nobody.
     pub(crate) fn advance_reads(&mut self, out: &mut Vec<Output>) {
-        let Role::Leader(Leader { peers, reads, .. }) = &mut self.role else { return };
-        let newest = reads.newest();
-        let round = self.configuration.quorum_value(|id| {
-            if id == self.id || canon!(leader_reads_without_asking) {
-                return newest.0;
-            }
-            peers.get(&id).map_or(0, |peer| peer.round().0)
-        });
-        if let Some((round, index)) = reads.confirm(ReadRound(round)) {
+        let confirmed = self.confirmed_round();
+        let Role::Leader(Leader { reads, .. }) = &mut self.role else { return };
+        if let Some((round, index)) = reads.confirm(confirmed) {
             assert!(index <= self.commit_index, "reads invariant 3");
             out.push(Output::ReadsReady { round, index });
             if canon!(read_quorum_commits) {
@@ -178,7 +173,20 @@ impl Raft {
         }
     }
 
+    /// The newest round that a quorum has confirmed, the leader itself always being one of it.
+    pub(crate) fn confirmed_round(&self) -> ReadRound {
+        let Role::Leader(Leader { peers, reads, .. }) = &self.role else { return ReadRound(0) };
+        let newest = reads.newest();
+        ReadRound(self.configuration().quorum_value(|id| {
+            if id == self.id || canon!(leader_reads_without_asking) {
+                return newest.0;
+            }
+            peers.get(&id).map_or(0, |peer| peer.round().0)
+        }))
+    }
+
     fn send_heartbeats(&self, out: &mut Vec<Output>) {
+        let confirmed = self.confirmed_round();
         let Role::Leader(leader) = &self.role else { return };
         for (to, peer) in &leader.peers {
             // A follower is never told to commit what it is not known to hold (etcd does the same;
@@ -192,7 +200,7 @@ impl Raft {
                 term: self.term(),
                 commit,
                 round,
-                recover_to: None,
+                recover_to: peer.recovery().and_then(|recovery| recovery.answer(confirmed)),
             });
             out.push(Output::Send { to: *to, message });
         }

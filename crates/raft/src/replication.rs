@@ -32,8 +32,8 @@
 //! (3, term 1), so the next probe starts at 4, and fits. Every round skips whole terms on both sides.
 
 use crate::contract::{
-    AppendOutcome, AppendRequest, AppendResponse, Grant, Heartbeat, HeartbeatResponse, Index,
-    Message, NodeId, Output, Position, Range, ReadRound, Refused,
+    AppendOutcome, AppendRequest, AppendResponse, Configuration, Grant, Heartbeat,
+    HeartbeatResponse, Index, Message, NodeId, Output, Position, Range, ReadRound, Refused,
 };
 use crate::raft::Raft;
 use crate::role::{Debt, Leader, Role};
@@ -41,6 +41,9 @@ use crate::role::{Debt, Leader, Role};
 /// The most terms in one grant. A log is a few runs long; the bound keeps the message's header
 /// small for a peer that missed a thousand elections.
 const GRANT_RUNS_MAX: usize = 64;
+
+/// The most configurations in one grant. They are rare, and each may be as large as a few entries.
+const GRANT_CONFIGURATIONS_MAX: usize = 8;
 
 /// The leader's side.
 impl Raft {
@@ -50,10 +53,15 @@ impl Raft {
         let term = self.term();
         let bytes_max = self.limits.uncommitted_bytes_max;
         let believed = self.leader();
+        let handing_over = self.refuses_proposals();
         let Role::Leader(Leader { uncommitted, .. }) = &mut self.role else {
             out.push(Output::ProposalRefused(Refused::NotLeader(believed)));
             return;
         };
+        if let Some(refused) = handing_over {
+            out.push(Output::ProposalRefused(refused));
+            return;
+        }
         if !uncommitted.has_room_for(bytes, bytes_max) {
             mark!(proposal_refused_as_busy);
             out.push(Output::ProposalRefused(Refused::Busy));
@@ -82,29 +90,34 @@ impl Raft {
     /// index that rises three times in one turn is told once.
     pub(crate) fn flush_grants(&mut self, out: &mut Vec<Output>) {
         let term = self.term();
-        let Raft { role, log, limits, commit_index, .. } = self;
+        let Raft { role, log, limits, commit_index, membership, .. } = self;
         let Role::Leader(leader) = role else { return };
         let commit = *commit_index;
         for (peer, progress) in &mut leader.peers {
             let Some(offer) = progress.offer(log.last_index(), commit, limits) else { continue };
-            // What was cut off the log cannot be sent. A peer that needs it refuses what follows, and is
-            // asked again once a heartbeat, by an append without entries.
+            // What was cut off the log cannot be sent: the peer needs a snapshot.
             let start = log.start().index;
-            let (prev, last) = match offer.prev < start {
-                true => (start, start),
-                false => (offer.prev, offer.last),
-            };
-            let range = log.range(prev, last, GRANT_RUNS_MAX);
+            if offer.prev < start {
+                if !canon!(cut_log_sends_no_snapshot) {
+                    progress.become_snapshot();
+                    out.push(Output::SendSnapshot { peer: *peer, at_least: start });
+                }
+                continue;
+            }
+            let among = membership.within(offer.prev, offer.last);
+            let last =
+                among.get(GRANT_CONFIGURATIONS_MAX).map_or(offer.last, |(next, _)| next.previous());
+            let range = log.range(offer.prev, last, GRANT_RUNS_MAX);
             assert!(range.last <= log.last_index(), "a leader sends what it has");
             progress.granted(commit);
             let bytes_max = offer.bytes_max;
             out.push(Output::Grant(Grant {
                 peer: *peer,
                 term,
-                range,
                 bytes_max,
                 commit,
-                configurations: Vec::new(),
+                configurations: membership.within(offer.prev, range.last).to_vec(),
+                range,
             }));
         }
     }
@@ -121,9 +134,10 @@ impl Raft {
 
     /// What was sent to the peer may be lost.
     pub(crate) fn unreachable(&mut self, peer: NodeId) {
+        let start = self.log.start().index;
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(progress) = leader.peers.get_mut(&peer) {
-            progress.lose();
+            progress.lose(start);
         }
     }
 
@@ -146,14 +160,22 @@ impl Raft {
         let Role::Leader(leader) = role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         match *outcome {
+            // What a recovering peer knows to be committed may lie beyond the log of a leader that is
+            // one no more. Nothing of it counts.
+            AppendOutcome::Match(index) if progress.recovery().is_some() => {
+                progress.advance(index.min(log.last_index()), log.start().index);
+            }
             AppendOutcome::Match(index) => {
                 assert!(index <= log.last_index(), "a follower acknowledges what the leader has");
-                if progress.advance(index) {
+                if progress.advance(index, log.start().index) {
                     self.advance_commit(out);
                 }
             }
             AppendOutcome::Conflict { probe, hint } => {
-                let guess = log.last_not_above(hint);
+                // A hint before the cut says that the peer does not hold the entry at the cut either:
+                // it is of no later term than the probe, and would have been the better hint.
+                let is_cut = hint.index < log.start().index;
+                let guess = if is_cut { hint } else { log.last_not_above(hint) };
                 progress.regress(probe, guess.index);
             }
         }
@@ -166,10 +188,10 @@ impl Raft {
         round: ReadRound,
         out: &mut Vec<Output>,
     ) {
-        let last = self.log.last_index();
+        let (start, last) = (self.log.start().index, self.log.last_index());
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
-        progress.answer(last);
+        progress.answer(start, last);
         progress.confirm(round);
         self.advance_reads(out);
     }
@@ -198,7 +220,7 @@ impl Raft {
         if canon!(leader_counts_itself_before_its_disk) {
             own = self.log.last_index();
         }
-        let durable = Index(self.configuration.quorum_value(|id| {
+        let durable = Index(self.membership.current().quorum_value(|id| {
             if id == self.id {
                 return own.0;
             }
@@ -224,7 +246,7 @@ impl Raft {
         leader.term_start <= self.commit_index || canon!(read_before_own_term_commit)
     }
 
-    fn append(&mut self, range: Range, out: &mut Vec<Output>) {
+    pub(crate) fn append(&mut self, range: Range, out: &mut Vec<Output>) {
         let last_before = self.log.last_index();
         assert!(range.prev.index == last_before, "invariant 11: a leader only appends");
         self.log.splice(&range);
@@ -253,7 +275,7 @@ impl Raft {
         request: AppendRequest,
         out: &mut Vec<Output>,
     ) {
-        let AppendRequest { range, commit, .. } = request;
+        let AppendRequest { range, commit, configurations, .. } = request;
         assert!(range.is_well_formed(), "the names of an append form a range");
         assert!(range.last_position().term <= self.term(), "a leader has no later term's entries");
         // Committed entries are in every leader's log, so what the request says of them is known.
@@ -263,6 +285,10 @@ impl Raft {
         let by_index = canon!(previous_entry_checked_by_index_alone)
             && range.prev.index <= self.log.last_index();
         if self.commit_index <= range.prev.index && !self.log.holds(range.prev) && !by_index {
+            if range.prev.index == self.commit_index && self.recovering.is_some() {
+                mark!(former_leader_ignored_while_recovering);
+                return;
+            }
             return self.refuse_append(from, range.prev, out);
         }
         if self.commit_index <= range.prev.index
@@ -271,7 +297,7 @@ impl Raft {
                 false => self.log.first_difference(&range),
             }
         {
-            self.take_entries(range.after(first.previous()), out);
+            self.take_entries(range.after(first.previous()), configurations, out);
         }
         let commit_before = self.commit_index;
         self.verify(range.last, commit, out);
@@ -298,9 +324,17 @@ impl Raft {
         // durable and stays while the term lasts. The member may have restarted since and verified
         // nothing in this life; the heartbeat then stands for the append that did, or it would not
         // learn of the commit before the next one.
+        //
+        // A member that may have lost what it acknowledged takes it for no append.
         let acknowledged = self.stable.durable_index();
-        assert!(heartbeat.commit <= acknowledged, "invariant 12: what was acknowledged is durable");
-        self.verify(heartbeat.commit, heartbeat.commit, out);
+        let lost = self.recovering.is_some();
+        assert!(
+            heartbeat.commit <= acknowledged || lost,
+            "invariant 12: what was acknowledged is durable"
+        );
+        let verified = if lost { Index(0) } else { heartbeat.commit };
+        self.verify(verified, heartbeat.commit, out);
+        self.note_recover_to(heartbeat.recover_to);
         let term = self.term();
         let message = Message::HeartbeatResponse(HeartbeatResponse {
             term,
@@ -325,7 +359,9 @@ impl Raft {
         let Some(leader) = follower.leader.filter(|_| may_answer) else { return };
         let index = follower.verified.min(durable);
         let settles = follower.debt == Debt::Owed && follower.verified <= durable;
-        let news = follower.debt == Debt::Owed && follower.acknowledged < index;
+        // Before a log that was begun anew is written there is nothing of use to its leader.
+        let is_begun = self.log.start().index <= index;
+        let news = follower.debt == Debt::Owed && follower.acknowledged < index && is_begun;
         if !settles && !news {
             return;
         }
@@ -358,8 +394,14 @@ impl Raft {
         out.push(Output::Send { to, message });
     }
 
-    /// Rules 3 and 4: drops what conflicts, and appends what is new.
-    fn take_entries(&mut self, range: Range, out: &mut Vec<Output>) {
+    /// Rules 3 and 4: drops what conflicts, and appends what is new; with it go and come the
+    /// configurations (§6).
+    fn take_entries(
+        &mut self,
+        range: Range,
+        configurations: Vec<(Index, Configuration)>,
+        out: &mut Vec<Output>,
+    ) {
         let Role::Follower(follower) = &self.role else { return };
         let last_before = self.log.last_index();
         if range.prev.index < last_before {
@@ -368,6 +410,7 @@ impl Raft {
             assert!(follower.verified <= range.prev.index, "invariant 11: a leader only appends");
         }
         self.log.splice(&range);
+        self.splice_configurations(&range, configurations, out);
         self.write(Some(range), last_before, out);
     }
 

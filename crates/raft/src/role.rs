@@ -16,9 +16,11 @@
 use std::collections::BTreeMap;
 
 use crate::contract::{HardState, Index, NodeId, Output, RoleKind, Standing, Term, Timer};
+use crate::membership::peers_of;
 use crate::progress::Progress;
 use crate::raft::Raft;
 use crate::reads::Reads;
+use crate::transfer::Transfer;
 use crate::uncommitted::Uncommitted;
 
 /// What a member is at the moment, with what belongs to that.
@@ -47,6 +49,8 @@ pub(crate) struct Follower {
     pub(crate) acknowledged: Index,
     /// Whether a request waits for its acknowledgement.
     pub(crate) debt: Debt,
+    /// What the present term's leader says that this member must hold to have recovered.
+    pub(crate) recover_to: Option<Index>,
 }
 
 /// Whether a live leader is protected from elections (thesis §4.2.3).
@@ -103,8 +107,16 @@ pub(crate) enum Attempt {
 pub(crate) struct Leader {
     /// The no-op that opened the term (§8).
     pub(crate) term_start: Index,
-    /// Every other member.
+    /// Every other member of the configuration in force, and those that depart.
     pub(crate) peers: BTreeMap<NodeId, Progress>,
+    /// Members that were removed and are still sent the log, to learn of it; each with how many quorum
+    /// checks it has left.
+    pub(crate) departing: BTreeMap<NodeId, u8>,
+    /// What the log held at the last quorum check, or when the configuration last changed: learners
+    /// have caught up who hold it before the next check (thesis §4.2.1).
+    pub(crate) round: Index,
+    /// Set while leadership is being handed over.
+    pub(crate) transfer: Option<Transfer>,
     /// Reads and the rounds that confirm them.
     pub(crate) reads: Reads,
     /// What was proposed in this term and is not committed.
@@ -168,6 +180,7 @@ impl Raft {
             verified,
             acknowledged: Index(0),
             debt: Debt::Paid,
+            recover_to: None,
         });
         self.announce(out);
         // A follower's election timer keeps running when only the term rises: a member that cannot
@@ -182,7 +195,8 @@ impl Raft {
     /// §9.6). The former leader is forgotten, and with it every reason to withhold a vote.
     pub(crate) fn become_pre_candidate(&mut self, haste: Option<Haste>, out: &mut Vec<Output>) {
         assert!(self.role.kind() != RoleKind::Leader, "a leader does not campaign");
-        assert!(self.configuration.is_voter(self.id), "only a voter campaigns");
+        assert!(self.may_campaign(), "only a voter campaigns");
+        assert!(self.may_stand(), "invariant 21: a recovering member does not stand");
         let votes = BTreeMap::from([(self.id, true)]);
         self.role = Role::PreCandidate(Campaign { votes, haste });
         self.announce(out);
@@ -190,12 +204,15 @@ impl Raft {
     }
 
     /// Becomes a candidate: raises the term and votes for itself (§5.2). The own vote is counted
-    /// when it is durable, like everyone else's.
+    /// when it is durable, like everyone else's. A follower takes this way only when its leader hands
+    /// over to it (thesis §3.10).
     pub(crate) fn become_candidate(&mut self, out: &mut Vec<Output>) {
-        let Role::PreCandidate(campaign) = &self.role else {
-            panic!("only a pre-candidate becomes a candidate");
+        assert!(self.may_campaign(), "only a voter campaigns");
+        let haste = match &self.role {
+            Role::PreCandidate(campaign) => campaign.haste,
+            Role::Follower(_) => None,
+            _ => panic!("a candidate has asked around, or was asked by its leader"),
         };
-        let haste = campaign.haste;
         let term = Term(self.hard_state.term.0 + 1);
         self.hard_state = HardState { term, vote: Some(self.id) };
         self.role = Role::Candidate(Campaign { votes: BTreeMap::new(), haste });
@@ -210,10 +227,12 @@ impl Raft {
         assert!(self.stable.is_hard_state_durable(), "invariant 8: its vote is durable");
         assert!(self.stable.hard_state() == self.hard_state, "invariant 8: its vote was written");
         let next = self.log.last_index().next();
-        let others = self.configuration.members().filter(|id| *id != self.id);
         self.role = Role::Leader(Leader {
             term_start: next,
-            peers: others.map(|id| (id, Progress::new(next))).collect(),
+            peers: peers_of(self.membership.current(), self.id, next),
+            departing: BTreeMap::new(),
+            round: next,
+            transfer: None,
             reads: Reads::default(),
             uncommitted: Uncommitted::default(),
         });

@@ -17,6 +17,11 @@
 //! under way, and a crash right after it leaves 5 of term 3 on the disk. A completion therefore
 //! counts only below the lowest place that a later write overwrites.
 //!
+//! A log that is begun anew behind a snapshot (§7) is the same once more, with all entries replaced.
+//! Until that write is done the disk holds what it held, of which all up to the snapshot is as good as
+//! before; a completion of any earlier write makes nothing of the new log durable, be it that of an
+//! earlier snapshot.
+//!
 //! Invariants:
 //!
 //! 1. `durable <= newest`; `holding <= newest`.
@@ -71,6 +76,18 @@ impl Stable {
             self.durable_index = self.durable_index.min(splice.after);
         }
         self.newest
+    }
+
+    /// Takes down a write that begins the log anew behind `last`. Returns its number.
+    pub(crate) fn write_anew(&mut self, hard_state: HardState, last: Index) -> WriteNumber {
+        let number = self.write(hard_state, None);
+        if canon!(log_begun_anew_counts_at_once) {
+            self.durable_index = last;
+            return number;
+        }
+        self.durable_index = self.durable_index.min(last.previous());
+        self.overwritten = Some((number, self.durable_index));
+        number
     }
 
     /// Takes note that every write up to `write` is durable, after which the log ended in `last`.

@@ -32,15 +32,19 @@ impl Raft {
             Input::Unreachable(peer) => self.unreachable(peer),
             Input::PeerDown(peer) => self.peer_down(peer, out),
             Input::PeerUp(peer) => self.peer_up(peer, out),
-            Input::ChangeMembers(_)
-            | Input::TransferLeadership { .. }
-            | Input::ForgetLeader
-            | Input::StepDown
-            | Input::SnapshotDelivered { .. }
-            | Input::SnapshotFailed(_)
-            | Input::SnapshotInstalled { .. } => {}
+            Input::ChangeMembers(wanted) => self.change_members(&wanted, out),
+            Input::TransferLeadership { to } => self.transfer_leadership(to, out),
+            Input::ForgetLeader => self.forget_leader(out),
+            Input::StepDown => self.step_down(out),
+            Input::SnapshotDelivered { peer, last } => self.snapshot_delivered(peer, last),
+            Input::SnapshotFailed(peer) => self.snapshot_failed(peer),
+            Input::SnapshotInstalled { last, configuration } => {
+                self.snapshot_installed(last, configuration, out);
+            }
             Input::Flush => self.flush(out),
         }
+        self.finish_recovery(out);
+        self.advance_membership(out);
         // Whatever changed the term or the vote is written, though nobody waits for it.
         self.write_hard_state(out);
         invariants::assert_cheap(self);
@@ -54,7 +58,7 @@ impl Raft {
             Timer::Quiet => self.fall_quiet(),
             Timer::Election => self.election_timeout(out),
             Timer::ElectionSoon => self.hasty_election_timeout(out),
-            Timer::Transfer => {}
+            Timer::Transfer => self.give_transfer_up(out),
         }
     }
 
@@ -65,6 +69,7 @@ impl Raft {
             Role::Leader(_) => {
                 self.flush_reads(out);
                 self.flush_grants(out);
+                self.flush_transfer(out);
             }
             Role::PreCandidate(_) | Role::Candidate(_) => {} // They hold nothing back.
         }
@@ -73,7 +78,8 @@ impl Raft {
     /// Figure 2, "all servers": a higher term makes a follower, a lower one is refused.
     ///
     /// Three messages are looked at before that rule: both that concern pre-votes, which speak of a
-    /// term that nobody is in, and requests for a vote that is withheld.
+    /// term that nobody is in, and requests for a vote that is withheld. No vote is withheld from whom
+    /// the leader itself has asked to stand (thesis §3.10).
     fn receive(&mut self, from: NodeId, message: Message, out: &mut Vec<Output>) {
         assert!(from != self.id, "a member sends nothing to itself");
         match &message {
@@ -86,7 +92,7 @@ impl Raft {
             // Not even the term is taken over while a leader is heard from: otherwise a member that
             // was cut off or removed would unseat it (thesis §4.2.3).
             Message::VoteRequest(request)
-                if self.term() < request.term && self.withholds_votes() =>
+                if self.term() < request.term && !request.transfer && self.withholds_votes() =>
             {
                 mark!(stickiness_withholds_vote);
                 return;
@@ -114,7 +120,10 @@ impl Raft {
     ) {
         let is_refusal = matches!(message, Message::PreVoteResponse(_) | Message::VoteResponse(_));
         let haste = self.haste().filter(|_| is_refusal);
-        let is_leader = matches!(message, Message::AppendRequest(_) | Message::Heartbeat(_));
+        let is_leader = matches!(
+            message,
+            Message::AppendRequest(_) | Message::Heartbeat(_) | Message::TimeoutNow(_)
+        );
         self.become_follower(term, is_leader.then_some(from), out);
         if let Some(haste) = haste {
             self.carry_haste(haste, out);
@@ -133,8 +142,16 @@ impl Raft {
     /// | `AppendResponse` | late | late | late | counts |
     /// | `Heartbeat` | answers | follows | follows | forbidden |
     /// | `HeartbeatResponse` | late | late | late | counts |
+    /// | `TimeoutNow` | stands | stands | stands already | forbidden |
     fn receive_in_term(&mut self, from: NodeId, message: Message, out: &mut Vec<Output>) {
         assert!(!is_forbidden(self.role(), &message), "election safety: a second leader of a term");
+        if let Message::AppendResponse(AppendResponse { recovering, .. })
+        | Message::HeartbeatResponse(HeartbeatResponse { recovering, .. }) = &message
+            && !self.is_of_this_life(from, *recovering)
+        {
+            mark!(answer_of_a_former_life_ignored);
+            return;
+        }
         match (&self.role, message) {
             (_, Message::VoteRequest(request)) => self.answer_vote(from, &request, out),
 
@@ -173,7 +190,12 @@ impl Raft {
             (Role::Candidate(_), Message::VoteResponse(_)) => self.count_refusal(from, out),
             // Late: this member has won already, or has given up.
             (_, Message::VoteResponse(_)) => mark!(late_vote_ignored),
-            (_, Message::TimeoutNow(_)) => {}
+
+            (Role::Follower(_) | Role::PreCandidate(_), Message::TimeoutNow(_)) => {
+                self.obey_summons(from, out);
+            }
+            // It stands, and has lost to the sender; the next heartbeat tells it.
+            (Role::Candidate(_), Message::TimeoutNow(_)) => mark!(summons_of_a_candidate_ignored),
 
             (Role::Leader(_), Message::AppendResponse(response)) => {
                 self.hear_peer(from);
@@ -189,7 +211,10 @@ impl Raft {
                 mark!(answer_to_former_leader_ignored);
             }
 
-            (Role::Leader(_), Message::AppendRequest(_) | Message::Heartbeat(_)) => {
+            (
+                Role::Leader(_),
+                Message::AppendRequest(_) | Message::Heartbeat(_) | Message::TimeoutNow(_),
+            ) => {
                 unreachable!("election safety: a second leader of a term");
             }
             (_, Message::PreVoteRequest(_)) => unreachable!("pre-votes are answered in any term"),
@@ -245,6 +270,13 @@ impl Raft {
             Message::AppendResponse(response) if canon!(match_of_an_older_term_counts) => {
                 return self.answer_append(to, &response.outcome, out);
             }
+            Message::TimeoutNow(_)
+                if canon!(summons_of_an_older_term_counts)
+                    && self.role() == RoleKind::Follower
+                    && self.may_campaign() =>
+            {
+                return self.campaign_at_once(out);
+            }
             Message::HeartbeatResponse(response) if canon!(round_of_an_older_term_counts) => {
                 return self.answer_heartbeat(to, response.round, out);
             }
@@ -266,9 +298,10 @@ type Forbidden = (RoleKind, fn(&Message) -> bool);
 
 /// The pairs of role and message, terms being equal, that no correct cluster can produce. Each would
 /// mean that a term has two leaders (Election Safety, figure 3).
-const FORBIDDEN: [Forbidden; 2] = [
+const FORBIDDEN: [Forbidden; 3] = [
     (RoleKind::Leader, |message| matches!(message, Message::AppendRequest(_))),
     (RoleKind::Leader, |message| matches!(message, Message::Heartbeat(_))),
+    (RoleKind::Leader, |message| matches!(message, Message::TimeoutNow(_))),
 ];
 
 fn is_forbidden(role: RoleKind, message: &Message) -> bool {

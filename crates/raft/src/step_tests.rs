@@ -3,7 +3,7 @@
 use super::*;
 use crate::contract::{
     AppendRequest, Configuration, Heartbeat, Index, Limits, PreVoteRequest, Range, Start,
-    VoteRequest, WriteNumber,
+    TimeoutNow, VoteRequest, WriteNumber,
 };
 
 fn member(voters: u64) -> Raft {
@@ -59,6 +59,7 @@ fn messages(term: Term) -> Vec<Message> {
         Message::AppendResponse(AppendResponse { term, outcome, recovering: None }),
         Message::Heartbeat(Heartbeat { term, commit, round, recover_to: None }),
         Message::HeartbeatResponse(HeartbeatResponse { term, round, recovering: None }),
+        Message::TimeoutNow(TimeoutNow { term }),
     ]
 }
 
@@ -72,7 +73,10 @@ fn exactly_the_forbidden_pairs_break_election_safety() {
     for role in ROLES {
         let ready = in_role(role);
         for message in messages(ready.term()) {
-            let from_leader = matches!(message, Message::AppendRequest(_) | Message::Heartbeat(_));
+            let from_leader = matches!(
+                message,
+                Message::AppendRequest(_) | Message::Heartbeat(_) | Message::TimeoutNow(_)
+            );
             let expected = role == RoleKind::Leader && from_leader;
             assert_eq!(is_forbidden(role, &message), expected, "{role:?} {message:?}");
             let outcome = std::panic::catch_unwind(|| {
@@ -104,9 +108,19 @@ fn a_higher_term_makes_a_follower_of_every_role() {
             let mut raft = ready.clone();
             let input = Input::Receive { from: NodeId(3), message: message.clone() };
             raft.step(input, &mut Vec::new());
-            let expected = if is_pre_vote { ready.term() } else { higher };
+            let expected = match &message {
+                _ if is_pre_vote => ready.term(),
+                // It follows the leader of that term, which asks it to stand for the next.
+                Message::TimeoutNow(_) => Term(higher.0 + 1),
+                _ => higher,
+            };
             assert_eq!(raft.term(), expected, "{role:?} {message:?}");
-            assert_eq!(raft.role() == role, is_pre_vote || role == RoleKind::Follower);
+            let becomes = match &message {
+                _ if is_pre_vote => role,
+                Message::TimeoutNow(_) => RoleKind::Candidate,
+                _ => RoleKind::Follower,
+            };
+            assert_eq!(raft.role(), becomes, "{role:?} {message:?}");
         }
     }
 }
@@ -121,6 +135,7 @@ fn a_timer_of_another_role_changes_nothing() {
         (Timer::Quiet, &[PreCandidate, Candidate, Leader]),
         (Timer::Election, &[Leader]),
         (Timer::ElectionSoon, &[Follower, PreCandidate, Candidate, Leader]),
+        (Timer::Transfer, &[Follower, PreCandidate, Candidate, Leader]),
     ] {
         for role in roles {
             let mut raft = in_role(*role);

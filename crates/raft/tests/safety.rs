@@ -12,15 +12,19 @@ mod harness;
 
 use std::collections::BTreeSet;
 
-use harness::schedule::{Random, run};
+use harness::schedule::{Facts, Random, run, run_with_joiners};
 use jangada_raft::{Configuration, NodeId, marks};
 
 fn run_many(seeds: u64, configuration: &Configuration, steps: u64, demanded: &[&str]) {
+    run_schedules(seeds, demanded, &|random| run(random, configuration, steps));
+}
+
+fn run_schedules(seeds: u64, demanded: &[&str], run: &dyn Fn(Random) -> Facts) {
     let (mut elections, mut committed, mut reads) = (0, 0, 0);
     let mut reached: BTreeSet<&'static str> = BTreeSet::new();
     for seed in range_of_seeds().unwrap_or(0..seeds) {
-        let outcome = std::panic::catch_unwind(|| run(Random::of_seed(seed), configuration, steps));
-        let Ok(facts) = outcome else { panic!("seed {seed} fails with {configuration:?}") };
+        let schedule = std::panic::AssertUnwindSafe(|| run(Random::of_seed(seed)));
+        let Ok(facts) = std::panic::catch_unwind(schedule) else { panic!("seed {seed} fails") };
         elections += facts.elections;
         committed += facts.highest().0;
         reads += facts.reads_done;
@@ -72,6 +76,17 @@ const DEMANDED: [&str; 20] = [
     "stickiness_withholds_vote",
 ];
 
+/// As before, where the membership changes.
+const CHANGES_DEMANDED: [&str; 7] = [
+    "departed_member_released",
+    "learners_caught_up",
+    "removed_leader_hands_over",
+    "configuration_rolled_back",
+    "summons_obeyed",
+    "transfer_asks_for_what_is",
+    "transfer_given_up",
+];
+
 #[test]
 fn three_members_are_safe_and_recover() {
     run_many(4_000, &voters(3), 1_500, &DEMANDED);
@@ -97,4 +112,20 @@ fn a_joint_configuration_is_safe_and_recovers() {
         ..Configuration::default()
     };
     run_many(600, &configuration, 2_000, &DEMANDED[5..8]);
+}
+
+/// Three members and three more that may join, and any of the six may be wanted at any time.
+#[test]
+fn a_membership_that_changes_is_safe_and_recovers() {
+    run_schedules(1_500, &CHANGES_DEMANDED, &|random| {
+        run_with_joiners(random, &voters(3), 3, 2_500)
+    });
+}
+
+/// A cluster of one that grows, and shrinks back.
+#[test]
+fn a_single_member_that_is_joined_is_safe_and_recovers() {
+    run_schedules(500, &CHANGES_DEMANDED[..3], &|random| {
+        run_with_joiners(random, &voters(1), 2, 1_500)
+    });
 }

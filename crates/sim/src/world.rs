@@ -28,7 +28,7 @@ use std::hash::Hash;
 use bytes::Bytes;
 use jangada::{Effect, Event, ProposeError, ReadBatch, StateMachine, Status};
 use jangada_entry::{Draft, Kind, Origin};
-use jangada_net::PeerMessage;
+use jangada_net::{Lane, PeerMessage};
 use jangada_raft::{Index, NodeId, Position, RoleKind};
 
 use crate::application::{Application, Witness, take};
@@ -225,6 +225,9 @@ fn repeat_of(message: &PeerMessage) -> Repeat {
         PeerMessage::Forward(_) | PeerMessage::ForwardRefused { .. } => Repeat::Forbidden,
         PeerMessage::Raft(_)
         | PeerMessage::Append { .. }
+        | PeerMessage::Snapshot(_)
+        | PeerMessage::FramesRequest { .. }
+        | PeerMessage::FramesResponse { .. }
         | PeerMessage::ReadIndexRequest { .. }
         | PeerMessage::ReadIndexResponse { .. }
         | PeerMessage::Retention { .. } => Repeat::Allowed,
@@ -695,6 +698,7 @@ impl<A: Application> World<A> {
 
     fn notice(&mut self, member: NodeId, peer: NodeId, notice: Notice) {
         match notice {
+            Notice::LaneLost(Lane::Snapshots) => self.deliver(member, Event::SnapshotsLost(peer)),
             Notice::LaneLost(_) => self.deliver(member, Event::LaneLost(peer)),
             Notice::PeerDown => self.deliver(member, Event::PeerDown(peer)),
             Notice::PeerUp => self.deliver(member, Event::PeerUp(peer)),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use jangada_raft::Index;
+use jangada_raft::{Index, Position};
 
 use crate::batch::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use crate::layout::Place;
@@ -25,6 +25,20 @@ pub enum WalError {
         /// The entry that was looked for.
         index: Index,
     },
+    /// The entry's payload was lost to rot, and its name is known: [`crate::Wal::repair`] takes it from
+    /// elsewhere.
+    Faulty {
+        /// The entry.
+        position: Position,
+    },
+    /// What was given to [`crate::Wal::repair`] is not the entry that was lost. Nothing was taken.
+    NotTheEntry {
+        /// What was given.
+        position: Position,
+    },
+    /// The disk is nearly full, and what is left of the log's space is kept for batches that are
+    /// essential. Nothing was written.
+    Reserved,
     /// The note is longer than [`NOTE_BYTES_MAX`]. Nothing was written.
     NoteTooLarge {
         /// Its length in bytes.
@@ -54,6 +68,21 @@ impl std::fmt::Display for WalError {
                 f,
                 "entry {index} of the log is damaged at {place}; check the disk, then remove this \
                  member from the cluster and add it anew"
+            ),
+            WalError::Faulty { position } => write!(
+                f,
+                "entry {} of the log is damaged and has to come from another member",
+                position.index
+            ),
+            WalError::NotTheEntry { position } => write!(
+                f,
+                "what came for entry {} of the log is not what its checksums say; nothing was taken",
+                position.index
+            ),
+            WalError::Reserved => write!(
+                f,
+                "the disk has no space for another segment of the log, and the last one is kept for \
+                 what frees space; free some space"
             ),
             WalError::NoteTooLarge { bytes } => {
                 write!(f, "the note has {bytes} bytes, more than {NOTE_BYTES_MAX}")
@@ -112,6 +141,14 @@ pub enum OpenError {
         after: Index,
         /// The state machine's durable index.
         durable_applied: Index,
+    },
+    /// The log has lost entries that the state machine does not hold, and no other member is there to
+    /// give them back.
+    Alone {
+        /// Where the damage stands.
+        place: Place,
+        /// The last index before the damage.
+        after: Index,
     },
     /// The log begins behind entries that the state machine does not hold.
     Missing {
@@ -173,6 +210,12 @@ impl std::fmt::Display for OpenError {
                 "the log is damaged at {place}, behind entry {after}, and the state machine holds \
                  only what is up to {durable_applied}; nothing was changed: remove this member \
                  from the cluster and add it anew with an empty folder"
+            ),
+            OpenError::Alone { place, after } => write!(
+                f,
+                "the log is damaged at {place}, the last sound entry is {after}, and this member is \
+                 the only voter, so that nobody can give back what is lost; nothing was changed: \
+                 restore the folders of this member from a copy"
             ),
             OpenError::Missing { base, durable_applied } => write!(
                 f,

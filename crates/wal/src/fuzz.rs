@@ -103,6 +103,7 @@ pub fn headers(
         capacity: 8192,
         configuration,
         note: note.clone(),
+        recovering: false,
     };
     let place = Place { segment: 2, offset: segment.opening_bytes() };
     let mut batch = BatchHeader {

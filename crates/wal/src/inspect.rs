@@ -62,6 +62,9 @@ pub struct SegmentFinding {
     pub configuration: Configuration,
     /// The length of the note in force, in bytes.
     pub note_bytes: usize,
+    /// Whether entries that were durable may be gone without a trace, so that the member neither votes
+    /// nor counts while this is the newest segment.
+    pub recovering: bool,
 }
 
 /// A batch.
@@ -164,8 +167,10 @@ pub struct Totals {
     pub batches: u64,
     /// Entries, those included that a later segment drops.
     pub entries: u64,
-    /// Damaged places.
+    /// Damaged places, those included that a later segment drops.
     pub damaged: u64,
+    /// Whether the newest segment whose header is sound says that the member has to recover.
+    pub recovering: bool,
 }
 
 /// Tells `visit` of everything in the log.
@@ -182,7 +187,10 @@ pub fn inspect<D: Disk>(disk: &D, visit: &mut dyn FnMut(Finding)) -> Result<Tota
     let mut totals = Totals::default();
     let mut count = |finding: Finding| {
         match &finding {
-            Finding::Segment(_) => totals.segments += 1,
+            Finding::Segment(segment) => {
+                totals.segments += 1;
+                totals.recovering = segment.recovering;
+            }
             Finding::Batch(_) => totals.batches += 1,
             Finding::Entry(_) => totals.entries += 1,
             Finding::Damage(_) => totals.damaged += 1,
@@ -262,6 +270,7 @@ fn inspect_segment<D: Disk>(
         previous_end: header.previous_end,
         configuration: header.configuration.clone(),
         note_bytes: header.note.len(),
+        recovering: header.recovering,
     }));
     if window.length() < header.capacity {
         let place = Place { segment: number, offset: window.length() };
@@ -437,7 +446,7 @@ impl std::fmt::Display for SegmentFinding {
             f,
             "{} of {} bytes: cluster {cluster:x} member {member:x} life {incarnation:x} group \
              {group}, behind entry {} of term {}, term {} vote {}, voters [{}] outgoing [{}] \
-             learners [{}], note of {} bytes",
+             learners [{}], note of {} bytes{}",
             segment_name(self.number),
             self.file_bytes,
             self.start.index,
@@ -447,7 +456,8 @@ impl std::fmt::Display for SegmentFinding {
             members(&self.configuration.voters),
             members(&self.configuration.outgoing),
             members(&self.configuration.learners),
-            self.note_bytes
+            self.note_bytes,
+            if self.recovering { ", recovering" } else { "" }
         )
     }
 }

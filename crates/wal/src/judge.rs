@@ -173,6 +173,27 @@ fn scan<F: File>(
     (trailer, false)
 }
 
+/// Every sound header and trailer of a batch in the segment's file, which stand where they say. A
+/// salt, where the segment's is known, must be theirs.
+pub(crate) fn records<F: File>(
+    window: &mut Window<'_, F>,
+    number: u64,
+    salt: Option<u64>,
+    visit: &mut dyn FnMut(&BatchHeader),
+) {
+    let mut at = 0;
+    while at < window.length() {
+        if let Some(record) = record_at(window, at)
+            && record.place.segment == number
+            && (at == record.place.offset || at == record.place.offset + record.trailer_at())
+            && salt.is_none_or(|salt| record.salt == salt)
+        {
+            visit(&record);
+        }
+        at += SECTOR as u64;
+    }
+}
+
 /// Whether a segment whose header is lost was ever begun, so that the loss is rot.
 ///
 /// A power cut in the middle of a roll may leave the first batch without the header: then a sector

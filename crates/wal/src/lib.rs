@@ -14,7 +14,8 @@
 //! 3. Term and vote never go back, and a vote is not changed within a term.
 //! 4. Only the first batch of a segment drops entries: the segment's `start` says behind which one.
 //! 5. Nothing durable is written over, ever, until [`Wal::cut`] has released the whole segment.
-//! 6. After a failed sync or write nothing more is done: the log is poisoned.
+//! 6. What rot has taken and the machine lacks is known by name, or the log is marked as recovering.
+//! 7. After a failed sync or write nothing more is done: the log is poisoned.
 
 mod batch;
 mod disk;
@@ -25,9 +26,11 @@ pub mod fuzz;
 pub mod inspect;
 mod judge;
 mod layout;
+mod machine;
 mod memory;
 mod options;
 mod prepare;
+mod reader;
 mod recover;
 mod segment;
 mod state;
@@ -40,9 +43,10 @@ pub use disk::{Disk, File};
 pub use error::{OpenError, WalError};
 pub use file::{FileDisk, FileDiskFile};
 pub use layout::Place;
+pub use machine::Machine;
 pub use memory::{MemoryDisk, MemoryFile};
 pub use options::{Identity, Options};
 pub use prepare::{Preparation, Prepared};
-pub use recover::{Recovered, Report, RotCut};
+pub use recover::{Lost, Recovered, Report, RotCut};
 pub use segment::NOTE_BYTES_MAX;
-pub use wal::{Anew, Batch, Wal};
+pub use wal::{Anew, Batch, Space, Wal, Weight};

@@ -14,12 +14,14 @@ use crate::options::Identity;
 /// stands in every segment's header twice.
 pub const NOTE_BYTES_MAX: usize = 16 << 10;
 
-/// The version of the format. What is written under another number is not read.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The newest version of the format. What is written under a higher number is not read. A header that
+/// says nothing which version 1 cannot say is of version 1, so that each has one encoding.
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"jangada\0";
 const FIXED_BYTES: usize = 144;
 const VOTE: u32 = 1;
+const RECOVERING: u32 = 2;
 
 /// The most bytes of a configuration: four full lists, and every member with all its addresses.
 const CONFIGURATION_BYTES_MAX: usize = 12
@@ -57,6 +59,9 @@ pub(crate) struct SegmentHeader {
     pub(crate) configuration: Configuration,
     /// In force as of the segment's first batch.
     pub(crate) note: Bytes,
+    /// Entries that were durable may be gone without a trace; in force until a later segment says
+    /// otherwise.
+    pub(crate) recovering: bool,
 }
 
 /// Why bytes are not a segment's header.
@@ -77,8 +82,9 @@ impl SegmentHeader {
         bytes[0..8].copy_from_slice(&MAGIC);
         let length = FIXED_BYTES + configuration.len() + self.note.len();
         put_u32(&mut bytes, 12, u32::try_from(length).expect("headers are small"));
-        put_u32(&mut bytes, 16, FORMAT_VERSION);
-        put_u32(&mut bytes, 20, if self.hard_state.vote.is_some() { VOTE } else { 0 });
+        put_u32(&mut bytes, 16, self.version());
+        let vote = if self.hard_state.vote.is_some() { VOTE } else { 0 };
+        put_u32(&mut bytes, 20, vote | if self.recovering { RECOVERING } else { 0 });
         put_u64(&mut bytes, 24, self.salt);
         put_u64(&mut bytes, 32, self.number);
         put_u64(&mut bytes, 40, self.identity.cluster);
@@ -100,6 +106,13 @@ impl SegmentHeader {
         let crc = crc32c::crc32c(&bytes[12..]);
         put_u32(&mut bytes, 8, crc);
         bytes
+    }
+
+    /// The version of the format that can say it.
+    fn version(&self) -> u32 {
+        let Configuration { target, addresses, .. } = &self.configuration;
+        let is_plain = !self.recovering && target.is_empty() && addresses.is_empty();
+        if is_plain { 1 } else { FORMAT_VERSION }
     }
 
     /// The header as it stands at the beginning of a segment: twice, each in sectors of its own.
@@ -130,8 +143,9 @@ impl SegmentHeader {
         if bytes.len() < FIXED_BYTES || u32_at(bytes, 8) != crc32c::crc32c(&bytes[12..]) {
             return Err(HeaderFault::Bad);
         }
-        if u32_at(bytes, 16) != FORMAT_VERSION {
-            return Err(HeaderFault::Format(u32_at(bytes, 16)));
+        let version = u32_at(bytes, 16);
+        if !(1..=FORMAT_VERSION).contains(&version) {
+            return Err(HeaderFault::Format(version));
         }
         let configuration_bytes = u32_at(bytes, 124) as usize;
         let note_bytes = u32_at(bytes, 128) as usize;
@@ -147,7 +161,7 @@ impl SegmentHeader {
         let (configuration, note) = bytes[FIXED_BYTES..].split_at(configuration_bytes);
         let configuration = decode_configuration(configuration).map_err(|_| HeaderFault::Bad)?;
         let vote = (u32_at(bytes, 20) & VOTE != 0).then(|| NodeId(u64_at(bytes, 80)));
-        Ok(SegmentHeader {
+        let header = SegmentHeader {
             salt: u64_at(bytes, 24),
             number: u64_at(bytes, 32),
             identity: Identity {
@@ -164,7 +178,9 @@ impl SegmentHeader {
             capacity: u64_at(bytes, 136),
             configuration,
             note: Bytes::copy_from_slice(note),
-        })
+            recovering: u32_at(bytes, 20) & RECOVERING != 0,
+        };
+        if header.version() == version { Ok(header) } else { Err(HeaderFault::Bad) }
     }
 }
 
@@ -172,7 +188,7 @@ impl SegmentHeader {
 fn is_canonical(bytes: &[u8]) -> bool {
     let flags = u32_at(bytes, 20);
     let vote = flags & VOTE != 0 || u64_at(bytes, 80) == 0;
-    flags & !VOTE == 0 && vote && u32_at(bytes, 132) == 0
+    flags & !(VOTE | RECOVERING) == 0 && vote && u32_at(bytes, 132) == 0
 }
 
 #[cfg(test)]
@@ -194,6 +210,7 @@ mod tests {
             capacity: 4096,
             configuration: Configuration::default(),
             note: Bytes::from_static(b"note"),
+            recovering: false,
         };
         let bytes = header.encode();
         assert_eq!(SegmentHeader::decode(&bytes), Ok(header));

@@ -22,6 +22,8 @@ pub(crate) struct BatchPlace {
     pub(crate) header_bytes: u32,
     /// Where the first frame stands.
     pub(crate) frames_at: u64,
+    /// The bytes of all frames.
+    pub(crate) frames_bytes: u64,
 }
 
 /// The log as it stands.
@@ -35,8 +37,12 @@ pub(crate) struct LogState {
     base_configuration: Configuration,
     /// The log's own configurations, by the index of their entry.
     configurations: VecDeque<(Index, Configuration)>,
+    /// The entries whose payloads are damaged, by index.
+    faulty: VecDeque<Index>,
     pub(crate) hard_state: HardState,
     pub(crate) note: Bytes,
+    /// Entries that were durable may be gone without a trace.
+    pub(crate) recovering: bool,
 }
 
 impl LogState {
@@ -53,8 +59,10 @@ impl LogState {
             batches: VecDeque::new(),
             base_configuration: configuration,
             configurations: VecDeque::new(),
+            faulty: VecDeque::new(),
             hard_state,
             note,
+            recovering: false,
         }
     }
 
@@ -66,6 +74,22 @@ impl LogState {
         self.batches.clear();
         self.base_configuration = configuration;
         self.configurations.clear();
+        self.faulty.clear();
+    }
+
+    /// Some entries of the log are damaged; called in the order of the entries.
+    pub(crate) fn keep_faulty(&mut self, bad: &[Position]) {
+        self.faulty.extend(bad.iter().map(|position| position.index));
+    }
+
+    /// The entries whose payloads are damaged, by index.
+    pub(crate) fn faulty(&self) -> &VecDeque<Index> {
+        &self.faulty
+    }
+
+    /// The first damaged entry from `from` on.
+    pub(crate) fn first_faulty_from(&self, from: Index) -> Option<Index> {
+        self.faulty.get(self.faulty.partition_point(|index| *index < from)).copied()
     }
 
     /// The term of the entry at `index`, or of the base; `None` outside the log.
@@ -78,6 +102,11 @@ impl LogState {
         }
         let after = self.runs.partition_point(|run| run.first <= index);
         Some(self.runs[after - 1].term)
+    }
+
+    /// Whether an entry of this name is in the log, or is the base.
+    pub(crate) fn holds(&self, position: Position) -> bool {
+        self.term_at(position.index) == Some(position.term)
     }
 
     /// The name of the entry at `index`, which is in the log or is the base.
@@ -115,6 +144,9 @@ impl LogState {
         while self.configurations.back().is_some_and(|(at, _)| after < *at) {
             self.configurations.pop_back();
         }
+        while self.faulty.back().is_some_and(|index| after < *index) {
+            self.faulty.pop_back();
+        }
     }
 
     /// Appends a batch's entries, of which a sound header stands at `list_at`.
@@ -149,6 +181,7 @@ impl LogState {
             list_at,
             header_bytes: u32::try_from(header.header_bytes()).expect("headers are bounded"),
             frames_at: header.place.offset + header.frames_at(),
+            frames_bytes: header.frames_bytes(),
         });
         self.last = index;
         self.configurations.extend(configurations);
@@ -160,6 +193,9 @@ impl LogState {
         self.base_configuration = self.configuration_at(base.index).clone();
         while self.configurations.front().is_some_and(|(at, _)| *at <= base.index) {
             self.configurations.pop_front();
+        }
+        while self.faulty.front().is_some_and(|index| *index <= base.index) {
+            self.faulty.pop_front();
         }
         while self.batches.front().is_some_and(|batch| batch.last <= base.index) {
             self.batches.pop_front();

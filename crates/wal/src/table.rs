@@ -20,8 +20,11 @@ pub(crate) struct Observed {
     pub(crate) configuration: bool,
     /// All that the batch adds to the log is at or below the machine's durable index.
     pub(crate) dispensable: bool,
-    /// The next segment, which restates all that is in force, starts at or below that index.
+    /// A later segment, which restates all that is in force, starts at or below that index.
     pub(crate) restated: bool,
+    /// A later segment starts within what has been read before this place: nothing that stands here
+    /// counts.
+    pub(crate) superseded: bool,
 }
 
 /// What to do.
@@ -35,44 +38,51 @@ pub(crate) enum Decision {
     Torn,
     /// Rot that the machine does not need: the log begins behind this batch.
     CutAfter,
-    /// Rot that the machine does not need: the log begins with the next segment.
+    /// Rot that the machine does not need: the log begins with a later segment.
     CutSegment,
-    /// Rot that the machine needs: the member stops.
-    Refuse,
+    /// Rot in what a later segment has dropped: the log goes on with that one.
+    Supersede,
+    /// Rot of payloads whose names are known: the batch is taken, and they come from elsewhere.
+    Keep,
+    /// Rot, and nothing tells of what: the log ends before it, and the member has to recover.
+    Lose,
 }
 
-/// A row: a pattern of seven columns ('1' yes, '0' no, '.' either), and the decision. The columns
-/// are list (header or trailer), frames, blank, stated, configuration, dispensable, restated.
+/// A row: a pattern of eight columns ('1' yes, '0' no, '.' either), and the decision. The columns
+/// are list (header or trailer), frames, blank, stated, configuration, dispensable, restated,
+/// superseded.
 type Row = (&'static str, Decision);
 
 /// The table.
-const TABLE: [Row; 14] = [
+const TABLE: [Row; 15] = [
     // What is whole is taken, durable or not.
-    ("11.....", Decision::Accept),
+    ("11......", Decision::Accept),
     // Nothing is sound, and nothing says that anything was.
-    ("0.10...", Decision::End),
-    ("0.00...", Decision::Torn),
+    ("0.10....", Decision::End),
+    ("0.00....", Decision::Torn),
     // Nothing is sound, but this place was durable: rot, and nobody knows of what.
-    ("0..1..1", Decision::CutSegment),
-    ("0..1..0", Decision::Refuse),
+    ("0..1...1", Decision::Supersede),
+    ("0..1..10", Decision::CutSegment),
+    ("0..1..00", Decision::Lose),
     // A sector was never written, and nothing says that the batch was ever durable.
-    ("1010...", Decision::Torn),
+    ("1010....", Decision::Torn),
     // Every sector was written (blank 0), or the batch was durable (stated 1): rot, and the list
     // tells of what. The machine has it, or not.
-    ("100001.", Decision::CutAfter),
-    ("10.101.", Decision::CutAfter),
-    ("100000.", Decision::Refuse),
-    ("10.100.", Decision::Refuse),
-    // The same, and with it went a configuration, which only a later segment restates.
-    ("10001.1", Decision::CutSegment),
-    ("10.11.1", Decision::CutSegment),
-    ("10001.0", Decision::Refuse),
-    ("10.11.0", Decision::Refuse),
+    ("100001..", Decision::CutAfter),
+    ("10.101..", Decision::CutAfter),
+    ("100000..", Decision::Keep),
+    ("10.100..", Decision::Keep),
+    // The same, and with it went a configuration, without which nobody knows who the others are;
+    // only a later segment restates it. Not stated means that there is none.
+    ("10001...", Decision::Lose),
+    ("10.11..1", Decision::Supersede),
+    ("10.11.10", Decision::CutSegment),
+    ("10.11.00", Decision::Lose),
 ];
 
 impl Observed {
     /// The columns of the table.
-    fn columns(self) -> [bool; 7] {
+    fn columns(self) -> [bool; 8] {
         [
             self.header || self.trailer,
             self.frames,
@@ -81,6 +91,7 @@ impl Observed {
             self.configuration,
             self.dispensable,
             self.restated,
+            self.superseded,
         ]
     }
 
@@ -108,7 +119,7 @@ mod tests {
 
     /// Every combination of observations.
     fn all() -> impl Iterator<Item = Observed> {
-        (0..256_u32).map(|bits| {
+        (0..512_u32).map(|bits| {
             let bit = |n: u32| bits & (1 << n) != 0;
             Observed {
                 header: bit(0),
@@ -119,6 +130,7 @@ mod tests {
                 configuration: bit(5),
                 dispensable: bit(6),
                 restated: bit(7),
+                superseded: bit(8),
             }
         })
     }
@@ -142,7 +154,9 @@ mod tests {
             Decision::Torn,
             Decision::CutAfter,
             Decision::CutSegment,
-            Decision::Refuse,
+            Decision::Supersede,
+            Decision::Keep,
+            Decision::Lose,
         ] {
             assert!(all().any(|observed| observed.decide() == decision), "{decision:?}");
         }
@@ -152,7 +166,8 @@ mod tests {
     #[test]
     fn the_table_says_what_the_document_says() {
         for observed in all() {
-            let Observed { stated, blank, configuration, dispensable, restated, .. } = observed;
+            let Observed { stated, blank, configuration, dispensable, .. } = observed;
+            let Observed { restated, superseded, .. } = observed;
             let listed = observed.header || observed.trailer;
             let whole = listed && observed.frames;
             let decision = observed.decide();
@@ -171,13 +186,23 @@ mod tests {
                 assert!(dispensable && !configuration && listed, "{observed:?}");
             }
             if decision == Decision::CutSegment {
-                assert!(restated, "{observed:?}");
+                assert!(restated && !superseded, "{observed:?}");
             }
-            // The member stops only over rot that it cannot do without.
-            if decision == Decision::Refuse {
-                assert!(!(listed && dispensable && !configuration), "{observed:?}");
-                assert!(!cut && (stated || listed), "{observed:?}");
+            // What a later segment has dropped is passed by, and nothing else is.
+            if decision == Decision::Supersede {
+                assert!(superseded && stated && (!listed || configuration), "{observed:?}");
             }
+            // Names are kept where the list tells them and no configuration is missing.
+            let keep = decision == Decision::Keep;
+            let known = listed && !configuration && !dispensable;
+            assert_eq!(keep, known && !whole && !ended, "{observed:?}");
+            // The member recovers only over rot that it can neither name nor do without.
+            if decision == Decision::Lose {
+                assert!(!listed || configuration, "{observed:?}");
+                assert!(stated || listed, "{observed:?}");
+                assert!(!stated || !(restated || superseded), "{observed:?}");
+            }
+            assert!(!cut || !whole, "{observed:?}");
         }
     }
 }

@@ -3,9 +3,11 @@
 mod anew;
 mod cut;
 mod read;
+mod repair;
 mod roll;
 mod spares;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use bytes::Bytes;
@@ -15,10 +17,11 @@ use jangada_raft::{Configuration, HardState, Index, Position, canon};
 use crate::batch::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BatchHeader, Summary};
 use crate::disk::{Disk, File};
 use crate::error::{OpenError, WalError};
-use crate::layout::{Place, SECTOR, sectors, spare_number, u64_at};
+use crate::layout::{Place, SECTOR, sectors, segment_name, spare_number, u64_at};
+use crate::machine::Machine;
 use crate::options::{Entropy, Identity, Options};
 use crate::prepare::Spare;
-use crate::recover::{Recovered, Report, SegmentPlace, Survey, segment_numbers, survey};
+use crate::recover::{Beside, Recovered, Report, SegmentPlace, Survey, segment_numbers, survey};
 use crate::segment::NOTE_BYTES_MAX;
 use crate::state::LogState;
 
@@ -86,6 +89,29 @@ pub struct Wal<D: Disk> {
     /// want of space.
     batches_until_retry: u32,
     spare_number: u64,
+    /// Whether the last attempt to make a segment found no space.
+    short: bool,
+    /// Entries that came to replace damaged ones, until all are there.
+    mended: BTreeMap<Index, Frame>,
+}
+
+/// Whether the disk has space for the log to go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Space {
+    /// It has.
+    Plenty,
+    /// The next segments could not be made: what the log has left is kept for essential batches.
+    Reserve,
+}
+
+/// Whether a batch may use the space that is kept in reserve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Weight {
+    /// It is refused when only the reserve is left.
+    Ordinary,
+    /// It is needed to get out of want of space, or to stay in the cluster meanwhile: term and vote, a
+    /// no-op, a configuration, a compaction, a deletion, an alarm.
+    Essential,
 }
 
 impl<D: Disk> Wal<D> {
@@ -135,11 +161,12 @@ impl<D: Disk> Wal<D> {
             &beginning,
             &[],
         )?;
-        let recovered = wal.recovered(Report::default());
+        let recovered = wal.found(Report::default());
         Ok((wal, recovered))
     }
 
-    /// Opens the log: reads and checks all of it, decides what a crash or rot has left, and begins
+    /// Opens the log of a member that is to stand alone, or of which nothing is known but how far its
+    /// state machine is: reads and checks all of it, decides what a crash or rot has left, and begins
     /// a segment with a fresh copy of the last batch, durable on return. Until then no file is
     /// changed.
     ///
@@ -153,23 +180,66 @@ impl<D: Disk> Wal<D> {
         options: Options,
         durable_applied: Index,
     ) -> Result<(Wal<D>, Recovered), OpenError> {
-        let Survey {
-            identity,
-            mut state,
-            mut segments,
-            newest,
-            last_batch,
-            sequence,
-            crc,
-            leftovers,
-            spare_number,
-            report,
-        } = survey(&disk, durable_applied)?;
+        let survey = survey(&disk, Beside::Index(durable_applied))?;
+        Wal::open_surveyed(disk, options, survey, None)
+    }
+
+    /// Opens the log of a member of a cluster, beside its state machine. As [`Wal::open`], save for
+    /// two things.
+    ///
+    /// What the log has lost to rot and the machine lacks is to come from the other members. Where the
+    /// names of the entries are known, they stay in the log and are [`Recovered::faulty`]. Where they
+    /// are not, the log ends before the damage and is [`Recovered::recovering`], which is durable.
+    ///
+    /// A machine that holds what the log does not (a crash came between the installation of a snapshot
+    /// and [`Wal::begin_anew`]) is right: the log begins anew behind it.
+    ///
+    /// # Errors
+    /// What is wrong with the log, in a sentence: [`OpenError::Alone`] where something is lost and this
+    /// member is the only voter.
+    pub fn open_beside(
+        disk: D,
+        options: Options,
+        machine: &Machine,
+    ) -> Result<(Wal<D>, Recovered), OpenError> {
+        let survey = survey(&disk, Beside::Machine(machine))?;
+        Wal::open_surveyed(disk, options, survey, Some(machine))
+    }
+
+    fn open_surveyed(
+        disk: D,
+        options: Options,
+        survey: Survey,
+        machine: Option<&Machine>,
+    ) -> Result<(Wal<D>, Recovered), OpenError> {
+        let Survey { identity, mut state, mut segments, newest, sequence, crc, .. } = survey;
+        let Survey { last_batch, last_is_faulty, leftovers, spare_number, mut report, .. } = survey;
         let mut entries = Vec::new();
         let end = segments.last().expect("there is a segment").end;
-        let beginning = match last_batch {
+        let behind = |start: Position| Beginning {
+            number: newest.number + 1,
+            start,
+            previous_end: end,
+            sequence,
+            previous_crc: crc,
+        };
+        if last_is_faulty {
+            // No copy of it can be made, so what there is of it must be durable as it stands.
+            disk.open(&segment_name(newest.number))?.sync()?;
+        }
+        let ahead = machine.filter(|machine| !state.holds(machine.applied));
+        let beginning = match (ahead, last_batch, &newest.header) {
+            (Some(machine), _, _) => {
+                let Machine { applied, configuration } = machine;
+                state.reset(*applied, configuration.clone());
+                if state.hard_state.term < applied.term {
+                    state.hard_state = HardState { term: applied.term, vote: None };
+                }
+                report.anew = Some(*applied);
+                behind(*applied)
+            }
             // The newest segment holds this batch alone: a copy takes its place.
-            Some(last) if last.place.offset == newest.opening_bytes() => {
+            (None, Some(last), Some(newest)) if last.place.offset == newest.opening_bytes() => {
                 entries = copy_of(&disk, &state, &last)?;
                 segments.pop();
                 Beginning {
@@ -180,7 +250,7 @@ impl<D: Disk> Wal<D> {
                     previous_crc: newest.previous_crc,
                 }
             }
-            Some(last) => {
+            (None, Some(last), _) => {
                 entries = copy_of(&disk, &state, &last)?;
                 segments.last_mut().expect("there is a segment").end = last.place.offset;
                 Beginning {
@@ -191,23 +261,20 @@ impl<D: Disk> Wal<D> {
                     previous_crc: last.previous_crc,
                 }
             }
-            None => Beginning {
-                number: newest.number + 1,
-                start: state.last_position(),
-                previous_end: end,
-                sequence,
-                previous_crc: crc,
-            },
+            (None, None, _) => behind(state.last_position()),
         };
         state.truncate(beginning.start.index);
         let entropy = Entropy::new(options.seed);
         let setting = Setting { disk, options, entropy, identity, spare_number };
-        let wal = Wal::begin(setting, state, segments, leftovers, &beginning, &entries)?;
-        let recovered = wal.recovered(report);
+        let mut wal = Wal::begin(setting, state, segments, leftovers, &beginning, &entries)?;
+        if ahead.is_some() {
+            wal.release_first(wal.segments.len() - 1).map_err(of_release)?;
+        }
+        let recovered = wal.found(report);
         Ok((wal, recovered))
     }
 
-    fn recovered(&self, report: Report) -> Recovered {
+    fn found(&self, report: Report) -> Recovered {
         Recovered {
             identity: self.identity,
             hard_state: self.state.hard_state,
@@ -216,6 +283,8 @@ impl<D: Disk> Wal<D> {
             base_configuration: self.state.base_configuration().clone(),
             configurations: self.state.configurations().cloned().collect(),
             range: self.state.range(),
+            faulty: self.faulty(),
+            recovering: self.state.recovering,
             report,
         }
     }
@@ -225,7 +294,15 @@ impl<D: Disk> Wal<D> {
     /// # Errors
     /// As theirs.
     pub fn append(&mut self, batch: &Batch<'_>) -> Result<(), WalError> {
-        self.write(batch)?;
+        self.append_as(Weight::Essential, batch)
+    }
+
+    /// As [`Wal::append`]; an ordinary batch leaves the reserve alone.
+    ///
+    /// # Errors
+    /// As [`Wal::write_as`] and [`Wal::sync`].
+    pub fn append_as(&mut self, weight: Weight, batch: &Batch<'_>) -> Result<(), WalError> {
+        self.write_as(weight, batch)?;
         self.sync()
     }
 
@@ -241,9 +318,24 @@ impl<D: Disk> Wal<D> {
     /// If the batch before is not durable yet (log invariant 1), the entries do not follow on
     /// `after` (2), or term or vote go back (3).
     pub fn write(&mut self, batch: &Batch<'_>) -> Result<(), WalError> {
+        self.write_as(Weight::Essential, batch)
+    }
+
+    /// As [`Wal::write`]; an ordinary batch leaves the reserve alone.
+    ///
+    /// # Errors
+    /// As [`Wal::write`], and [`WalError::Reserved`] for an ordinary batch while [`Wal::space`] is
+    /// [`Space::Reserve`], or when it would need the reserve itself.
+    ///
+    /// # Panics
+    /// As [`Wal::write`].
+    pub fn write_as(&mut self, weight: Weight, batch: &Batch<'_>) -> Result<(), WalError> {
         self.usable()?;
         assert!(self.pending == Pending::Nothing, "log invariant 1");
         self.check(batch);
+        if weight == Weight::Ordinary && self.space() == Space::Reserve {
+            return Err(WalError::Reserved);
+        }
         self.check_note(batch.note.as_ref())?;
         let mut header = self.batch_header(batch);
         let bytes = header.batch_bytes();
@@ -252,7 +344,7 @@ impl<D: Disk> Wal<D> {
         }
         let end = header.place.offset;
         if batch.after < self.state.last || self.capacity < end + bytes {
-            return self.roll(batch);
+            return self.roll(batch, weight);
         }
         if let Err(error) = write_batch(&self.file, end, &[], &mut header, batch.entries) {
             return Err(self.failed_write(error));
@@ -309,6 +401,27 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.end).sum()
+    }
+
+    /// The lowest index such that the entries behind it, as far as can be told batch by batch, take at
+    /// most so many bytes: up to there a log that keeps a trailing part of that size is cut. Takes
+    /// time with the number of batches that are kept.
+    #[must_use]
+    pub fn index_keeping(&self, bytes: u64) -> Index {
+        let mut kept = 0;
+        for batch in self.state.batches.iter().rev() {
+            kept += batch.frames_bytes;
+            if bytes < kept {
+                return batch.last;
+            }
+        }
+        self.state.base.index
+    }
+
+    /// Whether the member has to recover before it votes or counts: see [`Recovered::recovering`].
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.state.recovering
     }
 
     /// Whose log it is.
@@ -395,6 +508,14 @@ impl<D: Disk> Wal<D> {
         self.crc = header.crc;
         self.pending = pending;
         self.batches_until_retry = self.batches_until_retry.saturating_sub(1);
+    }
+}
+
+/// Why a log was not opened, segments not being released.
+fn of_release(error: WalError) -> OpenError {
+    match error {
+        WalError::Io(error) => OpenError::Io(error),
+        other => OpenError::Io(io::Error::other(other.to_string())),
     }
 }
 

@@ -118,12 +118,12 @@ fn folders_of_others_and_of_later_versions_are_told_apart() {
     let mut newer = truth.state.clone();
     let contents = newer.contents(name);
     let length = u32::from_le_bytes([contents[12], contents[13], contents[14], contents[15]]);
-    contents[16] = 2;
+    contents[16] = 3;
     let crc = crc32c::crc32c(&contents[12..length as usize]);
     contents[8..12].copy_from_slice(&crc.to_le_bytes());
     contents[SECTOR] ^= 1;
     let opened = Wal::open(FaultDisk::new(newer), options(2), Index(0));
-    assert!(matches!(opened, Err(OpenError::Format { found: 2 })));
+    assert!(matches!(opened, Err(OpenError::Format { found: 3 })));
 
     let mut mixed = truth.state;
     let contents = mixed.contents(name);

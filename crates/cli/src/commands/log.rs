@@ -72,8 +72,16 @@ fn check(dir: &Path, json: bool) -> Result<(), Failure> {
 
 fn totals_text(totals: &inspect::Totals) -> String {
     format!(
-        "{} segments, {} batches, {} entries, {} damaged places",
-        totals.segments, totals.batches, totals.entries, totals.damaged
+        "{} segments, {} batches, {} entries, {} damaged places{}",
+        totals.segments,
+        totals.batches,
+        totals.entries,
+        totals.damaged,
+        if totals.recovering {
+            "; the member has lost entries and does not vote until the others have given them back"
+        } else {
+            ""
+        }
     )
 }
 
@@ -83,6 +91,7 @@ fn totals_json(totals: &inspect::Totals) -> Value {
         "batches": totals.batches,
         "entries": totals.entries,
         "damaged": totals.damaged,
+        "recovering": totals.recovering,
     }})
 }
 
@@ -113,14 +122,15 @@ fn segment_text(segment: &SegmentFinding) -> String {
     let voters: Vec<String> =
         segment.configuration.voters.iter().map(ToString::to_string).collect();
     format!(
-        "segment {}: {} bytes, term {}, vote {}, starts behind entry {} of term {}, voters {}",
+        "segment {}: {} bytes, term {}, vote {}, starts behind entry {} of term {}, voters {}{}",
         segment.number,
         segment.file_bytes,
         segment.hard_state.term,
         segment.hard_state.vote.map_or("none".to_owned(), |vote| vote.to_string()),
         segment.start.index,
         segment.start.term,
-        voters.join(", ")
+        voters.join(", "),
+        if segment.recovering { ", recovering" } else { "" }
     )
 }
 
@@ -191,6 +201,7 @@ fn finding_json(finding: &Finding) -> Value {
             "start_index": segment.start.index.0,
             "start_term": segment.start.term.0,
             "note_bytes": segment.note_bytes,
+            "recovering": segment.recovering,
         }}),
         Finding::Batch(batch) => json!({"batch": {
             "place": place_json(&batch.place),

@@ -52,7 +52,7 @@ pub(super) async fn keep_lane(shared: Rc<Shared>, peer: NodeId, lane: Lane) {
         };
         let attempt = match lane {
             Lane::Control if shared.is_up(peer) => judge_down(&shared, peer, attempt).await,
-            Lane::Control | Lane::Entries => attempt.await,
+            Lane::Control | Lane::Entries | Lane::Snapshots => attempt.await,
         };
         match attempt {
             Ok(connected) => {

@@ -9,6 +9,8 @@ pub struct TransportLimits {
     pub control_bytes_max: usize,
     /// The most bytes that wait on one lane of entries.
     pub entries_bytes_max: usize,
+    /// The most bytes that wait on one lane of snapshots.
+    pub snapshots_bytes_max: usize,
     /// How long a handshake may take, the connection's making included on the dialer's side.
     pub handshake_timeout: Duration,
     /// The most incoming connections whose handshake has not come. The oldest makes way for a new
@@ -38,9 +40,11 @@ impl Default for TransportLimits {
             // Twice the window of entries in flight that the consensus module grants, so that
             // acknowledgements and forwarded proposals fit too.
             entries_bytes_max: 16 << 20,
+            // Twice what a transfer has outstanding.
+            snapshots_bytes_max: 2 << 20,
             // Several round trips around the globe.
             handshake_timeout: Duration::from_secs(3),
-            // Two lanes from each of a few members need a handful; strangers are to hold no more.
+            // Three lanes from each of a few members need a handful; strangers are to hold no more.
             handshakes_max: 64,
             // Beyond any round trip within a region; a peer farther away is at worst suspected in
             // vain, and then the pre-vote fails.

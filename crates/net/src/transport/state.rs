@@ -58,8 +58,8 @@ struct PeerState {
     absent_since: Option<Instant>,
     /// When that was told last.
     absence_told: Option<Instant>,
-    lanes: [Option<OpenLane>; 2],
-    incoming: [Option<Connection>; 2],
+    lanes: [Option<OpenLane>; Lane::ALL.len()],
+    incoming: [Option<Connection>; Lane::ALL.len()],
     /// Ends a pause between two attempts to connect: the peer has given a sign of life.
     poke: Rc<Notify>,
     tasks: Vec<AbortHandle>,
@@ -136,8 +136,8 @@ impl Shared {
             up: false,
             absent_since: None,
             absence_told: None,
-            lanes: [None, None],
-            incoming: [None, None],
+            lanes: [const { None }; Lane::ALL.len()],
+            incoming: [const { None }; Lane::ALL.len()],
             poke: Rc::new(Notify::new()),
             tasks,
             stats: PeerStats { peer: peer.id, ..PeerStats::default() },
@@ -239,6 +239,7 @@ impl Shared {
         let bytes_max = match lane {
             Lane::Control => self.limits.control_bytes_max,
             Lane::Entries => self.limits.entries_bytes_max,
+            Lane::Snapshots => self.limits.snapshots_bytes_max,
         };
         let incarnation = peer.incarnation;
         let session = Outgoing::dial(self.identity, id, incarnation, lane, self.group, bytes_max);
@@ -487,7 +488,7 @@ impl PeerState {
     fn close(&mut self) {
         self.tasks.drain(..).for_each(|task| task.abort());
         self.incoming.iter_mut().filter_map(Option::take).for_each(|former| former.task.abort());
-        self.lanes = [None, None];
+        self.lanes = [const { None }; Lane::ALL.len()];
         self.up = false;
     }
 

@@ -11,7 +11,7 @@ use jangada_raft::{
 use super::encode::Names;
 use super::{
     DecodeError, ENTRIES_MAX, FIXED_BYTES_MAX, HEADER_BYTES, MESSAGE_BYTES_MAX, NUMBER_MAX,
-    PROPOSAL_BYTES, PROPOSALS_MAX, RUN_BYTES, kind,
+    PROPOSAL_BYTES, PROPOSALS_MAX, RUN_BYTES, kind, snapshot,
 };
 use crate::{ForwardRefusal, PeerMessage, Proposal};
 
@@ -136,6 +136,14 @@ fn decode_body(
             return Ok(PeerMessage::ReadIndexRequest { number: fields.u64()? });
         }
         kind::READ_INDEX_RESPONSE => return read_index_response(fields),
+        kind::SNAPSHOT_WANTED..=kind::SNAPSHOT_REFUSED => {
+            return Ok(PeerMessage::Snapshot(snapshot::decode(kind, fields, payloads)?));
+        }
+        kind::FRAMES_REQUEST => {
+            let (first, last) = (fields.position()?, fields.index()?);
+            return Ok(PeerMessage::FramesRequest { first, last });
+        }
+        kind::FRAMES_RESPONSE => return frames_response(group, fields, payloads),
         kind::RETENTION => {
             return Ok(PeerMessage::Retention { everyone_holds: fields.index()? });
         }
@@ -271,8 +279,37 @@ fn read_index_response(fields: &mut Fields<'_>) -> Result<PeerMessage, DecodeErr
     Ok(PeerMessage::ReadIndexResponse { number, index: None })
 }
 
+fn frames_response(
+    group: u64,
+    fields: &mut Fields<'_>,
+    payloads: &mut Bytes,
+) -> Result<PeerMessage, DecodeError> {
+    let (first, begins, count) = (fields.position()?, fields.index()?, fields.u32()?);
+    fields.zero(4)?;
+    if ENTRIES_MAX < count as usize {
+        return Err(DecodeError::Count(u64::from(count)));
+    }
+    let room = (count as usize).min(payloads.len() / jangada_entry::HEADER_BYTES);
+    let mut frames: Vec<Frame> = Vec::with_capacity(room);
+    let mut expected = first;
+    for _ in 0..count {
+        let frame = Frame::decode(payloads)?;
+        let found = frame.position();
+        if found.index != expected.index || (frames.is_empty() && found != first) {
+            return Err(DecodeError::FrameName { expected, found });
+        }
+        let theirs = frame.header().group;
+        if theirs != group {
+            return Err(DecodeError::Group { ours: group, theirs });
+        }
+        expected = Position { index: found.index.next(), term: found.term };
+        frames.push(frame);
+    }
+    Ok(PeerMessage::FramesResponse { first, begins, frames })
+}
+
 /// What is left to read of a fixed part.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
@@ -281,7 +318,7 @@ impl Fields<'_> {
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, DecodeError> {
+    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.take::<1>()?[0])
     }
 
@@ -289,7 +326,7 @@ impl Fields<'_> {
         Ok(u16::from_le_bytes(self.take()?))
     }
 
-    fn u32(&mut self) -> Result<u32, DecodeError> {
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_le_bytes(self.take()?))
     }
 
@@ -298,7 +335,7 @@ impl Fields<'_> {
     }
 
     /// Reserved bytes.
-    fn zero(&mut self, bytes: usize) -> Result<(), DecodeError> {
+    pub(super) fn zero(&mut self, bytes: usize) -> Result<(), DecodeError> {
         for _ in 0..bytes {
             if self.u8()? != 0 {
                 return Err(DecodeError::Reserved);
@@ -308,7 +345,7 @@ impl Fields<'_> {
     }
 
     /// A number that counts up from 0 or 1.
-    fn number(&mut self) -> Result<u64, DecodeError> {
+    pub(super) fn number(&mut self) -> Result<u64, DecodeError> {
         let number = self.u64()?;
         if NUMBER_MAX < number {
             return Err(DecodeError::Number(number));
@@ -316,15 +353,26 @@ impl Fields<'_> {
         Ok(number)
     }
 
-    fn term(&mut self) -> Result<Term, DecodeError> {
+    pub(super) fn term(&mut self) -> Result<Term, DecodeError> {
         self.number().map(Term)
     }
 
-    fn index(&mut self) -> Result<Index, DecodeError> {
+    pub(super) fn index(&mut self) -> Result<Index, DecodeError> {
         self.number().map(Index)
     }
 
-    fn position(&mut self) -> Result<Position, DecodeError> {
+    /// Bytes behind their own length, at most `max`.
+    pub(super) fn bytes(&mut self, max: usize) -> Result<Bytes, DecodeError> {
+        let length = self.u32()? as usize;
+        if max < length {
+            return Err(DecodeError::Count(length as u64));
+        }
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(DecodeError::Short)?;
+        self.0 = rest;
+        Ok(Bytes::copy_from_slice(taken))
+    }
+
+    pub(super) fn position(&mut self) -> Result<Position, DecodeError> {
         Ok(Position { index: self.index()?, term: self.term()? })
     }
 

@@ -8,7 +8,7 @@ use jangada_raft::{
 
 use super::{
     APPEND_BYTES, ENTRIES_MAX, EncodeError, HEADER_BYTES, PAYLOAD_BYTES_MAX, PROPOSAL_BYTES,
-    PROPOSALS_MAX, RUN_BYTES, kind, payloads,
+    PROPOSALS_MAX, RUN_BYTES, kind, payloads, snapshot,
 };
 use crate::{PeerMessage, Proposal};
 
@@ -72,6 +72,12 @@ pub fn measure(message: &PeerMessage) -> Result<Size, EncodeError> {
             check_count(sequences.len())?;
             16 + 8 * sequences.len()
         }
+        PeerMessage::Snapshot(message) => snapshot::fixed_bytes(message)?,
+        PeerMessage::FramesRequest { .. } => 24,
+        PeerMessage::FramesResponse { first, frames, .. } => {
+            check_follow(*first, frames)?;
+            32
+        }
         PeerMessage::ReadIndexRequest { .. } | PeerMessage::Retention { .. } => 8,
         PeerMessage::ReadIndexResponse { .. } => 24,
     };
@@ -110,6 +116,17 @@ pub fn encode_head(group: u64, message: &PeerMessage, size: Size, out: &mut Byte
             out.put_u64_le(*process);
             sequences.iter().for_each(|sequence| out.put_u64_le(*sequence));
         }
+        PeerMessage::Snapshot(message) => snapshot::put(message, out),
+        PeerMessage::FramesRequest { first, last } => {
+            put_position(*first, out);
+            out.put_u64_le(last.0);
+        }
+        PeerMessage::FramesResponse { first, begins, frames } => {
+            put_position(*first, out);
+            out.put_u64_le(begins.0);
+            out.put_u32_le(u32::try_from(frames.len()).expect("bounded by measure"));
+            out.put_u32_le(0);
+        }
         PeerMessage::ReadIndexRequest { number } => out.put_u64_le(*number),
         PeerMessage::Retention { everyone_holds } => out.put_u64_le(everyone_holds.0),
         PeerMessage::ReadIndexResponse { number, index } => {
@@ -139,6 +156,9 @@ fn kind_of(message: &PeerMessage) -> u8 {
         PeerMessage::ReadIndexRequest { .. } => kind::READ_INDEX_REQUEST,
         PeerMessage::ReadIndexResponse { .. } => kind::READ_INDEX_RESPONSE,
         PeerMessage::Retention { .. } => kind::RETENTION,
+        PeerMessage::Snapshot(message) => snapshot::kind_of(message),
+        PeerMessage::FramesRequest { .. } => kind::FRAMES_REQUEST,
+        PeerMessage::FramesResponse { .. } => kind::FRAMES_RESPONSE,
     }
 }
 
@@ -236,7 +256,7 @@ fn put_proposals(proposals: &[Proposal], out: &mut BytesMut) {
     }
 }
 
-fn put_position(position: Position, out: &mut BytesMut) {
+pub(super) fn put_position(position: Position, out: &mut BytesMut) {
     out.put_u64_le(position.index.0);
     out.put_u64_le(position.term.0);
 }
@@ -269,6 +289,19 @@ fn check_frames(range: &Range, frames: &[Frame]) -> Result<(), EncodeError> {
     }
     let mut names = Names::of(range);
     if frames.iter().any(|frame| frame.position() != names.next()) {
+        return Err(EncodeError::Frames);
+    }
+    Ok(())
+}
+
+/// The frames of an answer follow one another, from the first one asked for on.
+fn check_follow(first: Position, frames: &[Frame]) -> Result<(), EncodeError> {
+    if ENTRIES_MAX < frames.len() {
+        return Err(EncodeError::Entries(frames.len()));
+    }
+    let starts = frames.first().is_none_or(|frame| frame.position() == first);
+    let follows = |pair: &[Frame]| pair[1].position().index == pair[0].position().index.next();
+    if !starts || !frames.windows(2).all(follows) {
         return Err(EncodeError::Frames);
     }
     Ok(())

@@ -94,6 +94,8 @@ pub enum DecodeError {
     },
     /// A forwarded proposal is damaged.
     ProposalChecksum,
+    /// A part of a snapshot is damaged.
+    ChunkChecksum,
     /// The message does not belong on the lane it came on.
     Lane,
 }
@@ -134,6 +136,9 @@ impl std::fmt::Display for DecodeError {
             ),
             DecodeError::ProposalChecksum => {
                 write!(f, "the checksum of a forwarded proposal does not match")
+            }
+            DecodeError::ChunkChecksum => {
+                write!(f, "the checksum of a part of a snapshot does not match")
             }
             DecodeError::Lane => write!(f, "the message does not belong on this connection's lane"),
         }

@@ -31,6 +31,8 @@ pub enum Event {
     LaneLost(NodeId),
     /// The lane of entries to the peer is open: what is sent from here on travels.
     LaneUp(NodeId),
+    /// What was sent to the peer on the lane of snapshots may be lost.
+    SnapshotsLost(NodeId),
     /// The outstanding batch is durable.
     LogWritten(LogWritten),
     /// Entries that were asked for, in order, from the first one asked for on.

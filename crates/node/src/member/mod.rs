@@ -345,6 +345,7 @@ impl<M: StateMachine> Member<M> {
                     self.input(Input::PeerUp(peer));
                 }
             }
+            Event::SnapshotsLost(_) => {}
             Event::LogWritten(written) => self.log_written(written),
             Event::LogRead { reader: LogReader::Peer(peer), frames } => {
                 self.log_read_for(peer, frames);

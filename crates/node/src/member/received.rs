@@ -69,6 +69,9 @@ impl<M: StateMachine> Member<M> {
             PeerMessage::ReadIndexResponse { number, index } => {
                 self.reads.answered(number, index);
             }
+            PeerMessage::Snapshot(_)
+            | PeerMessage::FramesRequest { .. }
+            | PeerMessage::FramesResponse { .. } => {}
             PeerMessage::Retention { everyone_holds } => {
                 if self.leader() == Some(from) {
                     self.everyone_holds = self.everyone_holds.max(everyone_holds);

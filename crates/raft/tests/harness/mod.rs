@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jangada_raft::{
     AppendOutcome, Configuration, Grant, HardState, Index, Input, Limits, Message, NodeId, Output,
-    Position, Raft, Range, RoleKind, Start, Term, WriteNumber,
+    Position, Raft, Range, RecoveryNumber, RoleKind, Start, Term, WriteNumber,
 };
 
 /// The size of every entry, in bytes.
@@ -27,7 +27,27 @@ pub(crate) struct Disk {
     pub(crate) terms: Vec<Term>,
     /// What the state machine has durably applied.
     pub(crate) applied: Index,
+    /// The configuration at `start`; the cluster's first where nothing else is said.
+    pub(crate) base: Option<Configuration>,
+    /// The configurations among the entries, by index.
+    pub(crate) configurations: Vec<(Index, Configuration)>,
+    /// The newest snapshot that the state machine has installed.
+    pub(crate) snapshot: Snapshot,
+    /// Set while the log may have lost what was acknowledged.
+    pub(crate) recovering: Option<RecoveryNumber>,
+    /// What the log held before each of its last writes, the newest last.
+    pub(crate) former: VecDeque<Former>,
 }
+
+/// What a snapshot is known by: its last entry, and the configuration in force there.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) last: Position,
+    pub(crate) configuration: Configuration,
+}
+
+/// A log as it was: the entry before the first, the terms, and the configurations.
+pub(crate) type Former = (Position, Vec<Term>, Option<Configuration>, Vec<(Index, Configuration)>);
 
 /// A write that the member asked for and that is not durable.
 #[derive(Clone, Debug)]
@@ -35,6 +55,10 @@ pub(crate) struct Pending {
     pub(crate) number: WriteNumber,
     pub(crate) hard_state: HardState,
     pub(crate) range: Option<Range>,
+    /// The configurations among the range's entries, by index.
+    pub(crate) configurations: Vec<(Index, Configuration)>,
+    /// The configuration at its start, if the log is begun anew.
+    pub(crate) anew: Option<Configuration>,
     /// The log's last entry as of this write.
     pub(crate) last: Position,
 }
@@ -58,6 +82,8 @@ pub(crate) struct Member {
 pub(crate) enum Event {
     /// An output of the module, grants excepted.
     Output(NodeId, Output),
+    /// A member became a candidate in this term, by this configuration.
+    Stands(NodeId, Term, Configuration),
     /// A message was put on the network.
     Sent(NodeId, NodeId, Message),
 }
@@ -74,7 +100,14 @@ pub(crate) struct Cluster {
     pub(crate) honours_grants: bool,
     /// The links on which everything is lost.
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    /// The snapshots that were asked for and are under way: sender and receiver, and the sender's term.
+    pub(crate) transfers: BTreeMap<(NodeId, NodeId), Term>,
+    /// The number of the last recovery.
+    pub(crate) recoveries: u64,
 }
+
+/// How many of its former states a disk remembers, for rot to take it back to.
+const FORMER_MAX: usize = 6;
 
 /// How many completions are kept to be told again.
 const COMPLETED_MAX: usize = 8;
@@ -86,7 +119,35 @@ impl Disk {
             start: Position::default(),
             terms: Vec::new(),
             applied: Index(0),
+            base: None,
+            configurations: Vec::new(),
+            snapshot: Snapshot::default(),
+            recovering: None,
+            former: VecDeque::new(),
         }
+    }
+
+    /// The disk of a member that is to join: it knows of no other.
+    pub(crate) fn of_joiner() -> Disk {
+        Disk { base: Some(Configuration::default()), ..Disk::empty() }
+    }
+
+    /// What the driver does at a start that finds the state machine ahead of the log: it begins the log
+    /// anew behind the snapshot.
+    fn join_snapshot(&mut self) {
+        let Snapshot { last, configuration } = self.snapshot.clone();
+        let held = self.term_at(last.index) == Some(last.term);
+        if self.start.index < last.index && !held {
+            self.begin_anew(last, configuration);
+        }
+        self.applied = self.applied.max(last.index);
+    }
+
+    fn begin_anew(&mut self, last: Position, configuration: Configuration) {
+        self.start = last;
+        self.terms.clear();
+        self.base = Some(configuration);
+        self.configurations.clear();
     }
 
     pub(crate) fn names(&self) -> Range {
@@ -104,11 +165,23 @@ impl Disk {
     }
 
     fn write(&mut self, write: &Pending) {
+        if self.former.len() == FORMER_MAX {
+            self.former.pop_front();
+        }
+        let configurations = (self.base.clone(), self.configurations.clone());
+        let former = (self.start, self.terms.clone(), configurations.0, configurations.1);
+        self.former.push_back(former);
         self.hard_state = write.hard_state;
         let Some(range) = &write.range else { return };
+        if let Some(configuration) = &write.anew {
+            assert!(range.is_empty(), "a log begun anew is empty");
+            return self.begin_anew(range.prev, configuration.clone());
+        }
         assert!(self.start.index <= range.prev.index, "what was cut is not written again");
         self.terms.truncate((range.prev.index.0 - self.start.index.0) as usize);
         assert_eq!(self.names().last_position(), range.prev, "a write joins the log on disk");
+        self.configurations.retain(|(index, _)| *index <= range.prev.index);
+        self.configurations.extend(write.configurations.iter().cloned());
         for index in range.first().0..=range.last.0 {
             self.terms.push(range.term_at(Index(index)).expect("within the range"));
         }
@@ -132,6 +205,8 @@ impl Cluster {
             events: Vec::new(),
             honours_grants: true,
             cut: BTreeSet::new(),
+            transfers: BTreeMap::new(),
+            recoveries: 0,
         };
         let ids: Vec<NodeId> = cluster.configuration.members().collect();
         for id in ids {
@@ -145,12 +220,12 @@ impl Cluster {
         let raft = Raft::new(Start {
             id,
             hard_state: disk.hard_state,
-            configuration: self.configuration.clone(),
+            configuration: disk.base.clone().unwrap_or_else(|| self.configuration.clone()),
             log: disk.names(),
             commit: disk.applied,
             limits: self.limits,
-            configurations: Vec::new(),
-            recovering: None,
+            configurations: disk.configurations.clone(),
+            recovering: disk.recovering,
         });
         let member = Member {
             raft: Some(raft),
@@ -181,6 +256,12 @@ impl Cluster {
         let Some(raft) = member.raft.as_mut() else { return };
         let mut out = Vec::new();
         let before = is_stale_refusal(raft, &input).then(|| raft.clone());
+        let mut among = match &input {
+            Input::Receive { message: Message::AppendRequest(request), .. } => {
+                request.configurations.clone()
+            }
+            _ => Vec::new(),
+        };
         raft.step(input, &mut out);
         if let Some(before) = before {
             let flushed = |mut raft: Raft| {
@@ -194,10 +275,31 @@ impl Cluster {
         raft.check_invariants();
         let mut grants: Vec<Grant> = Vec::new();
         for output in out {
+            if let Output::Changed(_) = &output {
+                self.transfers.retain(|(from, _), _| *from != id);
+            }
             match &output {
                 Output::Send { to, message } => self.send(id, *to, message.clone()),
                 Output::Grant(grant) => grants.push(grant.clone()),
-                _ => self.keep(id, &output),
+                Output::Configured { position, configuration } => {
+                    among.push((position.index, configuration.clone()));
+                }
+                Output::Changed(standing) if standing.role == RoleKind::Candidate => {
+                    let configuration = self.raft(id.0).configuration().clone();
+                    self.events.push(Event::Stands(id, standing.term, configuration));
+                }
+                Output::SendSnapshot { peer, at_least } => {
+                    let raft = self.members[&id].raft.as_ref().expect("the member runs");
+                    assert!(*at_least <= raft.first_position().index, "no more than it needs");
+                    let before = self.transfers.insert((id, *peer), raft.term());
+                    assert!(before != Some(raft.term()), "one snapshot at a time for each peer");
+                }
+                Output::Recovered => {
+                    let member = self.members.get_mut(&id).expect("a known member");
+                    assert!(member.disk.recovering.is_some(), "only a recovering member recovers");
+                    member.disk.recovering = None;
+                }
+                _ => self.keep(id, &output, &among),
             }
             if !matches!(output, Output::Grant(_) | Output::Send { .. }) {
                 self.events.push(Event::Output(id, output));
@@ -273,6 +375,8 @@ impl Cluster {
             member.disk.applied = member.disk.applied.max(applied);
         }
         member.held.clear();
+        // Its connections end with it.
+        self.transfers.retain(|(from, _), _| *from != id);
     }
 
     /// As `crash`, the state machine having kept no more than it had applied up to `applied`.
@@ -285,8 +389,85 @@ impl Cluster {
     }
 
     pub(crate) fn restart(&mut self, id: NodeId) {
-        let disk = self.members[&id].disk.clone();
+        let mut disk = self.members[&id].disk.clone();
+        disk.join_snapshot();
+        if disk.recovering.is_some() {
+            self.recoveries += 1;
+            disk.recovering = Some(RecoveryNumber(self.recoveries));
+        }
         self.start(id, disk);
+    }
+
+    /// Takes a stopped member's log back by `writes`, or as far as is remembered: what was written
+    /// since is lost. Term and vote are not.
+    pub(crate) fn rot(&mut self, id: NodeId, writes: usize) {
+        let member = self.members.get_mut(&id).expect("a known member");
+        assert!(member.raft.is_none(), "rot is found at a start");
+        let disk = &mut member.disk;
+        disk.recovering = Some(RecoveryNumber(0));
+        for _ in 0..writes {
+            // What the state machine holds durably is not needed from the log.
+            let Some((start, terms, base, configurations)) = disk.former.pop_back() else {
+                break;
+            };
+            let end = Index(start.index.0 + terms.len() as u64);
+            if end < disk.applied.max(disk.start.index) || start.index < disk.start.index {
+                break;
+            }
+            (disk.start, disk.terms) = (start, terms);
+            (disk.base, disk.configurations) = (base, configurations);
+        }
+    }
+
+    /// Installs the snapshot that is under way from one member to another: the one given, or one of all
+    /// that the sender has applied. Whether it was installed; if not, it has failed.
+    pub(crate) fn deliver_snapshot(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        given: Option<Snapshot>,
+    ) -> bool {
+        let Some(term) = self.transfers.remove(&(from, to)) else { return false };
+        let Some(snapshot) = given.or_else(|| self.snapshot(from)) else { return false };
+        let ready = |raft: &Raft| term <= raft.term() && raft.is_hard_state_durable();
+        let reached = !self.cut.contains(&(from, to)) && !self.cut.contains(&(to, from));
+        if !reached || !self.members[&to].raft.as_ref().is_some_and(ready) {
+            self.step(from, Input::SnapshotFailed(to));
+            return false;
+        }
+        self.hold_snapshot(to, snapshot.clone());
+        let Snapshot { last, configuration } = snapshot;
+        self.step(to, Input::SnapshotInstalled { last, configuration });
+        self.step(from, Input::SnapshotDelivered { peer: to, last: last.index });
+        true
+    }
+
+    /// The snapshot that is under way is lost.
+    pub(crate) fn fail_snapshot(&mut self, from: NodeId, to: NodeId) -> bool {
+        if self.transfers.remove(&(from, to)).is_none() {
+            return false;
+        }
+        self.step(from, Input::SnapshotFailed(to));
+        true
+    }
+
+    /// The state machine of `to` durably holds a snapshot; the module has not been told.
+    pub(crate) fn hold_snapshot(&mut self, to: NodeId, snapshot: Snapshot) {
+        let Member { raft, disk, .. } = self.members.get_mut(&to).expect("a known member");
+        let applied = raft.as_ref().map_or(disk.applied, Raft::commit_index);
+        if applied.max(disk.applied) < snapshot.last.index {
+            disk.applied = snapshot.last.index;
+            disk.snapshot = snapshot;
+        }
+    }
+
+    /// A snapshot of what a member has applied.
+    pub(crate) fn snapshot(&self, id: NodeId) -> Option<Snapshot> {
+        let raft = self.members[&id].raft.as_ref()?;
+        let applied = raft.commit_index().min(raft.durable_index());
+        let index = applied.max(raft.first_position().index);
+        let last = Position { index, term: raft.term_at(index)? };
+        Some(Snapshot { last, configuration: raft.configuration_at(index)?.clone() })
     }
 
     /// Cuts a member's log, all of whose writes are done, before `index`.
@@ -298,6 +479,10 @@ impl Cluster {
         let up_to = Position { index, term };
         raft.compact(up_to);
         member.disk.terms.drain(..(index.0 - member.disk.start.index.0) as usize);
+        let later = member.disk.configurations.partition_point(|(at, _)| *at <= index);
+        if let Some((_, newest)) = member.disk.configurations.drain(..later).next_back() {
+            member.disk.base = Some(newest);
+        }
         member.disk.start = up_to;
         member.disk.applied = member.disk.applied.max(index);
     }
@@ -329,6 +514,10 @@ impl Cluster {
                     busy = true;
                 }
                 self.flush(id);
+            }
+            let transfers: Vec<(NodeId, NodeId)> = self.transfers.keys().copied().collect();
+            for (from, to) in transfers {
+                busy |= self.deliver_snapshot(from, to, None);
             }
             let waiting: usize = self.network.values().map(VecDeque::len).sum();
             if !busy && waiting == 0 {
@@ -365,7 +554,7 @@ impl Cluster {
             Message::AppendResponse(response) => match response.outcome {
                 AppendOutcome::Match(index) => {
                     response.term <= term
-                        && (index <= raft.first_position().index
+                        && (index <= disk.start.index.max(disk.applied)
                             || disk.term_at(index) == raft.term_at(index))
                 }
                 AppendOutcome::Conflict { .. } => true,
@@ -378,7 +567,7 @@ impl Cluster {
         );
     }
 
-    fn keep(&mut self, id: NodeId, output: &Output) {
+    fn keep(&mut self, id: NodeId, output: &Output, among: &[(Index, Configuration)]) {
         let member = self.members.get_mut(&id).expect("a known member");
         match output {
             Output::Write(write) => {
@@ -391,10 +580,18 @@ impl Cluster {
                     assert_eq!(range.last_position(), last, "a write says where the log ends");
                     assert!(range.last_position().term <= hard_state.term, "the term comes first");
                 }
+                let within =
+                    |range: &Range, index: Index| range.prev.index < index && index <= range.last;
+                let configurations = write.range.iter().flat_map(|range| {
+                    among.iter().filter(|(index, _)| within(range, *index)).cloned()
+                });
+                let configurations = configurations.collect();
                 member.pending.push_back(Pending {
+                    configurations,
                     number,
                     hard_state,
                     range: write.range.clone(),
+                    anew: write.anew.clone(),
                     last,
                 });
             }

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jangada_raft::{
-    Configuration, Index, Input, Limits, Message, NodeId, Output, Raft, ReadRound, RoleKind, Term,
-    Timer, invariants,
+    CatchUp, Configuration, Index, Input, Limits, MemberChange, Message, NodeId, Output, Raft,
+    ReadRound, RoleKind, Term, Timer, invariants,
 };
 
-use super::{Cluster, Event, Member};
+use super::{Cluster, Disk, Event, Member};
 
 /// Decides everything: first some bytes, one decision each, which a fuzzer changes; then a small
 /// generator (xorshift64*), so that a schedule is the same everywhere and for ever.
@@ -54,6 +54,10 @@ pub(crate) struct Facts {
     committed: BTreeMap<Index, (Term, Term)>,
     /// For each read that waits: the member, its round, and the commit index when it came.
     reads: Vec<(NodeId, ReadRound, Index)>,
+    /// The committed configurations.
+    configurations: BTreeMap<Index, Configuration>,
+    /// Who was asked by its leader to stand, and the term it would stand for.
+    summoned: BTreeSet<(NodeId, Term)>,
     /// Who has leave to stand for which term, by whom.
     leaves: BTreeMap<(NodeId, Term), BTreeSet<NodeId>>,
     pub(crate) reads_done: u64,
@@ -69,6 +73,10 @@ struct Faults {
     crash: u64,
     slow_disk: u64,
     elections: u64,
+    /// How often leadership is handed over, or the leader given up.
+    transfers: u64,
+    /// How often another membership is asked for.
+    changes: u64,
     /// How often the links that work are drawn anew.
     partition: u64,
     /// The links that lose everything at the moment.
@@ -86,6 +94,8 @@ impl Faults {
             slow_disk: some(90),
             elections: 1 + some(30),
             partition: some(4),
+            transfers: some(20),
+            changes: 0,
             cut: BTreeSet::new(),
         }
     }
@@ -107,18 +117,31 @@ impl Facts {
                     }
                     continue;
                 }
+                Event::Sent(leader, to, Message::TimeoutNow(summons)) => {
+                    self.summoned.insert((to, Term(summons.term.0 + 1)));
+                    if let Some(raft) = cluster.members[&leader].raft.as_ref() {
+                        let target = raft.transfer_target();
+                        let over = raft.term() != summons.term || target.is_none();
+                        assert!(over || target == Some(to), "the one asked for is asked to stand");
+                    }
+                    continue;
+                }
+                Event::Stands(candidate, term, configuration) => {
+                    let leaves = self.leaves.get(&(candidate, term));
+                    let gave = |id| id == candidate || leaves.is_some_and(|ids| ids.contains(&id));
+                    let stands = configuration.agrees(gave);
+                    assert!(
+                        stands || self.summoned.contains(&(candidate, term)),
+                        "who stands has the leave of a quorum (thesis §9.6)"
+                    );
+                    continue;
+                }
                 Event::Sent(..) => continue,
             };
             let Some(raft) = cluster.members[&member].raft.as_ref() else { continue };
             match output {
                 Output::Changed(standing) => {
                     self.reads.retain(|(reader, ..)| *reader != member);
-                    if standing.role == RoleKind::Candidate {
-                        let leaves = self.leaves.get(&(member, standing.term));
-                        let gave = |id| id == member || leaves.is_some_and(|ids| ids.contains(&id));
-                        let stands = cluster.configuration.agrees(gave);
-                        assert!(stands, "who stands has the leave of a quorum (thesis §9.6)");
-                    }
                     if standing.role == RoleKind::Leader {
                         self.elections += 1;
                         let known = self.leaders.insert(standing.term, member);
@@ -139,6 +162,13 @@ impl Facts {
                         let fact = self.committed.entry(Index(index));
                         let (known, _) = fact.or_insert((term, raft.term()));
                         assert!(*known == term, "state machine safety");
+                    }
+                    for (index, configuration) in raft.configurations() {
+                        if *index <= commit {
+                            let known = self.configurations.entry(*index);
+                            let known = known.or_insert_with(|| configuration.clone());
+                            assert!(known == configuration, "committed configurations are equal");
+                        }
                     }
                 }
                 Output::ReadQueued(round) => {
@@ -163,9 +193,25 @@ impl Facts {
 }
 
 /// One schedule. Returns how much came of it, so that a test can tell that something did.
-pub(crate) fn run(mut random: Random, configuration: &Configuration, steps: u64) -> Facts {
+pub(crate) fn run(random: Random, configuration: &Configuration, steps: u64) -> Facts {
+    run_with_joiners(random, configuration, 0, steps)
+}
+
+/// One schedule in which the membership changes too, with so many more members that may join.
+pub(crate) fn run_with_joiners(
+    mut random: Random,
+    configuration: &Configuration,
+    joiners: u64,
+    steps: u64,
+) -> Facts {
     let mut faults = Faults::draw(&mut random);
     let mut cluster = Cluster::with_configuration(configuration.clone());
+    if 0 < joiners {
+        faults.changes = 20 + random.below(80);
+        let members = cluster.members.len() as u64;
+        let ids = (1..=joiners).map(|joiner| NodeId(members + joiner));
+        ids.for_each(|id| cluster.start(id, Disk::of_joiner()));
+    }
     let members = cluster.members.len() as u64;
     if random.percent(50) {
         // Tight bounds, so that windows fill.
@@ -237,11 +283,38 @@ fn act(cluster: &mut Cluster, random: &mut Random, faults: &mut Faults, id: Node
         94 => cluster.step(id, Input::PeerUp(other)),
         95 if random.percent(faults.loss) => cluster.step(id, Input::Unreachable(other)),
         96 => compact(cluster, random, id),
+        97 if random.percent(faults.changes) => {
+            let change = draw_change(cluster, random);
+            cluster.step(id, Input::ChangeMembers(change));
+        }
+        98 if random.percent(faults.transfers) => {
+            let to = random.percent(70).then_some(other);
+            cluster.step(id, Input::TransferLeadership { to });
+        }
+        99 if random.percent(faults.transfers) => match random.below(4) {
+            0 => cluster.step(id, Input::ForgetLeader),
+            1 => cluster.step(id, Input::StepDown),
+            _ => cluster.step(id, Input::Timer(Timer::Transfer)),
+        },
         _ => {}
     }
     if random.percent(70) {
         cluster.flush(id);
     }
+}
+
+/// Any membership of those that there are.
+fn draw_change(cluster: &Cluster, random: &mut Random) -> MemberChange {
+    let mut change = MemberChange::default();
+    for id in cluster.members.keys() {
+        match random.below(10) {
+            0..5 => change.voters.push(*id),
+            5..7 => change.learners.push(*id),
+            _ => {}
+        }
+    }
+    change.catch_up = if random.percent(50) { CatchUp::First } else { CatchUp::Skip };
+    change
 }
 
 /// Mostly none; else one member cut off, each link by a coin, or one direction only.
@@ -321,6 +394,7 @@ fn heal(cluster: &mut Cluster, random: &mut Random, facts: &mut Facts) {
             return disturb(cluster, random, facts, &apart);
         }
         ids.iter().for_each(|id| cluster.step(*id, Input::Timer(Timer::QuorumCheck)));
+        ids.iter().for_each(|id| cluster.step(*id, Input::Timer(Timer::Transfer)));
         let lost: Vec<NodeId> = ids.iter().copied().filter(|id| !patient.contains(id)).collect();
         lost.iter().for_each(|id| cluster.step(*id, Input::Timer(Timer::Quiet)));
         if !lost.is_empty() {
@@ -347,13 +421,14 @@ fn disturb(
     let leads = |raft: &&Raft| raft.role() == RoleKind::Leader;
     let leader = cluster.running().into_iter().filter(leads).max_by_key(|raft| raft.term());
     let Some((leader, term)) = leader.map(|raft| (raft.id(), raft.term())) else { return };
-    let others: Vec<NodeId> = cluster.configuration.voters.to_vec();
+    let configuration = cluster.raft(leader.0).configuration().clone();
+    let others = configuration.voters.clone();
     let other = others[random.below(others.len() as u64) as usize];
     let outside = cluster.members.keys().any(|id| {
         apart.contains(id) && cluster.is_running(*id) && term < cluster.raft(id.0).term()
     });
     // Those outside may not hear it, and give the leave that it takes.
-    let alone = cluster.configuration.agrees(|id| id == other || apart.contains(&id));
+    let alone = configuration.agrees(|id| id == other || apart.contains(&id));
     if other == leader || outside || alone || apart.contains(&leader) || apart.contains(&other) {
         return;
     }
@@ -375,12 +450,41 @@ fn disturb(
     );
 }
 
+/// Every configuration that somebody may come to decide by: those in logs, written or not, or on
+/// their way to one, and those that follow from them.
+fn configurations_at_work(cluster: &Cluster) -> BTreeSet<Vec<NodeId>> {
+    let mut all: Vec<Configuration> = Vec::new();
+    for member in cluster.members.values() {
+        let disk = &member.disk;
+        all.extend(
+            disk.configurations.last().map(|(_, newest)| newest.clone()).or(disk.base.clone()),
+        );
+        let pending = member.pending.iter().flat_map(|write| &write.configurations);
+        all.extend(pending.map(|(_, configuration)| configuration.clone()));
+        if let Some(raft) = &member.raft {
+            all.push(raft.configuration().clone());
+            all.push(raft.committed_configuration().clone());
+        }
+    }
+    for message in cluster.network.values().flatten() {
+        if let Message::AppendRequest(request) = message {
+            all.extend(request.configurations.iter().map(|(_, it)| it.clone()));
+        }
+    }
+    all.push(cluster.configuration.clone());
+    let halves = all.into_iter().flat_map(|it| [it.voters, it.outgoing, it.target]);
+    halves.filter(|half| !half.is_empty()).collect()
+}
+
 /// Members without which the others are still a quorum.
 fn draw_apart(cluster: &Cluster, random: &mut Random) -> BTreeSet<NodeId> {
     let mut apart = BTreeSet::new();
+    let halves = configurations_at_work(cluster);
     for _ in 0..random.below(cluster.members.len() as u64) {
         let id = NodeId(1 + random.below(cluster.members.len() as u64));
-        if cluster.configuration.agrees(|other| other != id && !apart.contains(&other)) {
+        let stays = |other| other != id && !apart.contains(&other);
+        let agrees = |half: &Vec<NodeId>| Configuration::of_voters(half.clone()).agrees(stays);
+        if halves.iter().all(agrees) {
             apart.insert(id);
         }
     }
@@ -405,14 +509,19 @@ fn has_recovered(cluster: &Cluster, apart: &BTreeSet<NodeId>) -> bool {
     let running = cluster.running();
     let leaders = running.iter().filter(|raft| raft.role() == RoleKind::Leader);
     let Some(leader) = leaders.max_by_key(|raft| raft.term()) else { return false };
-    let done = leader.commit_index() == leader.last_index();
+    let outside = apart.contains(&leader.id());
+    let members = leader.configuration();
+    let waits = |id: &NodeId| outside || apart.contains(id);
+    let done = leader.commit_index() == leader.last_index()
+        && !members.is_joint()
+        && members.voters.contains(&leader.id())
+        && (members.target.is_empty() || members.target.iter().any(waits));
     let equal = |raft: &&Raft| {
         raft.commit_index() == leader.commit_index()
             && raft.last_position() == leader.last_position()
     };
-    let outside = apart.contains(&leader.id());
     done && running
         .iter()
-        .filter(|raft| !apart.contains(&raft.id()))
+        .filter(|raft| !apart.contains(&raft.id()) && members.is_member(raft.id()))
         .all(|raft| outside || equal(raft))
 }

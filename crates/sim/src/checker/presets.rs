@@ -74,7 +74,7 @@ impl Preset {
         let scopes = vec![
             scope("one member", alone),
             scope("four members", once.clone()),
-            scope("a joint configuration and a learner", Bounds { configuration: joint(), ..once }),
+            scope("a learner", Bounds { configuration: learner(), ..once }),
         ];
         if self == Preset::Small {
             return scopes;
@@ -97,15 +97,10 @@ fn scope(name: &'static str, bounds: Bounds) -> Scope {
     Scope { name, bounds, states_max: u64::MAX }
 }
 
-/// 1 and 2 decide, 2 and 3 must agree, 4 listens.
-fn joint() -> Configuration {
-    let ids = |ids: &[u64]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
-    Configuration {
-        voters: ids(&[1, 2]),
-        outgoing: ids(&[2, 3]),
-        learners: ids(&[4]),
-        ..Configuration::default()
-    }
+/// 1, 2 and 3 decide, 4 listens.
+fn learner() -> Configuration {
+    let configuration = Configuration::of_voters((1..=3).map(NodeId));
+    Configuration { learners: vec![NodeId(4)], ..configuration }
 }
 
 /// A leader is there, and may be replaced once.

@@ -186,16 +186,11 @@ fn several_threads_find_the_same_number_of_states() {
 }
 
 #[test]
-fn a_joint_configuration_and_a_learner_are_searched_too() {
-    let ids = |ids: &[u64]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
-    let joint = Configuration {
-        voters: ids(&[1, 2]),
-        outgoing: ids(&[2, 3]),
-        learners: ids(&[4]),
-        ..Configuration::default()
-    };
+fn a_learner_is_searched_too() {
+    let voters = Configuration::of_voters((1..=3).map(NodeId));
+    let learner = Configuration { learners: vec![NodeId(4)], ..voters };
     let bounds = Bounds {
-        configuration: joint,
+        configuration: learner,
         opening: Opening::Led,
         proposals_max: 1,
         elections_max: 0,

@@ -128,6 +128,7 @@ pub(crate) fn event(event: &Event, into: &mut Fingerprint) {
         Event::PeerUp(peer)
         | Event::PeerDown(peer)
         | Event::LaneLost(peer)
+        | Event::SnapshotsLost(peer)
         | Event::LaneUp(peer) => peer.hash(into),
         Event::LogWritten(written) => (written.number, written.last).hash(into),
         Event::LogRead { reader, frames: read } => {
@@ -188,6 +189,12 @@ fn peer_message(message: &PeerMessage, into: &mut Fingerprint) {
                 ForwardRefusal::NotLeader => 0,
                 ForwardRefusal::Busy => 1,
             });
+        }
+        PeerMessage::Snapshot(message) => message.hash(into),
+        PeerMessage::FramesRequest { first, last } => (first, last).hash(into),
+        PeerMessage::FramesResponse { first, begins, frames: found } => {
+            (first, begins).hash(into);
+            frames(found, into);
         }
         PeerMessage::ReadIndexRequest { number } => number.hash(into),
         PeerMessage::ReadIndexResponse { number, index } => (number, index).hash(into),

@@ -165,7 +165,7 @@ pub struct SimNetwork<M> {
     pub later: Vec<(u64, NetworkEvent<M>)>,
 }
 
-const LANES: [Lane; 2] = [Lane::Control, Lane::Entries];
+const LANES: [Lane; 3] = Lane::ALL;
 
 fn between(weather: &mut Weather<'_>, range: (u64, u64)) -> u64 {
     weather.now_us + weather.choices.between(range.0, range.1)

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use jangada_raft::{Configuration, HardState, Position, canon};
 
-use super::{Batch, Pending, Wal};
+use super::{Batch, Pending, Wal, Weight};
 use crate::disk::Disk;
 use crate::error::WalError;
 
@@ -52,7 +52,7 @@ impl<D: Disk> Wal<D> {
             after: position.index,
             entries: &[],
         };
-        if let Err(error) = self.roll(&batch) {
+        if let Err(error) = self.roll(&batch, Weight::Essential) {
             self.state = before;
             return Err(error);
         }

@@ -58,6 +58,8 @@ impl<D: Disk> Wal<D> {
                 return Err(self.poison(error));
             }
         }
+        // Their files can be used again, whatever the disk had no space for.
+        self.retry_space();
         self.disk.sync_directory().map_err(|error| self.poison(error))
     }
 

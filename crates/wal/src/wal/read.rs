@@ -7,7 +7,7 @@ use jangada_entry::Frame;
 use jangada_raft::Index;
 
 use super::Wal;
-use crate::batch::BatchHeader;
+use crate::batch::{BatchHeader, Summary};
 use crate::disk::{Disk, File};
 use crate::error::{OpenError, WalError};
 use crate::layout::{Place, segment_name};
@@ -15,10 +15,11 @@ use crate::state::{BatchPlace, LogState};
 
 impl<D: Disk> Wal<D> {
     /// Reads entries from `from` up to `last`, as many as fit into `bytes_max` bytes but at least
-    /// one. Each is checked against the checksums and its name.
+    /// one, and none from the first on that is known to be damaged. Each is checked against the
+    /// checksums and its name.
     ///
     /// # Errors
-    /// [`WalError::Rot`] if an entry is damaged; [`WalError::Io`] if the disk fails.
+    /// [`WalError::Faulty`] if the first one is known to be damaged; [`WalError::Rot`] if an entry is damaged; [`WalError::Io`] if the disk fails.
     ///
     /// # Panics
     /// If the log does not hold all of `from..=last`.
@@ -26,6 +27,11 @@ impl<D: Disk> Wal<D> {
         self.usable()?;
         assert!(self.state.base.index < from && from <= last, "the entries lie within the log");
         assert!(last <= self.state.last, "the entries lie within the log");
+        let faulty = self.state.first_faulty_from(from);
+        if faulty == Some(from) {
+            return Err(WalError::Faulty { position: self.state.position_at(from) });
+        }
+        let last = faulty.map_or(last, |index| last.min(index.previous()));
         let mut frames = Vec::new();
         let mut bytes = 0;
         for place in self.state.batches_from(from) {
@@ -45,6 +51,19 @@ impl<D: Disk> Wal<D> {
         }
         assert!(!frames.is_empty(), "log invariant 2");
         Ok(frames)
+    }
+
+    /// What the list of its batch says of the entry at `index`, which is in the log.
+    pub(super) fn summary_of(&self, index: Index) -> Result<Summary, WalError> {
+        let place = self.state.batches_from(index).next().expect("the entry is in a batch");
+        let list = if place.segment == self.active().number {
+            list_of(&self.file, place)?
+        } else {
+            list_of(&self.disk.open(&segment_name(place.segment))?, place)?
+        };
+        let at = Place { segment: place.segment, offset: place.list_at };
+        let list = list.ok_or(WalError::Rot { place: at, index })?;
+        Ok(list.entries[usize::try_from(index.0 - place.first.0).expect("within a batch")])
     }
 
     /// Reads entries of one batch, from the active file or another.
@@ -93,6 +112,13 @@ pub(super) fn copy_of<D: Disk>(
     })
 }
 
+/// The header of a batch, read back; `None` if it is damaged.
+fn list_of<F: File>(file: &F, place: &BatchPlace) -> io::Result<Option<BatchHeader>> {
+    let mut list = vec![0; place.header_bytes as usize];
+    file.read_at(place.list_at, &mut list)?;
+    Ok(BatchHeader::decode(&list))
+}
+
 /// Reads entries of one batch, each checked against its checksums and its name.
 fn read_span<F: File>(
     file: &F,
@@ -104,9 +130,7 @@ fn read_span<F: File>(
         place: Place { segment: place.segment, offset },
         index,
     };
-    let mut list = vec![0; place.header_bytes as usize];
-    file.read_at(place.list_at, &mut list)?;
-    let header = BatchHeader::decode(&list).ok_or_else(|| rot(span.first, place.list_at))?;
+    let header = list_of(file, place)?.ok_or_else(|| rot(span.first, place.list_at))?;
     let lengths = |from: Index, to: Index| {
         let at = |index: Index| usize::try_from(index.0 - place.first.0).expect("within a batch");
         header.entries[at(from)..at(to)].iter().map(|summary| u64::from(summary.length))

@@ -1,12 +1,13 @@
 //! Beginning a segment: at start, and when a batch does not fit or drops entries.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use jangada_entry::Frame;
 use jangada_raft::{Position, canon};
 
 use super::spares::{is_spare, make_now};
-use super::{Batch, Pending, Wal, configurations_of, write_batch};
+use super::{Batch, Pending, Wal, Weight, configurations_of, write_batch};
 use crate::batch::{BatchHeader, Summary};
 use crate::disk::{Disk, File};
 use crate::error::{OpenError, WalError};
@@ -102,6 +103,8 @@ impl<D: Disk> Wal<D> {
             preparing: false,
             batches_until_retry: 0,
             spare_number,
+            short: false,
+            mended: BTreeMap::new(),
         };
         wal.segments.push(SegmentPlace { number: beginning.number, start: beginning.start, end });
         wal.state.append(&batch, batch.place.offset, configurations_of(entries));
@@ -115,7 +118,7 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Begins a segment with `batch`, which does not fit into the active one or drops entries.
-    pub(super) fn roll(&mut self, batch: &Batch<'_>) -> Result<(), WalError> {
+    pub(super) fn roll(&mut self, batch: &Batch<'_>, weight: Weight) -> Result<(), WalError> {
         let full = batch.after == self.state.last;
         let salt = self.entropy.draw().map_err(|error| self.failed_write(error))?;
         let beginning = Beginning {
@@ -126,6 +129,7 @@ impl<D: Disk> Wal<D> {
             previous_crc: self.crc,
         };
         let mut segment = segment_header(&self.state, self.identity, salt, &beginning);
+        segment.recovering &= !canon!(recovering_mark_ends_with_its_segment);
         segment.hard_state = batch.hard_state;
         segment.note = batch.note.clone().unwrap_or_else(|| self.state.note.clone());
         let mut header = self.batch_header(batch);
@@ -133,7 +137,7 @@ impl<D: Disk> Wal<D> {
         header.note = None;
         header.place = Place { segment: beginning.number, offset: segment.opening_bytes() };
         let needed = segment.opening_bytes() + header.batch_bytes();
-        let (spare, file) = self.take_spare(needed).map_err(|error| self.failed_write(error))?;
+        let (spare, file) = self.take_spare(needed, weight)?;
         segment.capacity = spare.bytes;
         let name = segment_name(beginning.number);
         let written = self
@@ -178,7 +182,7 @@ impl<D: Disk> Wal<D> {
 }
 
 /// The header of a segment that begins behind `beginning.start`, with what is in force in `state`.
-fn segment_header(
+pub(super) fn segment_header(
     state: &LogState,
     identity: Identity,
     salt: u64,
@@ -196,5 +200,6 @@ fn segment_header(
         capacity: 0,
         configuration: state.configuration_at(beginning.start.index).clone(),
         note: state.note.clone(),
+        recovering: state.recovering,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Wal;
+use super::{Space, Wal, Weight};
 use crate::disk::Disk;
 use crate::error::{WalError, is_full};
 use crate::layout::{sectors, spare_name, spare_number};
@@ -13,7 +13,24 @@ use crate::prepare::{Make, Origin, Preparation, Prepared, Spare};
 /// needs a segment tries on its own.
 const RETRY_BATCHES: u32 = 256;
 
+/// How many of the segments that are ready are kept for essential batches. One takes megabytes of
+/// no-ops, compactions and deletions, which is more than it takes to free space.
+const RESERVED: usize = 1;
+
 impl<D: Disk> Wal<D> {
+    /// Whether there is space to go on. It is known before the active segment is full: the segment
+    /// that is to be ready behind the next one could not be made.
+    #[must_use]
+    pub fn space(&self) -> Space {
+        if self.short && self.spares.len() <= RESERVED { Space::Reserve } else { Space::Plenty }
+    }
+
+    /// Space may be back, for all that its owner knows: the next [`Wal::preparation`] tries, and says
+    /// so. The log tries on its own from time to time only, since it has no clock.
+    pub fn retry_space(&mut self) {
+        self.batches_until_retry = 0;
+    }
+
     /// How many segments are ready for use. When none is and the disk is full, the next roll fails.
     #[must_use]
     pub fn spares_ready(&self) -> usize {
@@ -48,6 +65,7 @@ impl<D: Disk> Wal<D> {
         self.preparing = false;
         match prepared.result {
             Ok(spare) => {
+                self.short &= spare.is_none();
                 self.spares.extend(spare);
                 Ok(())
             }
@@ -56,6 +74,7 @@ impl<D: Disk> Wal<D> {
                 let smaller = sectors(self.segment_bytes / 2);
                 self.segment_bytes = smaller.max(sectors(self.options.segment_bytes_min));
                 self.batches_until_retry = RETRY_BATCHES;
+                self.short = true;
                 Err(error)
             }
         }
@@ -77,16 +96,30 @@ impl<D: Disk> Wal<D> {
     }
 
     /// A segment of at least `needed` bytes that is ready. If there is none, the smallest that will
-    /// do is made on the spot, since a write waits for it.
-    pub(super) fn take_spare(&mut self, needed: u64) -> io::Result<(Spare, D::File)> {
-        if let Some(at) = self.spares.iter().position(|spare| needed <= spare.bytes) {
+    /// do is made on the spot, since a write waits for it. An ordinary write leaves the last one that
+    /// is ready alone.
+    pub(super) fn take_spare(
+        &mut self,
+        needed: u64,
+        weight: Weight,
+    ) -> Result<(Spare, D::File), WalError> {
+        let reserved = if weight == Weight::Ordinary { RESERVED } else { 0 };
+        let fit = self.spares.iter().position(|spare| needed <= spare.bytes);
+        if let Some(at) = fit.filter(|_| reserved < self.spares.len()) {
             let spare = self.spares.remove(at);
-            let file = self.disk.open(&spare.name)?;
+            let file = self.disk.open(&spare.name).map_err(|error| self.failed_write(error))?;
             return Ok((spare, file));
         }
         let bytes = needed.max(sectors(self.options.segment_bytes_min));
         let name = self.new_spare_name();
-        make_now(&self.disk, name, &mut self.recycled, bytes)
+        match make_now(&self.disk, name, &mut self.recycled, bytes) {
+            Ok(made) => Ok(made),
+            Err(error) if is_full(&error) => {
+                self.short = true;
+                Err(if fit.is_some() { WalError::Reserved } else { WalError::Full })
+            }
+            Err(error) => Err(self.failed_write(error)),
+        }
     }
 
     /// Takes a file out of the log: under another name it can be made a spare, or removed.
