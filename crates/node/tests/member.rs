@@ -1,5 +1,6 @@
 //! One member, stepped by hand.
 
+#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod hand;
 
 use jangada::entry::Frame;
@@ -8,9 +9,7 @@ use jangada::raft::{
     AppendOutcome, AppendResponse, HardState, HeartbeatResponse, Index, Message, Position,
     PreVoteResponse, Range, ReadRound, RoleKind, Term, VoteResponse,
 };
-use jangada::{
-    Effect, Event, Log, LogBatch, MemoryLog, Now, Options, ProposeError, ReadBatch, StateMachine,
-};
+use jangada::{Effect, Event, Log, LogBatch, MemoryLog, Now, Options, ProposeError, ReadBatch};
 
 use hand::{
     Disk, Hand, PROCESS, THREE, TWO, Told, append, at, draft, heartbeat, matched, propose, raft,

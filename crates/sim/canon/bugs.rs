@@ -617,4 +617,20 @@ pub(crate) const BUGS: &[Bug] = &[
         finders: &[Finder::Requests],
         quick: false,
     },
+    Bug {
+        number: "18",
+        switch: "read_questions_are_numbered_alike_in_each_life",
+        what: "A restarted follower numbers its reads as in its life before",
+        seen: "etcd #20418 in kind",
+        finders: &[Finder::Histories],
+        quick: true,
+    },
+    Bug {
+        number: "28",
+        switch: "entries_of_an_earlier_grant_are_sent",
+        what: "Entries that were read for an earlier place are packed behind a later one",
+        seen: "LogCabin #160",
+        finders: &[Finder::Histories],
+        quick: true,
+    },
 ];

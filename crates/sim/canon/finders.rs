@@ -14,7 +14,7 @@ use jangada_sim::run::seed::Seed;
 use jangada_sim::workload::{Workload, WorkloadOptions};
 
 use crate::harness::schedule::{Random, run as run_schedule};
-use crate::{crash_points, leftovers, rot_points};
+use crate::{crash_points, histories, leftovers, rot_points};
 
 /// How many letters of what a check saw are kept.
 const WHAT_MAX: usize = 160;
@@ -42,6 +42,8 @@ pub(crate) enum Finder {
     Rot,
     /// Old bytes behind the log's end.
     Leftovers,
+    /// Chosen histories of one member.
+    Histories,
     /// The full world with a counter.
     Tally,
     /// The full world with the store.
@@ -51,7 +53,7 @@ pub(crate) enum Finder {
 }
 
 /// Every finder.
-pub(crate) const ALL: [Finder; 10] = [
+pub(crate) const ALL: [Finder; 11] = [
     Finder::Schedule,
     Finder::Core,
     Finder::Checker,
@@ -59,6 +61,7 @@ pub(crate) const ALL: [Finder; 10] = [
     Finder::Syncs,
     Finder::Rot,
     Finder::Leftovers,
+    Finder::Histories,
     Finder::Tally,
     Finder::Store,
     Finder::Requests,
@@ -89,6 +92,7 @@ impl Finder {
             Finder::Syncs => "syncs",
             Finder::Rot => "rot",
             Finder::Leftovers => "leftovers",
+            Finder::Histories => "histories",
             Finder::Tally => "tally",
             Finder::Store => "store",
             Finder::Requests => "requests",
@@ -105,9 +109,12 @@ impl Finder {
             Finder::Schedule | Finder::Core | Finder::Tally | Finder::Store | Finder::Requests => {
                 "seeds"
             }
-            Finder::Checker | Finder::Crashes | Finder::Syncs | Finder::Rot | Finder::Leftovers => {
-                "states"
-            }
+            Finder::Checker
+            | Finder::Crashes
+            | Finder::Syncs
+            | Finder::Rot
+            | Finder::Leftovers
+            | Finder::Histories => "states",
         }
     }
 
@@ -154,6 +161,13 @@ impl Finder {
                 let what = seen(|| leftovers::behind_the_end(&mut states));
                 all(states, what)
             }
+            Finder::Histories => all(
+                2,
+                seen(|| {
+                    histories::an_answer_to_an_earlier_life_runs_no_read();
+                    histories::entries_read_for_one_place_are_not_sent_for_another();
+                }),
+            ),
         }
     }
 }
@@ -168,6 +182,7 @@ impl fmt::Display for Finder {
             Finder::Syncs => "failing syncs of the log",
             Finder::Rot => "rot points of the log",
             Finder::Leftovers => "old bytes behind the log",
+            Finder::Histories => "chosen histories of a member",
             Finder::Tally => "full world, counter",
             Finder::Store => "full world, store",
             Finder::Requests => "full world, all requests",
@@ -186,8 +201,13 @@ fn cluster(seed: u64) -> Configuration {
             voters: ids(&[1, 2, 3]),
             outgoing: ids(&[3, 4, 5]),
             learners: ids(&[6]),
+            ..Configuration::default()
         },
-        _ => Configuration { voters: ids(&[1, 2, 3]), outgoing: ids(&[]), learners: ids(&[4, 5]) },
+        _ => Configuration {
+            voters: ids(&[1, 2, 3]),
+            learners: ids(&[4, 5]),
+            ..Configuration::default()
+        },
     }
 }
 

@@ -14,8 +14,13 @@
 #[path = "../../wal/tests/crash_points/mod.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod crash_points;
+#[path = "../../node/tests/hand/mod.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod hand;
 #[path = "../../raft/tests/harness/mod.rs"]
 mod harness;
+#[path = "../../node/tests/histories/mod.rs"]
+mod histories;
 #[path = "../../wal/tests/leftovers/mod.rs"]
 mod leftovers;
 #[path = "../../wal/tests/rot_points/mod.rs"]

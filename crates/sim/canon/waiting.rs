@@ -107,23 +107,6 @@ pub(crate) const WAITING: &[Other] = &[
 /// Bugs that have a switch and that no check finds within a minute.
 pub(crate) const UNFOUND: &[Other] = &[
     Other {
-        number: "18",
-        what: "A restarted follower numbers its reads as in its life before \
-           (`read_questions_are_numbered_alike_in_each_life`)",
-        seen: "etcd #20418 in kind",
-        why: "the leader must hold a question longer than its asker needs to restart, while others \
-          commit: connections end with a process, so only a read round that waits for a quorum \
-          can outlive it, and nothing commits meanwhile on the same quorum",
-    },
-    Other {
-        number: "28",
-        what: "Entries that were read for an earlier place are packed behind a later one \
-               (`entries_of_an_earlier_grant_are_sent`)",
-        seen: "LogCabin #160",
-        why: "a leader must be told to start over while it reads back entries for the same peer: the \
-              simulated members keep all entries of a run in memory and read back only after a restart",
-    },
-    Other {
         number: "",
         what: "The engine stores entries that are durable and not committed \
                (`engine_stores_what_is_durable_alone`)",

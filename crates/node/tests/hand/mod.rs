@@ -10,8 +10,8 @@ use jangada::raft::{
     Message, NodeId, Position, PreVoteResponse, Range, ReadRound, RoleKind, Term, VoteResponse,
 };
 use jangada::{
-    Effect, Event, Log, LogBatch, LogCut, LogWritten, Member, MemberStart, MemoryLog, Now, Options,
-    Outcome, ProposeError, StateMachine,
+    Effect, Event, Log, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, MemoryLog, Now,
+    Options, Outcome, ProposeError, StateMachine,
 };
 
 pub(crate) const SELF: NodeId = NodeId(1);
@@ -62,6 +62,7 @@ pub(crate) struct Hand {
     pub(crate) log: MemoryLog,
     pub(crate) disk: Disk,
     pub(crate) unwritten: Vec<LogBatch>,
+    pub(crate) unread: Vec<LogRead>,
     pub(crate) now_us: u64,
     pub(crate) sent: Vec<(NodeId, PeerMessage)>,
     pub(crate) told: Vec<Told>,
@@ -135,10 +136,15 @@ pub(crate) fn matched(from: NodeId, term: u64, index: u64) -> Event {
 impl Hand {
     /// A member of three that starts on `log`, with a machine that remembers nothing.
     pub(crate) fn start(log: MemoryLog, range: Range) -> Hand {
+        Hand::start_as(PROCESS, log, range)
+    }
+
+    /// As `start`, in a life of this name.
+    pub(crate) fn start_as(process: u64, log: MemoryLog, range: Range) -> Hand {
         let start = MemberStart {
             id: SELF,
             group: 0,
-            process: PROCESS,
+            process,
             hard_state: HardState { term: range.last_position().term, vote: None },
             configuration: Configuration::of_voters([SELF, TWO, THREE]),
             log: range,
@@ -154,6 +160,7 @@ impl Hand {
             log,
             disk: Disk::Prompt,
             unwritten: Vec::new(),
+            unread: Vec::new(),
             now_us: 0,
             sent: Vec::new(),
             told: Vec::new(),
@@ -183,16 +190,21 @@ impl Hand {
         hand
     }
 
+    /// Stands for election, with the vote of `TWO`.
+    pub(crate) fn win(&mut self) {
+        while self.member.status().standing.role == RoleKind::Follower {
+            self.sleep();
+        }
+        let term = Term(self.member.status().standing.term.0 + 1);
+        let granted = true;
+        self.step([raft(TWO, Message::PreVoteResponse(PreVoteResponse { term, granted }))]);
+        self.step([raft(TWO, Message::VoteResponse(VoteResponse { term, granted }))]);
+    }
+
     /// The leader of term 1, whose no-op is committed.
     pub(crate) fn leader() -> Hand {
         let mut hand = Hand::new();
-        while hand.member.status().standing.role == RoleKind::Follower {
-            hand.sleep();
-        }
-        let term = Term(1);
-        let granted = true;
-        hand.step([raft(TWO, Message::PreVoteResponse(PreVoteResponse { term, granted }))]);
-        hand.step([raft(TWO, Message::VoteResponse(VoteResponse { term, granted }))]);
+        hand.win();
         hand.step([matched(TWO, 1, 1)]);
         assert_eq!(hand.member.status().standing.role, RoleKind::Leader);
         assert_eq!(hand.member.status().commit, Index(1));
@@ -223,6 +235,10 @@ impl Hand {
                 if self.disk == Disk::Prompt {
                     events.extend(self.write());
                 }
+                return;
+            }
+            Effect::Read(read) if self.disk == Disk::Stalled => {
+                self.unread.push(read);
                 return;
             }
             Effect::Read(read) => {
@@ -258,6 +274,13 @@ impl Hand {
             Event::LogWritten(LogWritten { number: batch.number, last: batch.last })
         };
         self.unwritten.drain(..).map(written).collect()
+    }
+
+    /// Reads what the log was asked first.
+    pub(crate) fn read(&mut self) -> Event {
+        let read = self.unread.remove(0);
+        let frames = self.log.read(&read).expect("in memory");
+        Event::LogRead { reader: read.reader, frames }
     }
 
     /// Sleeps until the member wants to be stepped.
