@@ -53,7 +53,7 @@ fn voters(count: u64) -> Configuration {
 
 /// The branches that the schedules of several members must come to; a run that misses one has grown
 /// too kind.
-const DEMANDED: [&str; 20] = [
+const DEMANDED: [&str; 26] = [
     "aba_persisted_after_overwrite",
     "answer_of_older_term_ignored",
     "answer_to_former_leader_ignored",
@@ -74,6 +74,12 @@ const DEMANDED: [&str; 20] = [
     "stale_rejection_ignored",
     "stickiness_withholds_pre_vote",
     "stickiness_withholds_vote",
+    "answer_of_a_former_life_ignored",
+    "answer_to_another_recovery_ignored",
+    "log_begun_anew",
+    "recovered",
+    "recovery_begun",
+    "snapshot_of_what_is_held",
 ];
 
 /// As before, where the membership changes.

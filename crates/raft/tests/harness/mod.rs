@@ -100,8 +100,9 @@ pub(crate) struct Cluster {
     pub(crate) honours_grants: bool,
     /// The links on which everything is lost.
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
-    /// The snapshots that were asked for and are under way: sender and receiver, and the sender's term.
-    pub(crate) transfers: BTreeMap<(NodeId, NodeId), Term>,
+    /// The snapshots that were asked for and are under way: by sender and receiver the sender's term,
+    /// and what the sender had applied by then.
+    pub(crate) transfers: BTreeMap<(NodeId, NodeId), (Term, Snapshot)>,
     /// The number of the last recovery.
     pub(crate) recoveries: u64,
 }
@@ -291,8 +292,10 @@ impl Cluster {
                 Output::SendSnapshot { peer, at_least } => {
                     let raft = self.members[&id].raft.as_ref().expect("the member runs");
                     assert!(*at_least <= raft.first_position().index, "no more than it needs");
-                    let before = self.transfers.insert((id, *peer), raft.term());
-                    assert!(before != Some(raft.term()), "one snapshot at a time for each peer");
+                    let made = (raft.term(), self.snapshot(id).expect("the member runs"));
+                    assert!(*at_least <= made.1.last.index, "what was cut is applied");
+                    let before = self.transfers.insert((id, *peer), made);
+                    assert!(before.is_none(), "one snapshot at a time for each peer");
                 }
                 Output::Recovered => {
                     let member = self.members.get_mut(&id).expect("a known member");
@@ -427,7 +430,7 @@ impl Cluster {
         to: NodeId,
         given: Option<Snapshot>,
     ) -> bool {
-        let Some(term) = self.transfers.remove(&(from, to)) else { return false };
+        let Some((term, _)) = self.transfers.remove(&(from, to)) else { return false };
         let Some(snapshot) = given.or_else(|| self.snapshot(from)) else { return false };
         let ready = |raft: &Raft| term <= raft.term() && raft.is_hard_state_durable();
         let reached = !self.cut.contains(&(from, to)) && !self.cut.contains(&(to, from));
@@ -618,7 +621,7 @@ fn is_stale_refusal(raft: &Raft, input: &Input) -> bool {
     };
     match response.outcome {
         AppendOutcome::Conflict { probe, .. } => {
-            let known = raft.match_index(*from);
+            let known = raft.match_index(*from).filter(|_| response.recovering.is_none());
             response.term == raft.term() && known.is_some_and(|known| probe <= known)
         }
         AppendOutcome::Match(_) => false,

@@ -77,6 +77,10 @@ struct Faults {
     transfers: u64,
     /// How often another membership is asked for.
     changes: u64,
+    /// How often a log is cut without regard to the others.
+    cuts: u64,
+    /// How often a member restarts without what it last wrote to its log.
+    rot: u64,
     /// How often the links that work are drawn anew.
     partition: u64,
     /// The links that lose everything at the moment.
@@ -96,6 +100,8 @@ impl Faults {
             partition: some(4),
             transfers: some(20),
             changes: 0,
+            cuts: some(100),
+            rot: some(60),
             cut: BTreeSet::new(),
         }
     }
@@ -240,9 +246,15 @@ fn act(cluster: &mut Cluster, random: &mut Random, faults: &mut Faults, id: Node
     let other = NodeId(1 + random.below(cluster.members.len() as u64));
     if !cluster.is_running(id) {
         if random.percent(10) {
+            if random.percent(faults.rot) && may_rot(cluster, id) {
+                cluster.rot(id, 1 + random.below(4) as usize);
+            }
             cluster.restart(id);
         }
         return;
+    }
+    if random.percent(15) {
+        snapshot(cluster, random, id);
     }
     if random.percent(faults.crash) && random.percent(20) {
         let survive = random.below(4) as usize;
@@ -282,7 +294,7 @@ fn act(cluster: &mut Cluster, random: &mut Random, faults: &mut Faults, id: Node
         93 if random.percent(faults.elections) => cluster.step(id, Input::PeerDown(other)),
         94 => cluster.step(id, Input::PeerUp(other)),
         95 if random.percent(faults.loss) => cluster.step(id, Input::Unreachable(other)),
-        96 => compact(cluster, random, id),
+        96 => compact(cluster, random, faults, id),
         97 if random.percent(faults.changes) => {
             let change = draw_change(cluster, random);
             cluster.step(id, Input::ChangeMembers(change));
@@ -349,14 +361,55 @@ fn receive(cluster: &mut Cluster, random: &mut Random, faults: &Faults, to: Node
     cluster.step(to, Input::Receive { from, message });
 }
 
-/// Cuts a log where the node would: behind what everyone holds, the members that are down included.
-fn compact(cluster: &mut Cluster, random: &mut Random, id: NodeId) {
+/// Something becomes of a snapshot that a member is sending: it arrives, as it was made when it was asked
+/// for or later, or it is lost, or the receiver crashes before its log follows its state machine.
+fn snapshot(cluster: &mut Cluster, random: &mut Random, from: NodeId) {
+    let under_way = cluster.transfers.iter().filter(|((sender, _), _)| *sender == from);
+    let all: Vec<_> = under_way.map(|((_, to), (term, made))| (*to, *term, made.clone())).collect();
+    if all.is_empty() {
+        return;
+    }
+    let (to, term, made) = all[random.below(all.len() as u64) as usize].clone();
+    match random.below(10) {
+        0..4 => {
+            cluster.deliver_snapshot(from, to, None);
+        }
+        4..6 => {
+            cluster.deliver_snapshot(from, to, Some(made));
+        }
+        6..8 => {
+            cluster.fail_snapshot(from, to);
+        }
+        8 => {
+            let raft = cluster.members[&to].raft.as_ref();
+            if raft.is_some_and(|raft| term <= raft.term() && raft.is_hard_state_durable()) {
+                cluster.hold_snapshot(to, made);
+                cluster.crash(to, random.below(4) as usize);
+                cluster.fail_snapshot(from, to);
+            }
+        }
+        _ => {}
+    }
+    cluster.flush(to);
+}
+
+/// Whether a member may lose what it last wrote without the cluster coming to a stand: the others that
+/// have lost nothing must be a quorum.
+fn may_rot(cluster: &Cluster, id: NodeId) -> bool {
+    is_sound(cluster, &BTreeSet::from([id]))
+}
+
+/// Cuts a log where the node would: behind what everyone holds, the members that are down included, or
+/// behind what the member itself has applied.
+fn compact(cluster: &mut Cluster, random: &mut Random, faults: &Faults, id: NodeId) {
     let bound = |member: &Member| {
         let durable = member.disk.names().last;
         let applied = |raft: &Raft| raft.durable_index().min(raft.commit_index());
         durable.min(member.raft.as_ref().map_or(member.disk.applied, applied))
     };
-    let Some(bound) = cluster.members.values().map(bound).min() else { return };
+    let own = bound(&cluster.members[&id]);
+    let least = cluster.members.values().map(bound).min();
+    let bound = if random.percent(faults.cuts) { own } else { least.unwrap_or(own) };
     let start = cluster.raft(id.0).first_position().index;
     if bound <= start || !cluster.members[&id].pending.is_empty() {
         return;
@@ -373,6 +426,9 @@ const ROUNDS_MAX: usize = 200;
 /// only, in one direction or both.
 fn heal(cluster: &mut Cluster, random: &mut Random, facts: &mut Facts) {
     let apart = draw_apart(cluster, random);
+    if !is_sound(cluster, &apart) {
+        return; // The membership has come to rest on one that is recovering.
+    }
     let ids: Vec<NodeId> = cluster.members.keys().copied().collect();
     for id in &ids {
         let stays_down = apart.contains(id) && random.percent(40);
@@ -476,16 +532,21 @@ fn configurations_at_work(cluster: &Cluster) -> BTreeSet<Vec<NodeId>> {
     halves.filter(|half| !half.is_empty()).collect()
 }
 
+/// Whether those that have lost nothing and are not apart are a quorum by all that may be decided.
+fn is_sound(cluster: &Cluster, apart: &BTreeSet<NodeId>) -> bool {
+    let sound = |id| cluster.members[&id].disk.recovering.is_none() && !apart.contains(&id);
+    let halves = configurations_at_work(cluster);
+    halves.iter().all(|half| Configuration::of_voters(half.clone()).agrees(sound))
+}
+
 /// Members without which the others are still a quorum.
 fn draw_apart(cluster: &Cluster, random: &mut Random) -> BTreeSet<NodeId> {
     let mut apart = BTreeSet::new();
-    let halves = configurations_at_work(cluster);
     for _ in 0..random.below(cluster.members.len() as u64) {
         let id = NodeId(1 + random.below(cluster.members.len() as u64));
-        let stays = |other| other != id && !apart.contains(&other);
-        let agrees = |half: &Vec<NodeId>| Configuration::of_voters(half.clone()).agrees(stays);
-        if halves.iter().all(agrees) {
-            apart.insert(id);
+        let more: BTreeSet<NodeId> = apart.iter().copied().chain([id]).collect();
+        if is_sound(cluster, &more) {
+            apart = more;
         }
     }
     apart
@@ -518,6 +579,7 @@ fn has_recovered(cluster: &Cluster, apart: &BTreeSet<NodeId>) -> bool {
         && (members.target.is_empty() || members.target.iter().any(waits));
     let equal = |raft: &&Raft| {
         raft.commit_index() == leader.commit_index()
+            && raft.recovering().is_none()
             && raft.last_position() == leader.last_position()
     };
     done && running
