@@ -84,7 +84,8 @@ pub struct Configuration {
     pub voters: Vec<NodeId>,
     /// The voters of the configuration being left (`C_old`); empty unless joint.
     pub outgoing: Vec<NodeId>,
-    /// Members that receive the log and do not vote (thesis §4.2.1).
+    /// Members that receive the log and do not vote (thesis §4.2.1). A voter that is to become a
+    /// learner stands here from the start, and votes until the joint configuration is left.
     pub learners: Vec<NodeId>,
     /// The voters that the leader moves to as soon as those of them that are learners have caught up
     /// (thesis §4.2.1); empty unless a change waits for that.
@@ -101,7 +102,8 @@ pub struct MemberChange {
     pub voters: Vec<NodeId>,
     /// The learners wanted; none of them among the voters.
     pub learners: Vec<NodeId>,
-    /// Where the members wanted are found.
+    /// Where the members wanted are found. Members that are not named keep their addresses; what is
+    /// said of others is dropped.
     pub addresses: BTreeMap<NodeId, Vec<String>>,
     /// How new voters come in.
     pub catch_up: CatchUp,
@@ -227,11 +229,12 @@ pub enum Input {
     PeerUp(NodeId),
     /// Another membership is wanted. Answered in the same step by [`Output::Configured`] or
     /// [`Output::ChangeRefused`]. What is wanted already is answered by neither: there is nothing to
-    /// do.
+    /// do. One that waits for learners to catch up may be replaced by another.
     ChangeMembers(MemberChange),
     /// The leader is to hand over to `to`, or to whichever voter has most of the log (thesis §3.10).
     /// Proposals are refused meanwhile. Answered by [`Output::TransferEnded`] or, when it succeeds, by
-    /// [`Output::Changed`].
+    /// [`Output::Changed`]. Answered by neither where there is nothing to do: `to` leads, or it is being
+    /// handed over to, or nobody is named and a transfer is under way.
     TransferLeadership {
         /// The voter that is to lead.
         to: Option<NodeId>,
@@ -317,12 +320,14 @@ pub enum Output {
         /// The entry's content.
         configuration: Configuration,
     },
-    /// The configuration in force has changed: appended, rolled back, or installed. It can be asked of
-    /// the module ([`crate::Raft::configuration`]).
+    /// The configuration in force has changed: appended, rolled back, or installed; or a leader has let
+    /// go of a member that was removed. Both can be asked of the module
+    /// ([`crate::Raft::configuration`], [`crate::Raft::departing`]).
     MembersChanged,
     /// The last [`Input::ChangeMembers`] was refused.
     ChangeRefused(ChangeRefused),
-    /// A transfer of leadership did not begin or was given up; this member leads on.
+    /// A transfer of leadership did not begin or was given up; this member leads on, unless a
+    /// configuration without it is committed: then it steps down.
     TransferEnded(TransferEnded),
     /// The peer needs entries that were cut off the log: a snapshot is to be sent to it. Answered some
     /// time by [`Input::SnapshotDelivered`] or [`Input::SnapshotFailed`], and not given again for this
@@ -428,7 +433,7 @@ pub enum ChangeRefused {
 pub enum TransferEnded {
     /// This member does not lead; it believes that the named one does.
     NotLeader(Option<NodeId>),
-    /// The one named is no voter, or there is no other voter.
+    /// The one named is no voter, or does not stay one, or there is no other voter.
     NoVoter,
     /// It did not take over within an election timeout.
     TimedOut,

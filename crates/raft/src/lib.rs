@@ -48,11 +48,14 @@
 //! 5. `replication.rs`: §5.3, §5.4.2, from both sides; then `progress.rs`, one peer seen by its
 //!    leader.
 //! 6. `reads.rs`: linearizable reads (§8, thesis §6.4).
-//! 7. `stable.rs`: what is durable, and what a late completion may count for.
-//! 8. `quorum.rs` and `log.rs`: small, pure, tested exhaustively.
-//! 9. [`invariants`]: what must hold at any time.
+//! 7. `membership.rs`: who the members are, and a change from end to end (§6); `transfer.rs`: how
+//!    leadership is handed over (thesis §3.10).
+//! 8. `stable.rs`: what is durable, and what a late completion may count for.
+//! 9. `quorum.rs`, `change.rs` and `log.rs`: small, pure, tested exhaustively.
+//! 10. [`invariants`]: what must hold at any time.
 //!
-//! `tests/paper.rs` has a test for each rule of figure 2 and each property of figure 3.
+//! `tests/paper.rs` has a test for each rule of figure 2 and each property of figure 3,
+//! `tests/paper_membership.rs` for section 6 and its chapters of the thesis.
 //! `tests/scripts` has one readable trace for each claim; they are the quickest way to see what
 //! really happens. `examples/core.rs` drives three members by hand.
 //!
@@ -71,7 +74,10 @@
 //! | figure 7, logs that differ | hints by term in `replication.rs`, `log.rs` |
 //! | figure 8, old terms | `advance_commit` in `replication.rs` |
 //! | §5.6, timing | the driver's; the module only asks for timers |
-//! | §6, membership | joint quorums are counted; changes come later |
+//! | §6, membership | `membership.rs`, `change.rs`; quorums of both halves in `quorum.rs` |
+//! | thesis §3.10, leadership transfer | `transfer.rs` |
+//! | thesis §4.2.1, catching up | `move_to_target` in `membership.rs` |
+//! | thesis §4.2.2, §4.2.3, removed servers | `may_campaign`, `leave_office`; `withholds_votes` |
 //! | §8, clients | the no-op in `become_leader`; `reads.rs` |
 //!
 //! # What goes beyond the paper
@@ -89,6 +95,10 @@
 //!   a millisecond. [`Input::PeerDown`] makes use of it: the member gives up its own patience and
 //!   asks for pre-votes at once. It is a hint and no proof, so it never touches another member's
 //!   patience: whoever still hears the leader refuses.
+//! - **Learners first.** Voters that are new receive the log before they vote, and the leader moves on
+//!   by itself when they have caught up; what it waits for stands in the configuration, so that the next
+//!   leader goes on with it (thesis §4.2.1).
+//! - **Leadership is handed over** on request, and by a leader that is no voter any more (thesis §3.10).
 //! - **Asynchronous storage, and no other.** Writes are numbered, what must wait for one says so
 //!   ([`Output::SendAfter`]), and a completion names the log's end as of its write.
 //! - **Grants.** The module does not send entries: it allows the driver to, so many bytes from such a
@@ -116,9 +126,17 @@
 //! 14. Read rounds confirm in the order in which they opened, none before the leader's own term has a
 //!     committed entry.
 //! 15. The uncommitted bytes add up.
+//! 16. The configurations that a member keeps lie in its log: they come and go with their entries.
+//! 17. Each configuration follows from the one before it: the same voters, a joint one that leaves
+//!     them, or the joint one's new half. Quorums of neighbours thus share a voter.
+//! 18. One change at a time: a leader that has committed in its term has at most one configuration that
+//!     is not committed.
+//! 19. A leader's peers are the others of its configuration, and those it has just removed.
+//! 20. Leadership is handed to another voter that stays one.
 //!
 //! And of the cluster, figure 3: election safety (101), log matching (102), leader completeness
-//! (103), state machine safety (104); and that what a leader commits is durable on a quorum (105).
+//! (103), state machine safety (104); that what a leader commits is durable on a quorum (105), and that
+//! equal logs hold equal configurations (106).
 //!
 //! An invariant that does not hold ends the process, in every build. To go on would be to answer
 //! clients from a log that other members may not have.
@@ -127,7 +145,8 @@
 //!
 //! Nothing grows without one. Per peer: `inflight_messages_max` and `inflight_bytes_max`. Per
 //! leader: `uncommitted_bytes_max`, and eight open read rounds; any number of reads shares a round.
-//! Per grant: `append_bytes_max` and 64 terms. Per hasty election: sixteen retries. The log's names
+//! Per grant: `append_bytes_max`, 64 terms and eight configurations. Members: [`MEMBERS_MAX`],
+//! [`VOTERS_MAX`] of them voters; who was removed is told for two quorum checks. Per hasty election: sixteen retries. The log's names
 //! cost one item for each term in it, and go when the driver cuts the log ([`Raft::compact`]).
 //!
 //! # How to drive it
