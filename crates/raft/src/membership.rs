@@ -287,7 +287,8 @@ impl Raft {
         }
         let own_term = leader.term_start <= self.commit_index;
         let early = canon!(joint_is_left_before_it_is_committed) && current.is_joint();
-        if !early && !(own_term && self.is_configuration_committed()) {
+        let may_go_on = early || (own_term && self.is_configuration_committed());
+        if !may_go_on {
             return;
         }
         if current.is_joint() {
