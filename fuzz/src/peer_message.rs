@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use jangada_entry::{Kind, Origin};
 use jangada_net::wire::{self, DecodeError, HEADER_BYTES, NUMBER_MAX};
-use jangada_net::{ForwardRefusal, PeerMessage, Proposal};
+use jangada_net::{Answer, ForwardRefusal, PeerMessage, Proposal};
 use jangada_raft::{
     AppendOutcome, AppendRequest, AppendResponse, Heartbeat, HeartbeatResponse, Index, Message,
     Position, PreVoteRequest, PreVoteResponse, Range, ReadRound, Term, VoteRequest, VoteResponse,
@@ -84,7 +84,13 @@ fn bounded(message: &PeerMessage) {
         PeerMessage::ReadIndexResponse { index, .. } => {
             index.is_none_or(|index| index.0 <= NUMBER_MAX)
         }
-        PeerMessage::Forward(_)
+        PeerMessage::Answer { answer: Answer::Changed { index, .. }, .. } => index.0 <= NUMBER_MAX,
+        PeerMessage::FramesRequest { first, last } => first.index.0.max(last.0) <= NUMBER_MAX,
+        PeerMessage::FramesResponse { .. }
+        | PeerMessage::Snapshot(_)
+        | PeerMessage::Ask { .. }
+        | PeerMessage::Answer { .. }
+        | PeerMessage::Forward(_)
         | PeerMessage::ForwardRefused { .. }
         | PeerMessage::ReadIndexRequest { .. } => true,
     };

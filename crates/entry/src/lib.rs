@@ -32,6 +32,8 @@ pub enum Kind {
     Command = 1,
     /// A cluster configuration.
     Configuration = 2,
+    /// Raises the cluster's version: [`encode_version`].
+    Version = 3,
 }
 
 /// Names a proposal across the cluster: the life of the member that was asked, and a number within
@@ -143,9 +145,22 @@ impl Kind {
             0 => Ok(Kind::NoOp),
             1 => Ok(Kind::Command),
             2 => Ok(Kind::Configuration),
+            3 => Ok(Kind::Version),
             other => Err(FrameError::Kind(other)),
         }
     }
+}
+
+/// The payload of an entry of [`Kind::Version`]: the cluster's version from there on.
+#[must_use]
+pub fn encode_version(version: u16) -> [u8; 2] {
+    version.to_le_bytes()
+}
+
+/// Reads the payload of an entry of [`Kind::Version`]; `None` when it is none.
+#[must_use]
+pub fn decode_version(payload: &[u8]) -> Option<u16> {
+    payload.try_into().ok().map(u16::from_le_bytes)
 }
 
 impl Header {

@@ -18,6 +18,7 @@
 //! times, and any retry of a message. A message may be lost, with the connection that carried it;
 //! it is never repeated, and those that arrive on one lane arrive in the order of sending.
 
+mod ask;
 pub mod handshake;
 mod message;
 pub mod session;
@@ -25,6 +26,7 @@ mod snapshot;
 pub mod transport;
 pub mod wire;
 
+pub use ask::*;
 pub use message::*;
 pub use snapshot::*;
 pub use transport::{

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use jangada_entry::{Frame, Kind, Origin};
 use jangada_raft::{AppendRequest, Index, Message, Position};
 
+use crate::ask::{Answer, Ask};
 use crate::snapshot::SnapshotMessage;
 
 /// A lane is a connection of its own, so that nothing on it waits behind another lane.
@@ -82,6 +83,25 @@ pub enum PeerMessage {
         /// The lowest match index of all members.
         everyone_holds: Index,
     },
+    /// An operator of this member asks something of the leader. Answered by
+    /// [`PeerMessage::Answer`].
+    Ask {
+        /// The life of the asker's process; echoed.
+        process: u64,
+        /// The asker's number for this question; echoed.
+        number: u64,
+        /// What is asked.
+        ask: Ask,
+    },
+    /// The leader answers a [`PeerMessage::Ask`].
+    Answer {
+        /// The life of the asker's process.
+        process: u64,
+        /// The asker's number.
+        number: u64,
+        /// The answer.
+        answer: Answer,
+    },
 }
 
 /// A proposal on its way to the leader.
@@ -117,7 +137,9 @@ impl PeerMessage {
             | PeerMessage::Forward(_)
             | PeerMessage::ForwardRefused { .. }
             | PeerMessage::FramesRequest { .. }
-            | PeerMessage::FramesResponse { .. } => Lane::Entries,
+            | PeerMessage::FramesResponse { .. }
+            | PeerMessage::Ask { .. }
+            | PeerMessage::Answer { .. } => Lane::Entries,
             PeerMessage::Snapshot(_) => Lane::Snapshots,
             PeerMessage::Raft(_)
             | PeerMessage::ReadIndexRequest { .. }

@@ -16,6 +16,7 @@
 //! 3. The frames of an append carry exactly the names that its range gives (§5.3); sender and
 //!    receiver both compare.
 
+mod ask;
 mod decode;
 mod encode;
 mod error;
@@ -26,6 +27,7 @@ use jangada_entry::FRAME_BYTES_MAX;
 
 use crate::PeerMessage;
 
+pub use ask::{MEMBERSHIP_BYTES_MAX, fits};
 pub use decode::{Header, decode};
 pub use encode::{Encoded, Size, encode, encode_head, measure};
 pub use error::{DecodeError, EncodeError};
@@ -96,6 +98,8 @@ mod kind {
     pub(super) const SNAPSHOT_REFUSED: u8 = 26;
     pub(super) const FRAMES_REQUEST: u8 = 27;
     pub(super) const FRAMES_RESPONSE: u8 = 28;
+    pub(super) const ASK: u8 = 15;
+    pub(super) const ANSWER: u8 = 16;
 }
 
 /// The payloads of a message, in the order in which they follow the fixed part.

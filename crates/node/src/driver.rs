@@ -10,7 +10,7 @@ use jangada_raft::{NodeId, Standing};
 
 use crate::handle::{Handle, Inbox};
 use crate::machine::StateMachine;
-use crate::member::{Effect, Event, LogBatch, LogCut, LogRead, Member, Now};
+use crate::member::{Effect, Ended, Event, LogBatch, LogCut, LogRead, Member, Now, Peers};
 use crate::waiters::Waiters;
 
 /// The world outside a member.
@@ -27,6 +27,8 @@ pub(crate) trait Io {
     fn changed(&mut self, standing: Standing);
     /// A peer shows an incarnation it was not met under.
     fn stranger(&mut self, peer: NodeId, met: u64, shown: u64);
+    /// Whom to be connected to has changed.
+    fn peers(&mut self, peers: Peers);
 }
 
 /// A member with its clients.
@@ -35,12 +37,14 @@ pub(crate) struct Driver<M: StateMachine> {
     waiters: Waiters<M>,
     events: Vec<Event>,
     effects: Vec<Effect<M::Reply>>,
+    ended: Option<Ended>,
 }
 
 impl<M: StateMachine> Driver<M> {
     pub(crate) fn new(process: u64, group: u64, member: Member<M>) -> (Driver<M>, Handle<M>) {
         let (waiters, handle) = Waiters::new(process, group, member.status());
-        (Driver { member, waiters, events: Vec::new(), effects: Vec::new() }, handle)
+        let (events, effects) = (Vec::new(), Vec::new());
+        (Driver { member, waiters, events, effects, ended: None }, handle)
     }
 
     /// Takes what came; leaves word whom to wake if nothing did.
@@ -61,6 +65,11 @@ impl<M: StateMachine> Driver<M> {
         &self.member
     }
 
+    /// Why the member has ended by itself, if it has: it is to be turned no more.
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
     /// One turn: step, carry out, answer.
     pub(crate) fn turn(&mut self, now: Now, io: &mut impl Io) {
         self.member.step(now, &mut self.events, &mut self.effects);
@@ -72,11 +81,19 @@ impl<M: StateMachine> Driver<M> {
                 Effect::Send { to, message } => io.send(to, message),
                 Effect::Changed(standing) => io.changed(standing),
                 Effect::Stranger { peer, met, shown } => io.stranger(peer, met, shown),
+                Effect::Peers(peers) => io.peers(peers),
+                Effect::Ends(ended) => {
+                    self.ended = Some(ended);
+                    self.waiters.keep(Effect::Ends(ended));
+                }
                 answer @ (Effect::Reply { .. }
                 | Effect::Refuse { .. }
                 | Effect::Doubt { .. }
                 | Effect::ReadReady(_)
-                | Effect::ReadExpired(_)) => {
+                | Effect::ReadExpired(_)
+                | Effect::ChangeAnswered { .. }
+                | Effect::TransferAnswered { .. }
+                | Effect::HandedOver) => {
                     let left = self.waiters.keep(answer);
                     assert!(left.is_none(), "an answer is kept for who waits for it");
                 }

@@ -16,9 +16,14 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::BytesMut;
 use jangada_entry::{Draft, FRAME_BYTES_MAX, Kind, Origin};
+use jangada_raft::{Configuration, NodeId};
 
 use crate::machine::StateMachine;
-use crate::member::{Event, ProposeError, ReadBatch, Status};
+use crate::member::{
+    ChangeError, Ended, Event, ProposeError, ReadBatch, Status, Ticket, TransferError,
+};
+use crate::questions::Question;
+use crate::record::Membership;
 
 /// The most proposals of one member's clients that are under way at a time: far above what a server
 /// has connections for, low enough that the ring stays in the tens of megabytes.
@@ -74,7 +79,16 @@ struct Inner<M: StateMachine> {
     under_way: BTreeMap<ReadBatch, Arc<Batch<M>>>,
     batch_last: u64,
     loop_waker: Option<Waker>,
+    /// Questions of operators, by ticket.
+    questions: BTreeMap<Ticket, Question>,
+    ticket_last: u64,
+    /// Who waits for other members, by the watch's number.
+    watches: BTreeMap<u64, Option<Waker>>,
+    watch_last: u64,
     status: Status,
+    /// Why the member has ended by itself.
+    ended: Option<Ended>,
+    stops_when_handed_over: bool,
     stopping: bool,
     stopped: bool,
 }
@@ -137,7 +151,7 @@ impl<R> Ring<R> {
 }
 
 /// Locks; a panic elsewhere under this lock has left the member in an unknown state.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no thread has panicked while it held the lock")
 }
 
@@ -150,7 +164,13 @@ impl<M: StateMachine> Handle<M> {
             under_way: BTreeMap::new(),
             batch_last: 0,
             loop_waker: None,
+            questions: BTreeMap::new(),
+            ticket_last: 0,
+            watches: BTreeMap::new(),
+            watch_last: 0,
             status,
+            ended: None,
+            stops_when_handed_over: false,
             stopping: false,
             stopped: false,
         };
@@ -169,7 +189,9 @@ impl<M: StateMachine> Handle<M> {
     }
 
     /// Proposes a command that was written into a [`Draft::buffer`], without copying it. `version`
-    /// tells the state machine how the command is encoded.
+    /// tells the state machine how the command is encoded. It is refused as
+    /// [`ProposeError::TooNew`] until the cluster's version has reached what
+    /// [`StateMachine::level_of`] says that encoding needs.
     pub fn propose_buffer(&self, buffer: BytesMut, version: u16) -> Proposed<M> {
         if FRAME_BYTES_MAX < buffer.len() {
             return Proposed::refused(self.shared.clone(), ProposeError::TooLarge);
@@ -177,6 +199,9 @@ impl<M: StateMachine> Handle<M> {
         let mut inner = lock(&self.shared.inner);
         if inner.stopped {
             return Proposed::refused(self.shared.clone(), ProposeError::Stopped);
+        }
+        if inner.status.record.version < M::level_of(version) {
+            return Proposed::refused(self.shared.clone(), ProposeError::TooNew);
         }
         if PROPOSALS_MAX <= inner.proposals.slots.len() {
             return Proposed::refused(self.shared.clone(), ProposeError::Busy);
@@ -236,7 +261,68 @@ impl<M: StateMachine> Handle<M> {
     /// How the member stood after its last step.
     #[must_use]
     pub fn status(&self) -> Status {
-        lock(&self.shared.inner).status
+        lock(&self.shared.inner).status.clone()
+    }
+
+    /// Puts a question of an operator to the member.
+    pub(crate) fn ask(&self, question: Question, event: impl FnOnce(Ticket) -> Event) {
+        let mut inner = lock(&self.shared.inner);
+        if inner.stopped {
+            drop(inner);
+            question.stopped();
+            return;
+        }
+        inner.ticket_last += 1;
+        let ticket = Ticket(inner.ticket_last);
+        inner.questions.insert(ticket, question);
+        inner.events.push(event(ticket));
+        wake_loop(inner);
+    }
+
+    pub(crate) fn begin_hand_over(&self, event: Event) {
+        let mut inner = lock(&self.shared.inner);
+        if std::mem::replace(&mut inner.stops_when_handed_over, true) {
+            return;
+        }
+        inner.events.push(event);
+        wake_loop(inner);
+    }
+
+    pub(crate) fn ended_by_itself(&self) -> Option<Ended> {
+        lock(&self.shared.inner).ended
+    }
+
+    pub(crate) fn begin_watch(&self) -> (u64, Arc<Membership>) {
+        let mut inner = lock(&self.shared.inner);
+        inner.watch_last += 1;
+        let place = inner.watch_last;
+        inner.watches.insert(place, None);
+        (place, inner.status.record.membership.clone())
+    }
+
+    pub(crate) fn end_watch(&self, place: u64) {
+        if let Ok(mut inner) = self.shared.inner.lock() {
+            inner.watches.remove(&place);
+        }
+    }
+
+    /// Ready when the members are others than `seen`, or with `None` once the member has stopped.
+    pub(crate) fn poll_watch(
+        &self,
+        place: u64,
+        seen: &Arc<Membership>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Arc<Membership>>> {
+        let mut inner = lock(&self.shared.inner);
+        let membership = &inner.status.record.membership;
+        if membership != seen {
+            return Poll::Ready(Some(membership.clone()));
+        }
+        if inner.stopped {
+            return Poll::Ready(None);
+        }
+        inner.watches.insert(place, Some(context.waker().clone()));
+        Poll::Pending
     }
 
     /// Asks the member's loop to end. What is under way is answered with
@@ -317,7 +403,17 @@ impl<M: StateMachine> Shared<M> {
     pub(crate) fn answer(&self, answers: &mut Answers<M::Reply>, machine: &M, status: Status) {
         let mut wake = std::mem::take(&mut answers.wakers);
         let mut inner = lock(&self.inner);
+        if status.record.membership != inner.status.record.membership {
+            wake.extend(inner.watches.values_mut().filter_map(Option::take));
+        }
         inner.status = status;
+        inner.ended = inner.ended.or(answers.ended.take());
+        inner.stopping |= std::mem::take(&mut answers.handed_over) && inner.stops_when_handed_over;
+        let questions: Vec<_> = answers
+            .questions
+            .drain(..)
+            .filter_map(|(ticket, answer)| Some((inner.questions.remove(&ticket)?, answer)))
+            .collect();
         for (sequence, answer) in answers.proposals.drain(..) {
             inner.proposals.answer(sequence, answer, &mut wake);
         }
@@ -334,6 +430,7 @@ impl<M: StateMachine> Shared<M> {
         };
         let batches: Vec<_> = answers.reads.iter().filter_map(batch_of).collect();
         drop(inner);
+        questions.into_iter().for_each(|(question, answer)| answer.give(question));
         wake.drain(..).for_each(Waker::wake);
         for (batch, outcome) in &batches {
             settle(batch, *outcome, Some(machine), &mut wake);
@@ -368,7 +465,10 @@ impl<M: StateMachine> Shared<M> {
         for batch in std::mem::take(&mut inner.under_way).into_values() {
             settle(&batch, Err(ReadError::Stopped), None, &mut wake);
         }
+        let questions = std::mem::take(&mut inner.questions);
+        wake.extend(inner.watches.values_mut().filter_map(Option::take));
         drop(inner);
+        questions.into_values().for_each(Question::stopped);
         wake.into_iter().for_each(Waker::wake);
     }
 }
@@ -393,13 +493,39 @@ pub(crate) struct Answers<R> {
     pub(crate) proposals: Vec<(u64, Result<R, ProposeError>)>,
     pub(crate) doubt_max: Option<u64>,
     pub(crate) reads: Vec<(ReadBatch, Result<(), ReadError>)>,
+    pub(crate) questions: Vec<(Ticket, Answered)>,
+    pub(crate) handed_over: bool,
+    pub(crate) ended: Option<Ended>,
     wakers: Vec<Waker>,
+}
+
+/// The answer to a question of an operator.
+pub(crate) enum Answered {
+    Change(Result<Configuration, ChangeError>),
+    Transfer(Result<NodeId, TransferError>),
+}
+
+impl Answered {
+    fn give(self, question: Question) {
+        match (self, question) {
+            (Answered::Change(answer), Question::Change(place)) => place.answer(answer),
+            (Answered::Transfer(answer), Question::Transfer(place)) => place.answer(answer),
+            _ => unreachable!("a ticket names one question"),
+        }
+    }
 }
 
 impl<R> Default for Answers<R> {
     fn default() -> Self {
-        let (proposals, reads, wakers) = (Vec::new(), Vec::new(), Vec::new());
-        Answers { proposals, doubt_max: None, reads, wakers }
+        Answers {
+            proposals: Vec::new(),
+            doubt_max: None,
+            reads: Vec::new(),
+            questions: Vec::new(),
+            handed_over: false,
+            ended: None,
+            wakers: Vec::new(),
+        }
     }
 }
 

@@ -98,6 +98,7 @@ mod log;
 mod machine;
 mod member;
 mod node;
+mod questions;
 mod record;
 mod sessions;
 mod snapshot;
@@ -109,11 +110,13 @@ pub use local::LocalCluster;
 pub use log::{Log, MemoryLog};
 pub use machine::{Outcome, StateMachine};
 pub use member::{
-    Bound, Effect, Event, LogBatch, LogCut, LogRead, LogReader, LogWritten, Member, MemberStart,
-    Now, Options, Piece, ProposeError, ReadBatch, StartError, Status,
+    Bound, ChangeError, Effect, Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogReader,
+    LogWritten, Member, MemberStart, Now, Options, Peers, Piece, ProposeError, ReadBatch,
+    StartError, Status, Ticket, TransferError, TurnedAway,
 };
 pub use node::{Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open};
-pub use record::{Acquaintances, NotesError, Record};
+pub use questions::{Asked, MembershipWatch};
+pub use record::{Acquaintances, Membership, NotesError, REMOVED_MAX, Record};
 pub use sessions::{
     Session, SessionAnswer, SessionCommand, SessionError, SessionId, SessionLimits, SessionRefusal,
     SessionReply, Sessions, SessionsError, StoredReply,
@@ -125,7 +128,7 @@ pub use snapshot::{
 pub use waiters::Waiters;
 
 pub use jangada_entry::Frame;
-pub use jangada_raft::{Index, NodeId};
+pub use jangada_raft::{CatchUp, Configuration, Index, MemberChange, NodeId};
 
 /// The parts a member is made of, for those who drive or replace them.
 pub use {jangada_entry as entry, jangada_net as net, jangada_raft as raft, jangada_wal as wal};

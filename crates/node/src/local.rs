@@ -19,7 +19,10 @@ use crate::driver::{Driver, Io};
 use crate::handle::{Handle, Inbox, Unpark};
 use crate::log::{Log, MemoryLog};
 use crate::machine::StateMachine;
-use crate::member::{Event, LogBatch, LogCut, LogRead, Member, MemberStart, Options, StartError};
+use crate::member::{
+    Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, Member, MemberStart, Options, Peers,
+    StartError,
+};
 
 /// A cluster within this process. Its thread ends when this is dropped.
 pub struct LocalCluster<M: StateMachine> {
@@ -52,6 +55,7 @@ impl<M: StateMachine> LocalCluster<M> {
                 log: Range::empty(Position::default()),
                 time_ms: 0,
                 note: bytes::Bytes::new(),
+                level: FEATURE_LEVEL,
                 options,
                 seed: id.0,
                 configurations: Vec::new(),
@@ -59,7 +63,8 @@ impl<M: StateMachine> LocalCluster<M> {
             let member = Member::new(clock.now(), start, machine(*id))?;
             let (mut driver, handle) = Driver::new(id.0, 0, member);
             for peer in ids.iter().filter(|peer| *peer != id) {
-                driver.push(Event::Hello { peer: *peer, incarnation: peer.0 });
+                let (incarnation, level) = (peer.0, FEATURE_LEVEL);
+                driver.push(Event::Hello { peer: *peer, incarnation, level });
                 driver.push(Event::PeerUp(*peer));
             }
             places.push(Place { driver, log: MemoryLog::default() });
@@ -132,6 +137,9 @@ impl Io for Memory<'_> {
     fn stranger(&mut self, _: NodeId, _: u64, _: u64) {
         unreachable!("members of one process keep their incarnation")
     }
+
+    /// Memory joins everybody, and who was removed is told by its own log.
+    fn peers(&mut self, _: Peers) {}
 }
 
 fn run<M: StateMachine>(mut places: Vec<Place<M>>, clock: &Clock) {
@@ -157,10 +165,12 @@ fn run<M: StateMachine>(mut places: Vec<Place<M>>, clock: &Clock) {
         }
         while let Ok((from, to, message)) = sent.try_recv() {
             let place = places.iter_mut().find(|place| place.driver.member().id() == to);
-            let place = place.expect("members speak to members");
+            // Whoever was removed and has ended hears nothing more.
+            let Some(place) = place else { continue };
             place.driver.push(Event::Received { from, message });
             idle = false;
         }
+        places.retain(|place| place.driver.ended().is_none());
         if idle {
             let next = places.iter().map(|place| place.driver.member().next_step_us()).min();
             let now = clock.now().monotonic_us;

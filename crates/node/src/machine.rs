@@ -30,6 +30,16 @@ pub trait StateMachine: Send + 'static {
     /// The answer to a command.
     type Reply: Send + 'static;
 
+    /// The cluster's version from which on every member understands commands of this encoding: see
+    /// [`Handle::may_propose`](crate::Handle::may_propose). Before that they are not proposed.
+    #[must_use]
+    fn level_of(_version: u16) -> u16
+    where
+        Self: Sized,
+    {
+        0
+    }
+
     /// Applies committed commands in order and pushes one outcome for each.
     fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<Self::Reply>>);
 

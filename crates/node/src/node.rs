@@ -35,7 +35,8 @@ use crate::handle::{Handle, Inbox, Shared};
 use crate::log::Log;
 use crate::machine::StateMachine;
 use crate::member::{
-    Event, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, Options, StartError,
+    Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart,
+    Options, Peers, StartError,
 };
 use crate::record::{Acquaintances, NotesError};
 
@@ -138,6 +139,8 @@ pub enum NodeError {
     },
     /// This member is not among the members.
     NotAMember(NodeId),
+    /// The member is none any more.
+    Ended(Ended),
     /// The system has no randomness or no thread to give.
     System(std::io::Error),
 }
@@ -167,6 +170,7 @@ impl std::fmt::Display for NodeError {
             NodeError::NotAMember(id) => {
                 write!(f, "member {id} is not among the members; add it to the list")
             }
+            NodeError::Ended(ended) => ended.fmt(f),
             NodeError::System(error) => write!(f, "the system does not let it run: {error}"),
         }
     }
@@ -254,6 +258,7 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
         log: recovered.range.clone(),
         time_ms,
         note: recovered.note.clone(),
+        level: FEATURE_LEVEL,
         options: config.options,
         seed: random()?,
     };
@@ -353,11 +358,12 @@ impl<M: StateMachine> Opened<M> {
         &self.recovered
     }
 
-    /// Runs the member until [`Handle::stop`]. To be run in a `LocalSet` on a current-thread tokio
+    /// Runs the member until [`Handle::stop`], or until it ends by itself. To be run in a `LocalSet` on a current-thread tokio
     /// runtime with I/O and time enabled.
     ///
     /// # Errors
-    /// If the system refuses a thread or a socket.
+    /// If the system refuses a thread or a socket, or with [`NodeError::Ended`] if the member was
+    /// removed, or can be none any more for another reason.
     pub async fn run(self) -> Result<(), NodeError> {
         let Opened { driver, handle, clock, wal, disk, figures, .. } = self;
         let shared = handle.shared().clone();
@@ -374,10 +380,11 @@ impl<M: StateMachine> Opened<M> {
             transport.expect_incarnation(peer, Some(incarnation));
         }
         let io = Network { transport, jobs, events };
-        run_loop(driver, &clock, io, &figures).await;
+        let ended = run_loop(driver, &clock, io, &figures).await;
         log_thread
             .join()
-            .map_err(|_| NodeError::System(std::io::Error::other("the log thread has panicked")))
+            .map_err(|_| NodeError::System(std::io::Error::other("the log thread has panicked")))?;
+        ended.map_or(Ok(()), |ended| Err(NodeError::Ended(ended)))
     }
 }
 
@@ -388,7 +395,7 @@ async fn run_loop<M: StateMachine>(
     clock: &Clock,
     mut io: Network,
     figures: &Figures,
-) {
+) -> Option<Ended> {
     let mut armed = clock.instant(driver.member().next_step_us());
     let mut alarm = pin!(tokio::time::sleep_until(armed.into()));
     let mut figures_at = Instant::now();
@@ -407,7 +414,7 @@ async fn run_loop<M: StateMachine>(
         })
         .await;
         if inbox == Inbox::Stopping {
-            return;
+            return None;
         }
         if inbox == Inbox::Empty {
             let deadline = clock.instant(driver.member().next_step_us());
@@ -419,6 +426,10 @@ async fn run_loop<M: StateMachine>(
         }
         driver.turn(clock.now(), &mut io);
         io.transport.flush();
+        if let Some(ended) = driver.ended() {
+            tracing::error!("{ended}");
+            return Some(ended);
+        }
         io.events.borrow_mut().drain(..).for_each(|event| driver.push(event));
         if FIGURES_INTERVAL <= figures_at.elapsed() {
             figures_at = Instant::now();
@@ -439,7 +450,7 @@ fn told<M: StateMachine>(shared: &Shared<M>, event: TransportEvent) {
         }
         TransportEvent::Up { peer, incarnation } => {
             tracing::info!(peer = %peer, "peer became active");
-            shared.push(Event::Hello { peer, incarnation });
+            shared.push(Event::Hello { peer, incarnation, level: 0 });
             shared.push(Event::PeerUp(peer));
         }
         TransportEvent::Down { peer, reason } => {
@@ -515,6 +526,8 @@ impl Io for Network {
              counts until it is removed and added as a new member"
         );
     }
+
+    fn peers(&mut self, _: Peers) {}
 }
 
 /// What was not taken for sending will not happen: the clients need not be left in doubt. It is as if

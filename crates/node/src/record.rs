@@ -1,20 +1,35 @@
 //! The node's own notes: what it stores with the state machine, and what it stores in its log.
 //!
 //! The *record* goes with every applied batch into the state machine's own transaction, unread, and
-//! comes back at start: which entry was applied last, the cluster's time as of it, and the running
-//! hash over everything applied. The *acquaintances* are notes of this member alone, kept in its
+//! comes back at start and with snapshots: which entry was applied last, the cluster's time as of it,
+//! the running hash over everything applied, who the members are, who was removed, and the cluster's
+//! version. The *acquaintances* are notes of this member alone, kept in its
 //! log: under which incarnation it first met each peer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use jangada_raft::{Index, NodeId, Position, Term};
+use jangada_entry::{ConfigurationError, decode_configuration, encode_configuration};
+use jangada_raft::{Configuration, Index, NodeId, Position, Term};
 
-/// The version of both encodings.
+/// The version of the acquaintances' encoding.
 const VERSION: u16 = 1;
 
+/// The newest version of the record's encoding. Version 1 knew neither members nor the cluster's
+/// version.
+const RECORD_VERSION: u16 = 2;
+
+/// The bytes of a record of version 1, its version apart.
+const RECORD_BYTES: usize = 32;
+
+/// The most removed members that are remembered; the oldest are forgotten. A member that is off for
+/// longer than that many removals is not refused at the handshake, and stays without a vote all the
+/// same. The record goes with every batch, so it is kept small.
+pub const REMOVED_MAX: usize = 128;
+
 /// What the node remembers of everything applied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Record {
     /// The last applied entry.
     pub applied: Position,
@@ -22,6 +37,90 @@ pub struct Record {
     pub time_ms: u64,
     /// The running hash: chains index, term and the digest of the effects of every entry.
     pub hash: u64,
+    /// The feature level that every member speaks; only rises. 0 until a leader has found out.
+    pub version: u16,
+    /// Who the members are, as of the last applied entry.
+    pub membership: Arc<Membership>,
+}
+
+/// Who the members are, and who was one: as of an applied entry, so it stays so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Membership {
+    configuration: Configuration,
+    removed: Vec<NodeId>,
+    /// Both, as the record carries them.
+    bytes: Bytes,
+}
+
+impl Default for Membership {
+    /// Nobody: what a member knows before it has learnt of any configuration.
+    fn default() -> Membership {
+        Membership::new(Configuration::default())
+    }
+}
+
+impl Membership {
+    /// The membership of a cluster from which nobody was removed.
+    #[must_use]
+    pub fn new(configuration: Configuration) -> Membership {
+        Membership::of(configuration, Vec::new())
+    }
+
+    fn of(configuration: Configuration, removed: Vec<NodeId>) -> Membership {
+        let payload = encode_configuration(&configuration);
+        let mut bytes = BytesMut::with_capacity(6 + removed.len() * 8 + payload.len());
+        bytes.put_u16_le(u16::try_from(removed.len()).expect("bounded"));
+        removed.iter().for_each(|id| bytes.put_u64_le(id.0));
+        bytes.put_slice(&payload);
+        Membership { configuration, removed, bytes: bytes.freeze() }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// Those that were members once and are none any more, the latest last; at most
+    /// [`REMOVED_MAX`].
+    #[must_use]
+    pub fn removed(&self) -> &[NodeId] {
+        &self.removed
+    }
+
+    /// The membership once `next` is applied: whoever is in no list any more counts as removed.
+    #[must_use]
+    pub fn followed_by(&self, next: Configuration) -> Membership {
+        let mut removed = self.removed.clone();
+        removed.extend(members_of(&self.configuration));
+        removed.retain(|id| !members_of(&next).any(|member| member == *id));
+        let old = removed.len().saturating_sub(REMOVED_MAX);
+        removed.drain(..old);
+        Membership::of(next, removed)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Membership, NotesError> {
+        let length = NotesError::Length(bytes.len());
+        let (count, rest) = bytes.split_first_chunk::<2>().ok_or(length)?;
+        let count = usize::from(u16::from_le_bytes(*count));
+        let (ids, payload) = rest.split_at_checked(count * 8).ok_or(length)?;
+        if REMOVED_MAX < count {
+            return Err(length);
+        }
+        let removed: Vec<NodeId> = (0..count).map(|at| NodeId(word(ids, at))).collect();
+        let configuration = decode_configuration(payload).map_err(NotesError::Configuration)?;
+        let twice = removed.iter().enumerate().any(|(at, id)| removed[..at].contains(id));
+        if twice || members_of(&configuration).any(|member| removed.contains(&member)) {
+            return Err(NotesError::Order);
+        }
+        Ok(Membership::of(configuration, removed))
+    }
+}
+
+/// Everybody whom the configuration names, in whatever part; some of them twice.
+pub(crate) fn members_of(configuration: &Configuration) -> impl Iterator<Item = NodeId> + '_ {
+    let Configuration { voters, outgoing, learners, target, .. } = configuration;
+    [voters, outgoing, learners, target].into_iter().flatten().copied()
 }
 
 /// Why stored notes cannot be read.
@@ -33,6 +132,8 @@ pub enum NotesError {
     Length(usize),
     /// They name a peer twice, or peers out of order.
     Order,
+    /// The configuration in them cannot be read.
+    Configuration(ConfigurationError),
 }
 
 impl std::fmt::Display for NotesError {
@@ -49,6 +150,7 @@ impl std::fmt::Display for NotesError {
             NotesError::Order => {
                 write!(f, "the node's notes name a peer twice, or peers out of order")
             }
+            NotesError::Configuration(error) => write!(f, "in the node's notes: {error}"),
         }
     }
 }
@@ -75,37 +177,54 @@ impl Record {
     /// The record's bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(34);
-        bytes.put_u16_le(VERSION);
+        let mut bytes = BytesMut::with_capacity(4 + RECORD_BYTES + self.membership.bytes.len());
+        bytes.put_u16_le(RECORD_VERSION);
         bytes.put_u64_le(self.applied.index.0);
         bytes.put_u64_le(self.applied.term.0);
         bytes.put_u64_le(self.time_ms);
         bytes.put_u64_le(self.hash);
+        bytes.put_u16_le(self.version);
+        bytes.put_slice(&self.membership.bytes);
         bytes.freeze()
     }
 
-    /// Reads a record back.
+    /// Reads a record back. One of version 1 names no members: who they were stands in the log.
     ///
     /// # Errors
     /// If the bytes are not a record of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Record, NotesError> {
-        let body = body_of(bytes)?;
-        if body.len() != 32 {
-            return Err(NotesError::Length(bytes.len()));
+        let length = NotesError::Length(bytes.len());
+        let (version, body) = version_of(bytes)?;
+        if RECORD_VERSION < version || version == 0 {
+            return Err(NotesError::Version(version));
         }
-        Ok(Record {
+        let (body, rest) = body.split_at_checked(RECORD_BYTES).ok_or(length)?;
+        let mut record = Record {
             applied: Position { index: Index(word(body, 0)), term: Term(word(body, 1)) },
             time_ms: word(body, 2),
             hash: word(body, 3),
-        })
+            version: 0,
+            membership: Arc::default(),
+        };
+        if version == 1 {
+            return if rest.is_empty() { Ok(record) } else { Err(length) };
+        }
+        let (level, rest) = rest.split_first_chunk::<2>().ok_or(length)?;
+        record.version = u16::from_le_bytes(*level);
+        record.membership = Arc::new(Membership::decode(rest)?);
+        Ok(record)
     }
 }
 
-fn body_of(bytes: &[u8]) -> Result<&[u8], NotesError> {
+fn version_of(bytes: &[u8]) -> Result<(u16, &[u8]), NotesError> {
     let (version, body) = bytes.split_first_chunk::<2>().ok_or(NotesError::Length(bytes.len()))?;
-    match u16::from_le_bytes(*version) {
-        VERSION => Ok(body),
-        other => Err(NotesError::Version(other)),
+    Ok((u16::from_le_bytes(*version), body))
+}
+
+fn body_of(bytes: &[u8]) -> Result<&[u8], NotesError> {
+    match version_of(bytes)? {
+        (VERSION, body) => Ok(body),
+        (other, _) => Err(NotesError::Version(other)),
     }
 }
 
@@ -126,6 +245,11 @@ impl Acquaintances {
     #[must_use]
     pub fn of(&self, peer: NodeId) -> Option<u64> {
         self.met.get(&peer).copied()
+    }
+
+    /// Forgets peers that are members no more, so that the notes do not grow.
+    pub fn forget(&mut self, removed: &[NodeId]) {
+        self.met.retain(|peer, _| !removed.contains(peer));
     }
 
     /// Notes a peer met for the first time.
@@ -187,12 +311,51 @@ mod tests {
     fn notes_come_back_as_they_were() {
         let mut record = Record::default();
         record.chain(Position { index: Index(1), term: Term(3) }, 1000, 42);
+        assert_eq!(Record::decode(&record.encode()), Ok(record.clone()));
+        record.version = 7;
+        let two = Configuration::of_voters([NodeId(1), NodeId(2)]);
+        let three = Membership::new(Configuration::of_voters([1, 2, 3].map(NodeId)));
+        record.membership = Arc::new(three.followed_by(two));
         assert_eq!(Record::decode(&record.encode()), Ok(record));
         let mut met = Acquaintances::default();
         met.meet(NodeId(7), 99);
         met.meet(NodeId(2), 98);
         assert_eq!(Acquaintances::decode(&met.encode()), Ok(met));
         assert_eq!(Acquaintances::decode(&[]), Ok(Acquaintances::default()));
+    }
+
+    /// What version 1 wrote: index 1, term 3, time 1000, hash 5.
+    #[test]
+    fn a_record_of_version_1_is_read() {
+        let words = [1_u64, 3, 1000, 5].map(u64::to_le_bytes).concat();
+        let bytes = [&[1, 0][..], &words].concat();
+        let record = Record::decode(&bytes).expect("version 1 is known");
+        assert_eq!(record.applied, Position { index: Index(1), term: Term(3) });
+        assert_eq!((record.time_ms, record.hash, record.version), (1000, 5, 0));
+        assert_eq!(*record.membership, Membership::default());
+        assert_eq!(Record::decode(&[&bytes[..], &[0]].concat()), Err(NotesError::Length(35)));
+    }
+
+    #[test]
+    fn whoever_leaves_the_configuration_is_remembered_and_may_come_back() {
+        let of = |ids: &[u64]| Configuration::of_voters(ids.iter().copied().map(NodeId));
+        let membership = Membership::new(of(&[1, 2, 3]));
+        let joint = Configuration { outgoing: of(&[1, 2, 3]).voters, ..of(&[3, 4]) };
+        let membership = membership.followed_by(joint);
+        assert_eq!(membership.removed(), [], "while joint nobody has left");
+        let membership = membership.followed_by(of(&[3, 4]));
+        assert_eq!(membership.removed(), [NodeId(1), NodeId(2)]);
+        assert_eq!(membership.followed_by(of(&[1, 3, 4])).removed(), [NodeId(2)]);
+    }
+
+    #[test]
+    fn the_removed_that_are_remembered_are_bounded() {
+        let mut membership = Membership::default();
+        for id in 1..=2 * REMOVED_MAX as u64 {
+            membership = membership.followed_by(Configuration::of_voters([NodeId(id)]));
+        }
+        let last = NodeId(2 * REMOVED_MAX as u64 - 1);
+        assert_eq!((membership.removed().len(), membership.removed().last()), (128, Some(&last)));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::handle::{Answers, Handle, Inbox, ReadError, Shared};
+use crate::handle::{Answered, Answers, Handle, Inbox, ReadError, Shared};
 use crate::machine::StateMachine;
 use crate::member::{Effect, Event, Status};
 
@@ -56,6 +56,14 @@ impl<M: StateMachine> Waiters<M> {
             Effect::ReadExpired(batch) => {
                 self.answers.reads.push((batch, Err(ReadError::NoLeader)));
             }
+            Effect::ChangeAnswered { ticket, outcome } => {
+                self.answers.questions.push((ticket, Answered::Change(outcome)));
+            }
+            Effect::TransferAnswered { ticket, outcome } => {
+                self.answers.questions.push((ticket, Answered::Transfer(outcome)));
+            }
+            Effect::HandedOver => self.answers.handed_over = true,
+            Effect::Ends(ended) => self.answers.ended = Some(ended),
             other => return Some(other),
         }
         None

@@ -241,7 +241,7 @@ fn a_peer_counts_once_its_incarnation_is_in_the_log_and_a_stranger_never() {
     hand.step([heartbeat(TWO, 1, 0)]);
     assert_eq!(hand.member.status().standing.leader, None, "nobody has shaken hands");
     hand.disk = Disk::Stalled;
-    hand.step([Event::Hello { peer: TWO, incarnation: 20 }, heartbeat(TWO, 1, 0)]);
+    hand.step([Event::Hello { peer: TWO, incarnation: 20, level: 0 }, heartbeat(TWO, 1, 0)]);
     assert_eq!(hand.member.status().standing.leader, None, "the note is not durable");
     let written = hand.write();
     hand.step(written);
@@ -249,7 +249,7 @@ fn a_peer_counts_once_its_incarnation_is_in_the_log_and_a_stranger_never() {
     hand.disk = Disk::Prompt;
     let written = hand.write();
     hand.step(written);
-    hand.step([Event::Hello { peer: TWO, incarnation: 21 }, heartbeat(TWO, 9, 0)]);
+    hand.step([Event::Hello { peer: TWO, incarnation: 21, level: 0 }, heartbeat(TWO, 9, 0)]);
     assert_eq!(hand.told, [Told::Stranger(TWO)]);
     assert_eq!(hand.member.status().standing.term, Term(1), "nothing of it counts");
 }

@@ -24,7 +24,7 @@ use crate::metrics::Exposition;
 const COMMAND_BYTES: usize = 512;
 
 /// Why the member could not carry a request out. For a proposal, all but [`RequestError::Busy`],
-/// [`RequestError::TooLarge`] and [`RequestError::NoLeader`] leave open whether the command takes
+/// [`RequestError::TooLarge`], [`RequestError::NotCapable`] and [`RequestError::NoLeader`] leave open whether the command takes
 /// effect.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum RequestError {
@@ -48,6 +48,8 @@ pub enum RequestError {
     Stopped,
     /// The command is larger than an entry may be; nothing was proposed.
     TooLarge,
+    /// Not all members speak the command's version; nothing was proposed.
+    NotCapable,
 }
 
 impl std::fmt::Display for RequestError {

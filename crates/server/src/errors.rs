@@ -359,6 +359,7 @@ impl From<RequestError> for ApiError {
             RequestError::Busy => ApiError::TooManyRequests,
             RequestError::Stopped => ApiError::Stopped,
             RequestError::TooLarge => ApiError::RequestTooLarge,
+            RequestError::NotCapable => ApiError::NotCapable,
         }
     }
 }

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hash;
 
 use bytes::Bytes;
-use jangada::{Effect, Event, ProposeError, ReadBatch, StateMachine, Status};
+use jangada::{Effect, Event, FEATURE_LEVEL, ProposeError, ReadBatch, StateMachine, Status};
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::{Lane, PeerMessage};
 use jangada_raft::{Index, NodeId, Position, RoleKind};
@@ -222,7 +222,10 @@ pub(crate) enum Death {
 /// two proposals.
 fn repeat_of(message: &PeerMessage) -> Repeat {
     match message {
-        PeerMessage::Forward(_) | PeerMessage::ForwardRefused { .. } => Repeat::Forbidden,
+        PeerMessage::Forward(_)
+        | PeerMessage::ForwardRefused { .. }
+        | PeerMessage::Ask { .. }
+        | PeerMessage::Answer { .. } => Repeat::Forbidden,
         PeerMessage::Raft(_)
         | PeerMessage::Append { .. }
         | PeerMessage::Snapshot(_)
@@ -705,7 +708,10 @@ impl<A: Application> World<A> {
             Notice::Connected(_) => {
                 for (one, other) in [(member, peer), (peer, member)] {
                     let incarnation = self.seats[&other].incarnation;
-                    self.deliver(one, Event::Hello { peer: other, incarnation });
+                    self.deliver(
+                        one,
+                        Event::Hello { peer: other, incarnation, level: FEATURE_LEVEL },
+                    );
                 }
             }
         }
@@ -837,7 +843,12 @@ impl<A: Application> World<A> {
             Effect::ReadExpired(batch) => {
                 self.happened.push_back(Happened::ReadExpired { member, batch });
             }
-            Effect::Changed(_) => {}
+            Effect::Changed(_)
+            | Effect::ChangeAnswered { .. }
+            | Effect::TransferAnswered { .. }
+            | Effect::Peers(_)
+            | Effect::HandedOver
+            | Effect::Ends(_) => {}
             Effect::Stranger { peer, met, shown } => {
                 return Err(Violation {
                     invariant: "a peer keeps its incarnation",

@@ -144,6 +144,8 @@ fn decode_body(
             return Ok(PeerMessage::FramesRequest { first, last });
         }
         kind::FRAMES_RESPONSE => return frames_response(group, fields, payloads),
+        kind::ASK => return super::ask::ask(fields),
+        kind::ANSWER => return super::ask::answer(fields),
         kind::RETENTION => {
             return Ok(PeerMessage::Retention { everyone_holds: fields.index()? });
         }
@@ -330,8 +332,13 @@ impl Fields<'_> {
         Ok(u32::from_le_bytes(self.take()?))
     }
 
-    fn u64(&mut self) -> Result<u64, DecodeError> {
+    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    /// All that is left.
+    pub(super) fn rest(&mut self) -> &[u8] {
+        std::mem::take(&mut self.0)
     }
 
     /// Reserved bytes.

@@ -80,6 +80,8 @@ pub fn measure(message: &PeerMessage) -> Result<Size, EncodeError> {
         }
         PeerMessage::ReadIndexRequest { .. } | PeerMessage::Retention { .. } => 8,
         PeerMessage::ReadIndexResponse { .. } => 24,
+        // Rare, so written twice.
+        PeerMessage::Ask { .. } | PeerMessage::Answer { .. } => super::ask::encode(message)?.len(),
     };
     let payload = payloads(message).map(Bytes::len).sum();
     if PAYLOAD_BYTES_MAX < payload {
@@ -134,6 +136,9 @@ pub fn encode_head(group: u64, message: &PeerMessage, size: Size, out: &mut Byte
             out.put_u64_le(index.map_or(0, |index| index.0));
             put_flag(index.is_some(), out);
         }
+        PeerMessage::Ask { .. } | PeerMessage::Answer { .. } => {
+            out.put_slice(&super::ask::encode(message).expect("checked by measure"));
+        }
     }
     assert_eq!(out.len() - start, HEADER_BYTES + size.fixed, "wire invariant 1");
     let crc = super::decode::head_crc(&out[start..]);
@@ -159,6 +164,8 @@ fn kind_of(message: &PeerMessage) -> u8 {
         PeerMessage::Snapshot(message) => snapshot::kind_of(message),
         PeerMessage::FramesRequest { .. } => kind::FRAMES_REQUEST,
         PeerMessage::FramesResponse { .. } => kind::FRAMES_RESPONSE,
+        PeerMessage::Ask { .. } => kind::ASK,
+        PeerMessage::Answer { .. } => kind::ANSWER,
     }
 }
 

@@ -16,6 +16,8 @@ pub enum EncodeError {
     Payload(usize),
     /// The frames' names are not those of the range.
     Frames,
+    /// A membership beyond its bounds.
+    Membership,
 }
 
 impl std::fmt::Display for EncodeError {
@@ -36,6 +38,11 @@ impl std::fmt::Display for EncodeError {
             EncodeError::Payload(bytes) => write!(
                 f,
                 "{bytes} bytes are too many for one message: send at most {PAYLOAD_BYTES_MAX}"
+            ),
+            EncodeError::Membership => write!(
+                f,
+                "the membership names too many members or addresses, or not in order: see \
+                 wire::fits"
             ),
             EncodeError::Frames => {
                 write!(f, "the entries are not those that the append names: attach the right ones")
@@ -96,6 +103,8 @@ pub enum DecodeError {
     ProposalChecksum,
     /// A part of a snapshot is damaged.
     ChunkChecksum,
+    /// The membership wanted is beyond its bounds.
+    Membership,
     /// The message does not belong on the lane it came on.
     Lane,
 }
@@ -139,6 +148,9 @@ impl std::fmt::Display for DecodeError {
             }
             DecodeError::ChunkChecksum => {
                 write!(f, "the checksum of a part of a snapshot does not match")
+            }
+            DecodeError::Membership => {
+                write!(f, "the membership wanted is beyond its bounds")
             }
             DecodeError::Lane => write!(f, "the message does not belong on this connection's lane"),
         }

@@ -56,6 +56,13 @@ impl<M: StateMachine> Member<M> {
             }
         }
         drop(outcomes);
+        for frame in &frames {
+            match frame.kind() {
+                Kind::Configuration => self.apply_configuration(frame),
+                Kind::Version => self.apply_version(frame),
+                Kind::NoOp | Kind::Command => {}
+            }
+        }
         self.machine.end_batch(last.index, self.record.encode());
     }
 }

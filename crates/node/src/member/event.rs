@@ -1,10 +1,14 @@
 //! What happens to a member, what it asks for, and what its clients are told when a proposal fails.
 
+use std::collections::BTreeMap;
+
 use jangada_entry::{Draft, Frame};
 use jangada_net::PeerMessage;
-use jangada_raft::{NodeId, Position, Standing};
+use jangada_raft::{Configuration, MemberChange, NodeId, Position, Standing};
 
-use super::{LogBatch, LogCut, LogRead, LogReader, LogWritten, ReadBatch};
+use super::{
+    ChangeError, LogBatch, LogCut, LogRead, LogReader, LogWritten, ReadBatch, TransferError,
+};
 
 /// What can happen to a member.
 #[derive(Debug)]
@@ -22,6 +26,15 @@ pub enum Event {
         peer: NodeId,
         /// Names the life of the peer's data directory.
         incarnation: u64,
+        /// The highest feature level that the peer's program speaks; 0 when it did not say.
+        level: u16,
+    },
+    /// A peer turned this member away at the handshake.
+    TurnedAway {
+        /// The peer.
+        by: NodeId,
+        /// Why.
+        reason: TurnedAway,
     },
     /// The control lane to the peer stands.
     PeerUp(NodeId),
@@ -49,6 +62,37 @@ pub enum Event {
     /// Clients of this member wait for a linearizable read. Answered by [`Effect::ReadReady`] or
     /// [`Effect::ReadExpired`].
     Read(ReadBatch),
+    /// An operator of this member wants another membership. Answered by [`Effect::ChangeAnswered`].
+    ChangeMembers {
+        /// Names the question.
+        ticket: Ticket,
+        /// What is wanted.
+        change: MemberChange,
+    },
+    /// An operator of this member wants another leader. Answered by [`Effect::TransferAnswered`].
+    TransferLeadership {
+        /// Names the question.
+        ticket: Ticket,
+        /// Who is to lead; whoever has most of the log when not given.
+        to: Option<NodeId>,
+    },
+    /// The member is about to stop and should lead no more. Answered by [`Effect::HandedOver`], within
+    /// an election timeout.
+    HandOver,
+}
+
+/// Names a question of an operator; given by whoever hands the question to the member, and never
+/// used twice within one life of the process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// Why a peer does not take this member for a member.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TurnedAway {
+    /// It knows that this member was removed.
+    Removed,
+    /// It has met this member with another data directory.
+    Wiped,
 }
 
 /// What a member asks of its driver, in order.
@@ -102,7 +146,85 @@ pub enum Effect<R> {
         /// The incarnation it shows.
         shown: u64,
     },
+    /// A change of the membership that an operator of this member wanted.
+    ChangeAnswered {
+        /// The question.
+        ticket: Ticket,
+        /// The configuration by which it is done.
+        outcome: Result<Configuration, ChangeError>,
+    },
+    /// A transfer of leadership that an operator of this member wanted.
+    TransferAnswered {
+        /// The question.
+        ticket: Ticket,
+        /// Who leads instead.
+        outcome: Result<NodeId, TransferError>,
+    },
+    /// Whom to be connected to has changed.
+    Peers(Peers),
+    /// This member does not lead, or could not hand over in time: it may be stopped.
+    HandedOver,
+    /// This member is none any more and is to be stopped: nothing it could do is of use.
+    Ends(Ended),
 }
+
+/// Whom a member is connected to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Peers {
+    /// The peers, and where they are found. Where nothing stands, they are where they were.
+    pub addresses: BTreeMap<NodeId, Vec<String>>,
+    /// Who was removed, and is to be turned away.
+    pub removed: Vec<NodeId>,
+}
+
+/// Why a member ends by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Ended {
+    /// It was removed from the cluster.
+    Removed(NodeId),
+    /// Its data directory is not the one that it had.
+    Wiped {
+        /// This member.
+        id: NodeId,
+        /// Who has met it with another data directory.
+        witness: NodeId,
+    },
+    /// The cluster was raised to a version that this program does not speak.
+    Version {
+        /// The cluster's version.
+        cluster: u16,
+        /// The highest that this program speaks.
+        own: u16,
+    },
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ended::Removed(id) => write!(
+                f,
+                "member {id} was removed from the cluster and has stopped; to bring this machine \
+                 back, empty its data directory, add it as a new member (jangada member add) and \
+                 start it with the initial cluster state \"existing\""
+            ),
+            Ended::Wiped { id, witness } => write!(
+                f,
+                "member {id} lost its data directory: member {witness} has met it with another one, \
+                 and what it voted and acknowledged then is gone, so it must not come back as the \
+                 same member; remove it (jangada member remove {id}), add it as a new member \
+                 (jangada member add) and start it with an empty data directory and the initial \
+                 cluster state \"existing\""
+            ),
+            Ended::Version { cluster, own } => write!(
+                f,
+                "the cluster's version was raised to {cluster}, and this program speaks no version \
+                 above {own}: it has stopped; start the program that the other members run"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Ended {}
 
 /// Why a proposal got no answer from the state machine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -116,6 +238,8 @@ pub enum ProposeError {
     InDoubt,
     /// The command is larger than an entry may be. It did not happen.
     TooLarge,
+    /// Not every member speaks the version of the command. It did not happen.
+    TooNew,
     /// The member is stopping. The command may or may not happen.
     Stopped,
 }
@@ -133,6 +257,10 @@ impl std::fmt::Display for ProposeError {
             }
             ProposeError::TooLarge => {
                 "the command is larger than an entry may be; it did not happen"
+            }
+            ProposeError::TooNew => {
+                "the command is of a version that not all members speak; it did not happen, upgrade \
+                 them first"
             }
             ProposeError::Stopped => "the member is stopping; the command may or may not happen",
         })

@@ -20,40 +20,52 @@
 #[cfg(feature = "canon")]
 mod again;
 mod applying;
+mod asks;
 mod bounds;
 mod event;
 mod keeping;
 mod log;
+mod membership;
 mod proposals;
 mod reads;
 mod received;
 mod sending;
 mod start;
 mod timers;
+mod transfer;
+mod version;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use jangada_entry::{CONFIGURATION_VERSION, Draft, Frame, Kind, Origin, encode_configuration};
-use jangada_net::PeerMessage;
+use jangada_net::{Ask, PeerMessage};
 use jangada_raft::{
-    Grant, Index, Input, NodeId, Output, Position, Raft, RoleKind, Standing, Start, Term, canon,
+    Configuration, Grant, Index, Input, NodeId, Output, Position, Raft, RoleKind, Standing, Start,
+    Term, TransferEnded, canon,
 };
 
+pub use asks::{ChangeError, TransferError};
 pub use bounds::{Bound, Piece};
-pub use event::{Effect, Event, ProposeError};
+pub use event::{Effect, Ended, Event, Peers, ProposeError, Ticket, TurnedAway};
 pub use log::{LogBatch, LogCut, LogRead, LogReader, LogWritten};
 pub use reads::ReadBatch;
 pub use start::{MemberStart, Options, StartError, Status};
 pub use timers::Now;
+pub use version::FEATURE_LEVEL;
 
 use crate::machine::{Outcome, StateMachine};
-use crate::record::{Acquaintances, Record};
+use crate::record::{Acquaintances, Membership, Record};
 use crate::tail::Tail;
+use asks::Asks;
 use keeping::RETENTION_INTERVAL_US;
 use log::Writer;
+use membership::{ChangeUnderWay, Configured, LingeringMembers};
 use proposals::Submission;
 use reads::{Reads, Waiting};
 use timers::Timers;
+use transfer::TransferUnderWay;
+use version::Levels;
 
 /// A member: see the module's documentation.
 pub struct Member<M: StateMachine> {
@@ -78,6 +90,27 @@ pub struct Member<M: StateMachine> {
     /// The last leader there was, and the term it led.
     leader_last: Option<(Term, NodeId)>,
     leader_changes: u64,
+
+    /// The configuration in force.
+    configuration: Arc<Configuration>,
+    peers_told: Peers,
+    lingering: LingeringMembers,
+    levels: Levels,
+    /// Who took this member for one that has lost its data directory.
+    turned_away_by: BTreeSet<NodeId>,
+    /// When this member, which was removed, ends.
+    ends_us: Option<u64>,
+    ended: Option<Ended>,
+
+    asks: Asks,
+    /// As the leader: the change that somebody waits for, and what the module last said to one.
+    change: Option<ChangeUnderWay>,
+    configured: Option<Configured>,
+    /// As the leader: the transfer that somebody waits for, and what the module has said since.
+    transfer: Option<TransferUnderWay>,
+    transfers_ended: Vec<TransferEnded>,
+    /// Until when a member that is about to stop tries to hand over.
+    handing_over_us: Option<u64>,
 
     acquaintances: Acquaintances,
     /// Peers whose first meeting is being written, with what they have said since.
@@ -128,10 +161,16 @@ impl<M: StateMachine> Member<M> {
     /// # Panics
     /// If an interval is 0.
     pub fn new(now: Now, start: MemberStart, machine: M) -> Result<Member<M>, StartError> {
-        let record = match machine.recovered() {
+        let mut record = match machine.recovered() {
             Some(bytes) => Record::decode(&bytes)?,
             None => Record::default(),
         };
+        if start.level < record.version {
+            return Err(StartError::Version { cluster: record.version, own: start.level });
+        }
+        if record.membership.removed().contains(&start.id) {
+            return Err(StartError::Removed(start.id));
+        }
         let applied = record.applied;
         let last = start.log.last_position();
         if start.log.term_at(applied.index) != Some(applied.term) {
@@ -143,6 +182,13 @@ impl<M: StateMachine> Member<M> {
         assert!(0 < options.election_timeout_us, "a leader is given time to make itself heard");
         let random = fastrand::Rng::with_seed(start.seed);
         let log_begins = start.log.prev;
+        if record.membership.configuration() == &Configuration::default() {
+            // Never told: the machine starts empty, or its record is of version 1.
+            let applied_ones = start.configurations.iter().rev();
+            let newest = applied_ones.map(|(at, c)| (*at, c)).find(|(at, _)| *at <= applied.index);
+            let configuration = newest.map_or(&start.configuration, |(_, c)| c);
+            record.membership = Arc::new(Membership::new(configuration.clone()));
+        }
         let raft = Raft::new(Start {
             id: start.id,
             hard_state: start.hard_state,
@@ -167,13 +213,26 @@ impl<M: StateMachine> Member<M> {
             writer: Writer::new(start.hard_state),
             timers,
             reads: Reads::new(start.process),
-            record,
             time_ms: start.time_ms.max(record.time_ms),
+            record,
             log_begins,
             everyone_holds: log_begins.index,
             retention_at_us: now.monotonic_us + RETENTION_INTERVAL_US,
             leader_last: None,
             leader_changes: 0,
+            configuration: Arc::default(),
+            peers_told: Peers::default(),
+            lingering: LingeringMembers::new(),
+            levels: Levels::new(start.level),
+            turned_away_by: BTreeSet::new(),
+            ends_us: None,
+            ended: None,
+            asks: Asks::default(),
+            change: None,
+            configured: None,
+            transfer: None,
+            transfers_ended: Vec::new(),
+            handing_over_us: None,
             acquaintances,
             unmet: BTreeMap::new(),
             strangers: BTreeSet::new(),
@@ -199,6 +258,8 @@ impl<M: StateMachine> Member<M> {
             runnable: Vec::new(),
             effects: Vec::new(),
         };
+        member.configuration = Arc::new(member.raft.configuration().clone());
+        member.peers_told = member.peers();
         member.machine.log_durable(applied.index);
         Ok(member)
     }
@@ -215,15 +276,21 @@ impl<M: StateMachine> Member<M> {
             self.input(Input::Timer(timer));
         }
         self.submit_held();
+        self.raise_version();
         self.submit();
+        self.ask_leader();
         self.ask_for_reads();
         self.send_granted();
         self.tell_log_durable();
         self.apply();
+        self.settle_asks();
+        self.settle_transfers();
         self.run_reads();
         self.write_log();
         self.look_after_retention();
         self.expire();
+        self.expire_asks();
+        self.expire_membership();
         self.tail.shrink(self.options.tail_bytes_max, self.settled());
         std::mem::swap(&mut self.effects, effects);
     }
@@ -253,7 +320,8 @@ impl<M: StateMachine> Member<M> {
         if let Some(since_us) = self.reads.oldest_us() {
             next = next.min(since_us + self.options.leader_wait_us);
         }
-        next
+        let others = [self.asks_next_us(), self.transfers_next_us(), self.membership_next_us()];
+        others.into_iter().flatten().fold(next, u64::min)
     }
 
     /// How the member stands.
@@ -262,7 +330,8 @@ impl<M: StateMachine> Member<M> {
         Status {
             standing: self.raft.standing(),
             commit: self.raft.commit_index(),
-            record: self.record,
+            record: self.record.clone(),
+            configuration: self.configuration.clone(),
             last: self.raft.last_index(),
             log_begins: self.log_begins,
             machine_durable: self.machine.durable_index(),
@@ -295,6 +364,7 @@ impl<M: StateMachine> Member<M> {
         !self.writer.is_busy()
             && self.reads.is_idle()
             && self.held.is_empty()
+            && self.asks.is_idle()
             && self.record.applied.index == self.raft.commit_index()
     }
 
@@ -322,7 +392,18 @@ impl<M: StateMachine> Member<M> {
     fn event(&mut self, event: Event) {
         match event {
             Event::Received { from, message } => self.received(from, message),
-            Event::Hello { peer, incarnation } => self.hello(peer, incarnation),
+            Event::Hello { peer, incarnation, level } => {
+                self.level_shown(peer, level);
+                self.hello(peer, incarnation);
+            }
+            Event::TurnedAway { by, reason } => self.turned_away(by, reason),
+            Event::ChangeMembers { ticket, change } => {
+                self.asked(ticket, Ask::ChangeMembers(change));
+            }
+            Event::TransferLeadership { ticket, to } => {
+                self.asked(ticket, Ask::TransferLeadership(to));
+            }
+            Event::HandOver => self.hand_over(),
             Event::PeerUp(peer) => {
                 self.input(Input::PeerUp(peer));
                 if self.leader() == Some(peer) {
@@ -404,12 +485,12 @@ impl<M: StateMachine> Member<M> {
                 let draft = Draft::new(buffer, kind, version, self.group, Origin::default());
                 let time_ms = self.cluster_time();
                 self.incoming.push(draft.stamp(position, time_ms));
+                self.configured(Configured::As(position));
             }
-            Output::MembersChanged
-            | Output::ChangeRefused(_)
-            | Output::TransferEnded(_)
-            | Output::SendSnapshot { .. }
-            | Output::Recovered => {}
+            Output::ChangeRefused(refused) => self.configured(Configured::Refused(refused)),
+            Output::MembersChanged => self.members_changed(),
+            Output::TransferEnded(ended) => self.transfers_ended.push(ended),
+            Output::SendSnapshot { .. } | Output::Recovered => {}
             Output::ProposalRefused(refused) => self.refuse(refused),
             Output::ReadQueued(_) | Output::ReadRefused(_) => self.read_outcome = Some(output),
             Output::ReadsReady { round, index } => {
@@ -432,6 +513,13 @@ impl<M: StateMachine> Member<M> {
             self.send(peer, PeerMessage::ReadIndexResponse { number, index: None });
         }
         self.doubt();
+        self.doubt_asks();
+        if standing.role != RoleKind::Leader {
+            self.doubt_change();
+        }
+        if let Some(leader) = standing.leader {
+            self.leader_seen_by_asks(leader);
+        }
         let leader = standing.leader.map(|leader| (standing.term, leader));
         if leader.is_some() && leader != self.leader_last {
             self.leader_last = leader;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use jangada_entry::{Draft, Origin};
+use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::{ForwardRefusal, PeerMessage, Proposal};
 use jangada_raft::{Input, NodeId, Position, Range, Refused, RoleKind, canon};
 
@@ -123,6 +123,10 @@ impl<M: StateMachine> Member<M> {
         let mut refused_to: BTreeMap<(NodeId, u64), Vec<u64>> = BTreeMap::new();
         let mut forward = Vec::new();
         for Submission { draft, from } in submissions.drain(..) {
+            // Nobody waits for a version; the next leader raises it.
+            if draft.kind() == Kind::Version {
+                continue;
+            }
             let Origin { incarnation: process, sequence } = draft.origin();
             match (from, refused) {
                 // Forwarded once already: a second hop could put it into two logs' futures.
@@ -183,6 +187,7 @@ impl<M: StateMachine> Member<M> {
     pub(super) fn doubt_if_leader(&mut self, peer: NodeId) {
         if self.leader() == Some(peer) {
             self.doubt();
+            self.doubt_asks();
             #[cfg(feature = "canon")]
             self.send_again();
         }

@@ -5,8 +5,9 @@
 use jangada_net::{ForwardRefusal, PeerMessage};
 use jangada_raft::{Input, Message, NodeId, canon};
 
+use super::asks::Asker as Asking;
 use super::reads::Asker;
-use super::{Effect, Member, ProposeError};
+use super::{Effect, Member, ProposeError, Ticket};
 use crate::machine::StateMachine;
 
 /// The most messages kept of a peer while the note of its incarnation is being written. A handful
@@ -72,6 +73,13 @@ impl<M: StateMachine> Member<M> {
             PeerMessage::Snapshot(_)
             | PeerMessage::FramesRequest { .. }
             | PeerMessage::FramesResponse { .. } => {}
+            PeerMessage::Ask { process, number, ask } => {
+                self.ask_arrived(Asking::Peer { peer: from, process, number }, ask);
+            }
+            PeerMessage::Answer { process, .. } if process != self.process => {}
+            PeerMessage::Answer { number, answer, .. } => {
+                self.ask_answered(Ticket(number), answer);
+            }
             PeerMessage::Retention { everyone_holds } => {
                 if self.leader() == Some(from) {
                     self.everyone_holds = self.everyone_holds.max(everyone_holds);

@@ -1,7 +1,10 @@
 //! What a member starts from, its bounds, and how it stands.
 
+use std::sync::Arc;
+
 use jangada_raft::{Configuration, HardState, Index, Limits, NodeId, Position, Range, Standing};
 
+use super::Ended;
 use crate::record::{NotesError, Record};
 
 /// The bounds and intervals of a member.
@@ -65,6 +68,8 @@ pub struct MemberStart {
     pub time_ms: u64,
     /// The notes that the log gave back.
     pub note: bytes::Bytes,
+    /// The highest feature level that this program speaks: [`FEATURE_LEVEL`](crate::FEATURE_LEVEL).
+    pub level: u16,
     /// Bounds and intervals.
     pub options: Options,
     /// Decides everything random.
@@ -85,6 +90,15 @@ pub enum StartError {
     },
     /// Stored notes cannot be read.
     Notes(NotesError),
+    /// The cluster has been raised to a version that this program does not speak.
+    Version {
+        /// The cluster's version.
+        cluster: u16,
+        /// The highest that this program speaks.
+        own: u16,
+    },
+    /// This member was removed from the cluster.
+    Removed(NodeId),
 }
 
 impl std::fmt::Display for StartError {
@@ -98,6 +112,13 @@ impl std::fmt::Display for StartError {
                 applied.index, applied.term, begins.index, begins.term, ends.index, ends.term
             ),
             StartError::Notes(error) => error.fmt(f),
+            StartError::Version { cluster, own } => write!(
+                f,
+                "the cluster's version is {cluster}, and this program speaks no version above {own}; \
+                 start the program that the other members run (there is no way back behind a version \
+                 that the cluster has reached)"
+            ),
+            StartError::Removed(id) => Ended::Removed(*id).fmt(f),
         }
     }
 }
@@ -111,14 +132,17 @@ impl From<NotesError> for StartError {
 }
 
 /// How a member stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Status {
     /// Role, term and leader.
     pub standing: Standing,
     /// The highest index known to be committed.
     pub commit: Index,
-    /// The last entry applied here, the cluster's time and the running hash as of it.
+    /// The last entry applied here, and the cluster's time, the running hash, the members and the
+    /// cluster's version as of it.
     pub record: Record,
+    /// The configuration in force here; not committed, perhaps.
+    pub configuration: Arc<Configuration>,
     /// The log's last entry.
     pub last: Index,
     /// The entry before the first one that the log retains.

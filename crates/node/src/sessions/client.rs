@@ -33,6 +33,8 @@ pub enum SessionError {
     AnswerLost,
     /// The command is larger than an entry may be. It did not happen.
     TooLarge,
+    /// Not all members speak the command's version. It did not happen.
+    TooNew,
 }
 
 impl std::fmt::Display for SessionError {
@@ -54,6 +56,10 @@ impl std::fmt::Display for SessionError {
             }
             SessionError::AnswerLost => {
                 "the command happened once; its answer was lost and too large to be kept"
+            }
+            SessionError::TooNew => {
+                "the command is of a version that not all members speak; it did not happen, upgrade \
+                 them first"
             }
             SessionError::TooLarge => {
                 "the command is larger than an entry may be; it did not happen"
@@ -267,6 +273,7 @@ async fn ask<'a, M: StateMachine<Reply: StoredReply>>(
             | Err(ProposeError::Busy | ProposeError::NoLeader) => None,
             Ok(reply) => Some(Ok(reply)),
             Err(ProposeError::TooLarge) => Some(Err(SessionError::TooLarge)),
+            Err(ProposeError::TooNew) => Some(Err(SessionError::TooNew)),
             Err(ProposeError::InDoubt | ProposeError::Stopped) => {
                 in_doubt = true;
                 None

@@ -266,6 +266,10 @@ fn divide(marked: &[u8]) -> Result<(&[u8], &[u8]), SessionsError> {
 impl<M: StateMachine<Reply: StoredReply>> StateMachine for Sessions<M> {
     type Reply = SessionReply<M::Reply>;
 
+    fn level_of(version: u16) -> u16 {
+        M::level_of(version)
+    }
+
     fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<Self::Reply>>) {
         for command in commands {
             let outcome = self.apply_one(command);

@@ -10,8 +10,9 @@ use jangada::raft::{
     Message, NodeId, Position, PreVoteResponse, Range, ReadRound, RoleKind, Term, VoteResponse,
 };
 use jangada::{
-    Effect, Event, Log, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, MemoryLog, Now,
-    Options, Outcome, ProposeError, StateMachine,
+    ChangeError, Effect, Ended, Event, FEATURE_LEVEL, Log, LogBatch, LogCut, LogRead, LogWritten,
+    Member, MemberStart, MemoryLog, Now, Options, Outcome, Peers, ProposeError, StateMachine,
+    TransferError,
 };
 
 pub(crate) const SELF: NodeId = NodeId(1);
@@ -67,6 +68,9 @@ pub(crate) struct Hand {
     pub(crate) sent: Vec<(NodeId, PeerMessage)>,
     pub(crate) told: Vec<Told>,
     pub(crate) cuts: Vec<LogCut>,
+    /// What changes that are done have led to.
+    pub(crate) configurations: Vec<Configuration>,
+    pub(crate) peers: Vec<Peers>,
 }
 
 /// What clients are told.
@@ -74,6 +78,10 @@ pub(crate) struct Hand {
 pub(crate) enum Told {
     Reply(u64, usize),
     Refuse(u64, ProposeError),
+    Changed(u64, Option<ChangeError>),
+    Transferred(u64, Result<NodeId, TransferError>),
+    HandedOver,
+    Ends(Ended),
     Doubt(u64),
     ReadReady(u64),
     ReadExpired(u64),
@@ -150,6 +158,7 @@ impl Hand {
             log: range,
             time_ms: 0,
             note: Bytes::new(),
+            level: FEATURE_LEVEL,
             options: Options::default(),
             seed: 1,
             configurations: Vec::new(),
@@ -165,6 +174,8 @@ impl Hand {
             sent: Vec::new(),
             told: Vec::new(),
             cuts: Vec::new(),
+            configurations: Vec::new(),
+            peers: Vec::new(),
         }
     }
 
@@ -177,7 +188,7 @@ impl Hand {
 
     pub(crate) fn meet(&mut self) {
         for peer in [TWO, THREE] {
-            self.step([Event::Hello { peer, incarnation: peer.0 }, Event::PeerUp(peer)]);
+            self.step([Event::Hello { peer, incarnation: peer.0, level: 0 }, Event::PeerUp(peer)]);
         }
     }
 
@@ -263,6 +274,18 @@ impl Hand {
             Effect::ReadReady(batch) => Told::ReadReady(batch.0),
             Effect::ReadExpired(batch) => Told::ReadExpired(batch.0),
             Effect::Stranger { peer, .. } => Told::Stranger(peer),
+            Effect::ChangeAnswered { ticket, outcome } => {
+                let error = outcome.as_ref().err().copied();
+                self.configurations.extend(outcome);
+                Told::Changed(ticket.0, error)
+            }
+            Effect::TransferAnswered { ticket, outcome } => Told::Transferred(ticket.0, outcome),
+            Effect::Peers(peers) => {
+                self.peers.push(peers);
+                return;
+            }
+            Effect::HandedOver => Told::HandedOver,
+            Effect::Ends(ended) => Told::Ends(ended),
         };
         self.told.push(told);
     }

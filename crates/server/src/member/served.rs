@@ -113,6 +113,7 @@ impl<T: Timer> Served<T> {
             Some(Err(ProposeError::Busy)) => Err(RequestError::Busy),
             Some(Err(ProposeError::InDoubt)) => Err(RequestError::TimeoutLeaderLost),
             Some(Err(ProposeError::TooLarge)) => Err(RequestError::TooLarge),
+            Some(Err(ProposeError::TooNew)) => Err(RequestError::NotCapable),
             Some(Err(ProposeError::Stopped)) => Err(RequestError::Stopped),
             None => Err(RequestError::Timeout),
         };

@@ -124,7 +124,11 @@ pub(crate) fn event(event: &Event, into: &mut Fingerprint) {
             from.hash(into);
             peer_message(message, into);
         }
-        Event::Hello { peer, incarnation } => (peer, incarnation).hash(into),
+        Event::Hello { peer, incarnation, level } => (peer, incarnation, level).hash(into),
+        Event::TurnedAway { by, reason } => (by, reason).hash(into),
+        Event::ChangeMembers { ticket, change } => (ticket, change).hash(into),
+        Event::TransferLeadership { ticket, to } => (ticket, to).hash(into),
+        Event::HandOver => {}
         Event::PeerUp(peer)
         | Event::PeerDown(peer)
         | Event::LaneLost(peer)
@@ -164,6 +168,11 @@ pub(crate) fn effect<R: fmt::Debug>(effect: &Effect<R>, into: &mut Fingerprint) 
         Effect::ReadReady(batch) | Effect::ReadExpired(batch) => batch.hash(into),
         Effect::Changed(standing) => standing.hash(into),
         Effect::Stranger { peer, met, shown } => (peer, met, shown).hash(into),
+        Effect::ChangeAnswered { ticket, outcome } => (ticket, outcome).hash(into),
+        Effect::TransferAnswered { ticket, outcome } => (ticket, outcome).hash(into),
+        Effect::Peers(peers) => (&peers.addresses, &peers.removed).hash(into),
+        Effect::HandedOver => {}
+        Effect::Ends(ended) => ended.hash(into),
     }
 }
 
@@ -198,6 +207,14 @@ fn peer_message(message: &PeerMessage, into: &mut Fingerprint) {
         }
         PeerMessage::ReadIndexRequest { number } => number.hash(into),
         PeerMessage::ReadIndexResponse { number, index } => (number, index).hash(into),
+        PeerMessage::Ask { process, number, ask } => {
+            (process, number).hash(into);
+            into.text(format_args!("{ask:?}"));
+        }
+        PeerMessage::Answer { process, number, answer } => {
+            (process, number).hash(into);
+            into.text(format_args!("{answer:?}"));
+        }
         PeerMessage::Retention { everyone_holds } => everyone_holds.hash(into),
     }
 }

@@ -9,8 +9,8 @@ use std::fmt;
 use std::io;
 
 use jangada::{
-    Effect, Event, Log, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, Now, Record,
-    StateMachine,
+    Effect, Event, FEATURE_LEVEL, Log, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart,
+    Now, Record, StateMachine,
 };
 use jangada_entry::Frame;
 use jangada_raft::{Configuration, HardState, Index, NodeId, Range, RoleKind, Term};
@@ -209,6 +209,7 @@ impl<A: Application> Seat<A> {
             log: recovered.range.clone(),
             time_ms,
             note: recovered.note,
+            level: FEATURE_LEVEL,
             options,
             seed,
         };
