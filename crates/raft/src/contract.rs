@@ -627,7 +627,9 @@ pub struct Start {
     pub configuration: Configuration,
     /// The configurations among the durable log's entries, by index. The last one is in force (§6).
     pub configurations: Vec<(Index, Configuration)>,
-    /// The durable log's names: `prev` is where the retained log begins.
+    /// The durable log's names: `prev` is where the retained log begins. Where the log does not hold
+    /// the last entry that the state machine has applied, by index *and* term (a crash between the
+    /// installation of a snapshot and the log, or rot), the driver has begun it anew behind that one.
     pub log: Range,
     /// What is known to be committed: the state machine's durable applied index.
     pub commit: Index,

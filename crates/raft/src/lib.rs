@@ -50,11 +50,13 @@
 //! 6. `reads.rs`: linearizable reads (§8, thesis §6.4).
 //! 7. `membership.rs`: who the members are, and a change from end to end (§6); `transfer.rs`: how
 //!    leadership is handed over (thesis §3.10).
-//! 8. `stable.rs`: what is durable, and what a late completion may count for.
-//! 9. `quorum.rs`, `change.rs` and `log.rs`: small, pure, tested exhaustively.
-//! 10. [`invariants`]: what must hold at any time.
+//! 8. `snapshot.rs`: what a snapshot means for a peer and for the log (§7); `recovery.rs`: a member
+//!    that may have lost what it had acknowledged.
+//! 9. `stable.rs`: what is durable, and what a late completion may count for.
+//! 10. `quorum.rs`, `change.rs` and `log.rs`: small, pure, tested exhaustively.
+//! 11. [`invariants`]: what must hold at any time.
 //!
-//! `tests/paper.rs` has a test for each rule of figure 2 and each property of figure 3,
+//! `tests/paper.rs` has a test for each rule of figures 2 and 13 and each property of figure 3,
 //! `tests/paper_membership.rs` for section 6 and its chapters of the thesis.
 //! `tests/scripts` has one readable trace for each claim; they are the quickest way to see what
 //! really happens. `examples/core.rs` drives three members by hand.
@@ -78,6 +80,7 @@
 //! | thesis §3.10, leadership transfer | `transfer.rs` |
 //! | thesis §4.2.1, catching up | `move_to_target` in `membership.rs` |
 //! | thesis §4.2.2, §4.2.3, removed servers | `may_campaign`, `leave_office`; `withholds_votes` |
+//! | §7, log compaction; figure 13 | `Raft::compact`, `snapshot.rs`; sending and installing are the driver's |
 //! | §8, clients | the no-op in `become_leader`; `reads.rs` |
 //!
 //! # What goes beyond the paper
@@ -99,6 +102,11 @@
 //!   by itself when they have caught up; what it waits for stands in the configuration, so that the next
 //!   leader goes on with it (thesis §4.2.1).
 //! - **Leadership is handed over** on request, and by a leader that is no voter any more (thesis §3.10).
+//! - **Recovering members.** The paper relies on storage that keeps what was written. A member whose
+//!   log has rotted says so, and neither votes nor counts until it holds again all that it can have
+//!   helped to commit.
+//! - **Snapshots travel apart.** The module says who needs one and is told how it ended; meanwhile the
+//!   peer gets heartbeats and no entries, and right behind the snapshot entries flow again.
 //! - **Asynchronous storage, and no other.** Writes are numbered, what must wait for one says so
 //!   ([`Output::SendAfter`]), and a completion names the log's end as of its write.
 //! - **Grants.** The module does not send entries: it allows the driver to, so many bytes from such a
@@ -133,6 +141,7 @@
 //!     is not committed.
 //! 19. A leader's peers are the others of its configuration, and those it has just removed.
 //! 20. Leadership is handed to another voter that stays one.
+//! 21. A member that is recovering is a follower.
 //!
 //! And of the cluster, figure 3: election safety (101), log matching (102), leader completeness
 //! (103), state machine safety (104); that what a leader commits is durable on a quorum (105), and that

@@ -190,3 +190,85 @@ fn an_append_at_the_cut_takes_no_place_in_a_full_window() {
     assert!(progress.regress(Index(20), Index(10)));
     assert_eq!(offer(&progress, 30), Some((10, 30, 100)));
 }
+
+#[test]
+fn a_peer_in_a_snapshot_is_sent_nothing_until_the_driver_says_how_it_ended() {
+    let mut progress = replicating(2);
+    progress.sent(Index(4), 10);
+    progress.become_snapshot();
+    assert_eq!(progress.window(), (0, 0), "what was under way is of no interest any more");
+    progress.allow_retry();
+    progress.answer(Index(9), Index(12));
+    progress.lose(Index(9));
+    progress.sent(Index(5), 10);
+    assert!(!progress.regress(Index(4), Index(1)), "asked before the snapshot");
+    assert!(progress.advance(Index(3), Index(9)), "a late match is true all the same");
+    assert_eq!(progress.state(), State::Snapshot);
+    assert_eq!(offer(&progress, 12), None);
+    assert!(progress.is_well_formed(Index(12), &LIMITS));
+    progress.deliver(Index(10));
+    assert_eq!(offer(&progress, 12), Some((10, 12, 100)), "right behind the snapshot, at once");
+    progress.deliver(Index(12));
+    progress.fail(Index(9));
+    assert_eq!(offer(&progress, 12), Some((10, 12, 100)), "late word changes nothing");
+}
+
+#[test]
+fn a_match_from_before_the_snapshot_leads_to_no_other() {
+    let mut progress = replicating(2);
+    progress.become_snapshot();
+    progress.deliver(Index(10));
+    progress.sent(Index(12), 10);
+    assert!(progress.advance(Index(3), Index(9)));
+    assert_eq!(progress.state(), WAITING, "the probe behind the snapshot is under way");
+    assert!(progress.advance(Index(10), Index(9)));
+    assert_eq!(offer(&progress, 14), Some((12, 14, 100)));
+}
+
+#[test]
+fn after_a_failure_the_peer_is_asked_at_the_cut_once_it_answers() {
+    let mut progress = replicating(2);
+    progress.become_snapshot();
+    progress.fail(Index(9));
+    assert_eq!(offer(&progress, 12), None);
+    progress.answer(Index(9), Index(12));
+    assert_eq!(offer(&progress, 12), None, "no heartbeat timer has fired since");
+    progress.allow_retry();
+    progress.answer(Index(9), Index(12));
+    assert_eq!(offer(&progress, 12), Some((9, 12, 100)));
+}
+
+#[test]
+fn a_probe_that_waited_while_the_log_was_cut_starts_at_the_cut() {
+    let mut progress = replicating(2);
+    progress.lose(Index(0));
+    progress.lose(Index(0));
+    progress.resume(Index(9), Index(12));
+    assert_eq!(offer(&progress, 12), Some((9, 12, 100)));
+    let mut progress = replicating(2);
+    progress.lose(Index(9));
+    assert_eq!(offer(&progress, 12), Some((9, 12, 100)), "what was sent may have arrived");
+}
+
+#[test]
+fn a_recovering_peer_counts_for_nothing_and_starts_from_nothing() {
+    let mut progress = replicating(7);
+    progress.confirm(ReadRound(3));
+    progress.hear();
+    let recovery =
+        Recovery { number: crate::RecoveryNumber(1), last: Index(9), round: ReadRound(4) };
+    progress.begin_recovery(recovery, Index(9));
+    assert_eq!((progress.match_index(), progress.held()), (Index(0), Index(0)));
+    assert_eq!(progress.state(), PROBE);
+    assert!(progress.advance(Index(5), Index(0)), "what it says in this life is true");
+    progress.confirm(ReadRound(4));
+    progress.hear();
+    assert_eq!((progress.match_index(), progress.held()), (Index(0), Index(5)));
+    assert_eq!(progress.round(), ReadRound(0));
+    assert!(!progress.is_heard());
+    assert_eq!(recovery.answer(ReadRound(3)), None);
+    assert!(recovery.answer(ReadRound(4)).is_some());
+    progress.end_recovery();
+    assert_eq!((progress.match_index(), progress.round()), (Index(5), ReadRound(4)));
+    assert!(progress.is_heard());
+}

@@ -84,6 +84,42 @@ fn dropping_durable_entries_takes_them_back() {
     assert_eq!(stable.durable_index(), Index(3));
 }
 
+/// The log ended at 4 and is begun anew behind 6; a write of 5 and 6 was under way.
+#[test]
+fn a_log_begun_anew_is_durable_when_that_is_written_and_not_before() {
+    let state = HardState::default();
+    let mut stable = Stable::new(state, Index(4));
+    let before = stable.write(state, splice(4, 4)); // 5 6, of another leader
+    let anew = stable.write_anew(state, Index(6));
+    let after = stable.write(state, splice(6, 6)); // 7 8
+    let begun = at(6, 3);
+    let mut range = Range::empty(begun);
+    (0..2).for_each(|_| range.push(Term(3)));
+    let log = Log::new(&range);
+    assert_eq!(stable.durable_index(), Index(4), "what the disk held of the committed stays");
+    stable.persisted(before, at(6, 2), &log);
+    assert_eq!(stable.durable_index(), Index(4));
+    stable.persisted(anew, begun, &log);
+    assert_eq!(stable.durable_index(), Index(6));
+    stable.persisted(after, at(8, 3), &log);
+    assert_eq!(stable.durable_index(), Index(8));
+}
+
+/// As in etcd #18055, where the second of two snapshots made an end of the process.
+#[test]
+fn the_completion_of_a_first_snapshot_stands_for_no_second_one() {
+    let state = HardState::default();
+    let mut stable = Stable::new(state, Index(9));
+    let first = stable.write_anew(state, Index(6));
+    assert_eq!(stable.durable_index(), Index(5), "the entries of the old log are gone");
+    let second = stable.write_anew(state, Index(8));
+    let log = Log::new(&Range::empty(at(8, 2)));
+    stable.persisted(first, at(6, 2), &log);
+    assert_eq!(stable.durable_index(), Index(5));
+    stable.persisted(second, at(8, 2), &log);
+    assert_eq!(stable.durable_index(), Index(8));
+}
+
 #[test]
 fn term_and_vote_wait_for_the_first_write_that_holds_them() {
     let old = HardState::default();

@@ -6,9 +6,9 @@ mod harness;
 
 use harness::{Cluster, Disk};
 use jangada_raft::{
-    AppendOutcome, AppendRequest, Configuration, HardState, Heartbeat, Index, Input, Limits,
-    Message, NodeId, Output, Position, PreVoteResponse, Raft, Range, ReadRound, RoleKind, Start,
-    Term, Timer, VoteRequest, VoteResponse, WriteNumber, invariants,
+    AppendOutcome, AppendRequest, AppendResponse, Configuration, HardState, Heartbeat, Index,
+    Input, Limits, Message, NodeId, Output, Position, PreVoteResponse, Raft, Range, ReadRound,
+    RoleKind, Start, Term, Timer, VoteRequest, VoteResponse, WriteNumber, invariants,
 };
 
 const ONE: NodeId = NodeId(1);
@@ -60,6 +60,21 @@ fn append(term: u64, range: Range, commit: u64) -> Message {
         range,
         commit: Index(commit),
         configurations: Vec::new(),
+    })
+}
+
+fn install(raft: &mut Raft, last: Position) -> Vec<Output> {
+    let configuration = Configuration::of_voters([ONE, TWO, THREE]);
+    step(raft, Input::SnapshotInstalled { last, configuration })
+}
+
+/// Whether the log is begun anew, and behind what.
+fn begun_anew_in(out: &[Output]) -> Option<Position> {
+    out.iter().find_map(|output| match output {
+        Output::Write(write) if write.anew.is_some() => {
+            write.range.as_ref().map(|range| range.prev)
+        }
+        _ => None,
     })
 }
 
@@ -587,4 +602,94 @@ fn state_machine_safety_no_two_members_commit_different_entries_at_an_index() {
     assert_eq!(terms_of(cluster.raft(1)), terms_of(cluster.raft(2)));
     assert_eq!(cluster.raft(1).commit_index(), cluster.raft(2).commit_index());
     invariants::check_cluster(&cluster.running());
+}
+
+// Section 7: log compaction, and figure 13, InstallSnapshot. Chunks are the driver's; rules 2 to 5
+// are thus its own.
+
+#[test]
+fn section_7_what_is_cut_off_is_committed_and_its_last_name_stays_known() {
+    let mut raft = member(1, None, &[1, 1, 1]);
+    let _ = receive(&mut raft, TWO, append(1, range(at(3, 1), &[]), 2));
+    raft.compact(at(2, 1));
+    assert_eq!(raft.first_position(), at(2, 1));
+    assert_eq!((raft.term_at(Index(1)), raft.term_at(Index(2))), (None, Some(Term(1))));
+    let out = receive(&mut raft, TWO, append(1, range(at(2, 1), &[1, 1]), 2));
+    assert!(append_answer_in(&out).is_none(), "the consistency check still works at the cut");
+    assert_eq!(raft.last_position(), at(4, 1));
+}
+
+#[test]
+fn section_7_a_leader_sends_a_snapshot_when_it_has_discarded_the_next_entry() {
+    let mut raft = member(1, None, &[1, 1]);
+    let out = lead(&mut raft);
+    let _ = persist(&mut raft, &out);
+    let matched = |index: u64| AppendResponse {
+        term: Term(2),
+        outcome: AppendOutcome::Match(Index(index)),
+        recovering: None,
+    };
+    let _ = receive(&mut raft, TWO, Message::AppendResponse(matched(3)));
+    raft.compact(at(2, 1));
+    let conflict = AppendOutcome::Conflict { probe: Index(2), hint: at(1, 1) };
+    let answer = AppendResponse { term: Term(2), outcome: conflict, recovering: None };
+    let _ = receive(&mut raft, THREE, Message::AppendResponse(answer));
+    let out = step(&mut raft, Input::Flush);
+    let asked = Output::SendSnapshot { peer: THREE, at_least: Index(2) };
+    assert!(out.contains(&asked), "{out:?}");
+    assert!(raft.is_in_snapshot(THREE));
+    let out = step(&mut raft, Input::Timer(Timer::Heartbeat));
+    assert!(
+        out.iter().any(|output| matches!(output, Output::Send { to: THREE, .. })),
+        "heartbeats go on meanwhile"
+    );
+}
+
+#[test]
+fn install_snapshot_6_a_log_that_holds_its_last_entry_keeps_what_follows() {
+    let mut raft = member(2, None, &[1, 1, 2]);
+    let out = install(&mut raft, at(2, 1));
+    assert_eq!(begun_anew_in(&out), None);
+    assert_eq!(terms_of(&raft), [1, 1, 2]);
+    assert_eq!(raft.commit_index(), Index(2));
+}
+
+#[test]
+fn install_snapshot_7_any_other_log_is_discarded() {
+    for terms in [&[1, 1][..], &[1, 1, 1, 1, 1]] {
+        let mut raft = member(2, None, terms);
+        let out = install(&mut raft, at(4, 2));
+        assert_eq!(begun_anew_in(&out), Some(at(4, 2)));
+        assert_eq!(raft.last_position(), at(4, 2));
+        assert!(raft.durable_index() < Index(4), "the log on the disk is the old one still");
+        let _ = persist(&mut raft, &out);
+        assert_eq!(raft.durable_index(), Index(4));
+    }
+}
+
+#[test]
+fn install_snapshot_8_the_configuration_of_the_snapshot_is_in_force() {
+    let mut raft = member(2, None, &[1]);
+    let configuration = Configuration::of_voters([ONE, TWO]);
+    let installed = Input::SnapshotInstalled { last: at(4, 2), configuration };
+    let out = step(&mut raft, installed);
+    assert!(out.contains(&Output::MembersChanged));
+    assert_eq!(raft.configuration(), &Configuration::of_voters([ONE, TWO]));
+}
+
+#[test]
+fn install_snapshot_behind_the_commit_index_is_no_news() {
+    let mut raft = member(2, None, &[1, 1, 2]);
+    let _ = receive(&mut raft, TWO, append(2, range(at(3, 2), &[]), 3));
+    let before = raft.clone();
+    let _ = install(&mut raft, at(2, 1));
+    assert_eq!(raft, before);
+}
+
+#[test]
+#[should_panic(expected = "snapshot invariant 2")]
+fn install_snapshot_that_contradicts_what_is_committed_ends_the_process() {
+    let mut raft = member(2, None, &[1, 1, 2]);
+    let _ = receive(&mut raft, TWO, append(2, range(at(3, 2), &[]), 3));
+    let _ = install(&mut raft, at(2, 2));
 }

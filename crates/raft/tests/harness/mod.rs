@@ -402,20 +402,29 @@ impl Cluster {
     }
 
     /// Takes a stopped member's log back by `writes`, or as far as is remembered: what was written
-    /// since is lost. Term and vote are not.
+    /// since is lost. Term and vote are not. What the log has then may never have been what the state
+    /// machine was given; the log is begun anew behind the machine in that case.
     pub(crate) fn rot(&mut self, id: NodeId, writes: usize) {
+        let configuration = self.configuration.clone();
         let member = self.members.get_mut(&id).expect("a known member");
         assert!(member.raft.is_none(), "rot is found at a start");
         let disk = &mut member.disk;
         disk.recovering = Some(RecoveryNumber(0));
+        if let Some(term) = disk.term_at(disk.applied)
+            && disk.snapshot.last.index < disk.applied
+        {
+            let before = disk.configurations.iter().rfind(|(index, _)| *index <= disk.applied);
+            let base = || disk.base.clone().unwrap_or(configuration);
+            let configuration = before.map_or_else(base, |(_, newest)| newest.clone());
+            let last = Position { index: disk.applied, term };
+            disk.snapshot = Snapshot { last, configuration };
+        }
         for _ in 0..writes {
-            // What the state machine holds durably is not needed from the log.
             let Some((start, terms, base, configurations)) = disk.former.pop_back() else {
                 break;
             };
-            let end = Index(start.index.0 + terms.len() as u64);
-            if end < disk.applied.max(disk.start.index) || start.index < disk.start.index {
-                break;
+            if start.index < disk.start.index {
+                break; // It was cut since.
             }
             (disk.start, disk.terms) = (start, terms);
             (disk.base, disk.configurations) = (base, configurations);
