@@ -421,7 +421,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What stood in the opening at `at` from the damage on, and in all later ones, is lost: the log
-    /// ends before it, and is marked. Term and vote are the highest that are seen anywhere.
+    /// ends before it, and is marked. Term, vote and note are the newest that are seen anywhere.
     fn lose<D: Disk>(&mut self, disk: &D, at: usize) -> Result<(), OpenError> {
         let Lost { place, .. } = self.report.lost.expect("the loss has been noted");
         let Some(machine) = self.beside.machine() else { return Err(self.rot(place)) };
@@ -432,17 +432,27 @@ impl<'a> Reader<'a> {
         }
         self.report.lost = Some(Lost { place, after: self.state.last_position() });
         self.state.recovering = !canon!(lost_entries_leave_no_mark);
+        let mut newest_note = (self.sequence, self.state.note.clone());
         for opening in &self.openings[at..] {
-            let file = disk.open(&segment_name(opening.number))?;
-            let mut window = Window::new(&file)?;
-            let salt = opening.header.as_ref().map(|header| header.salt);
-            let stated = opening.header.as_ref().map(|header| header.hard_state);
-            let mut seen = stated.into_iter().collect::<Vec<_>>();
-            records(&mut window, opening.number, salt, &mut |record| seen.push(record.hard_state));
-            for hard_state in seen {
-                self.state.hard_state = higher(self.state.hard_state, hard_state);
+            let header = opening.header.as_ref();
+            if let Some(header) = header {
+                self.state.hard_state = higher(self.state.hard_state, header.hard_state);
+                if newest_note.0 <= header.sequence {
+                    newest_note = (header.sequence, header.note.clone());
+                }
             }
+            let file = disk.open(&segment_name(opening.number))?;
+            let salt = header.map(|header| header.salt);
+            records(&mut Window::new(&file)?, opening.number, salt, &mut |record| {
+                self.state.hard_state = higher(self.state.hard_state, record.hard_state);
+                if let Some(note) =
+                    record.note.as_ref().filter(|_| newest_note.0 <= record.sequence)
+                {
+                    newest_note = (record.sequence, note.clone());
+                }
+            });
         }
+        self.state.note = newest_note.1;
         // A vote of this term may be among what is lost. One for nobody but the member itself, which
         // does not stand in it, withholds it from everybody else.
         if !canon!(lost_vote_is_given_again) {
@@ -480,7 +490,6 @@ impl<'a> Reader<'a> {
     pub(crate) fn finish(mut self, leftovers: Vec<String>, spare_number: u64) -> Survey {
         let newest = self.openings.pop().expect("there is a segment");
         let of_newest = |last: &BatchHeader| last.place.segment == newest.number;
-        self.report.faulty = self.state.faulty().len() as u64;
         Survey {
             identity: self.identity,
             state: self.state,

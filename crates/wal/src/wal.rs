@@ -263,6 +263,7 @@ impl<D: Disk> Wal<D> {
             }
             (None, None, _) => behind(state.last_position()),
         };
+        report.faulty = state.faulty().len() as u64;
         state.truncate(beginning.start.index);
         let entropy = Entropy::new(options.seed);
         let setting = Setting { disk, options, entropy, identity, spare_number };

@@ -10,7 +10,8 @@ mod support;
 
 use crash_points::{
     ALL, Dice, Drop, Effort, Large, Model, Operation, Prepare, Small, Tally, Vote,
-    chosen_histories, crash, failed_syncs, run, short_histories,
+    chosen_histories, crash, failed_syncs, released_segments, rotten_histories, run,
+    short_histories,
 };
 use jangada_raft::Index;
 use jangada_wal::{OpenError, Wal, WalError};
@@ -21,7 +22,7 @@ use support::{configuration, identity, options};
 fn every_crash_point_of_every_history_of_up_to_three_operations() {
     let mut tally = Tally::default();
     short_histories(&mut tally);
-    for seen in [tally.before, tally.after, tally.refused, tally.torn, tally.reopened] {
+    for seen in [tally.before, tally.after, tally.rotten, tally.torn, tally.reopened] {
         assert!(100 < seen, "{tally:?}");
     }
     assert!(0 < tally.no_log, "{tally:?}");
@@ -32,6 +33,22 @@ fn every_crash_point_of_chosen_histories_of_six_operations() {
     let mut tally = Tally::default();
     chosen_histories(&mut tally);
     assert!(1000 < tally.states, "{tally:?}");
+}
+
+#[test]
+fn every_crash_point_of_the_ways_back_from_rot() {
+    let mut tally = Tally::default();
+    rotten_histories(&mut tally);
+    for seen in [tally.before, tally.after, tally.rotten] {
+        assert!(100 < seen, "{tally:?}");
+    }
+}
+
+#[test]
+fn a_file_that_was_released_is_not_overwritten_before_its_release_is_durable() {
+    let mut tally = Tally::default();
+    released_segments(&mut tally);
+    assert!(100 < tally.states && 10 < tally.reopened, "{tally:?}");
 }
 
 #[test]

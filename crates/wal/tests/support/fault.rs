@@ -189,6 +189,15 @@ impl FaultDisk {
         self.inner().state.clone()
     }
 
+    /// Flips a bit of what lies on the disk.
+    pub(crate) fn rot(&self, name: &str, at: usize) {
+        let mut inner = self.inner();
+        let inode = inner.state.names[name];
+        let Inode { cached, durable } = &mut inner.state.inodes[inode];
+        cached[at] ^= 1;
+        durable[at] ^= 1;
+    }
+
     /// Starts to record the states after each change; the present one is the first.
     pub(crate) fn record(&self) {
         let mut inner = self.inner();
