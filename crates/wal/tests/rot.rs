@@ -7,7 +7,7 @@ mod support;
 use jangada_raft::Index;
 use jangada_wal::inspect::inspect;
 use jangada_wal::{OpenError, Wal};
-use rot_points::{Outcome, each_flipped_bit, each_lost_sector, truth};
+use rot_points::{Outcome, each_flipped_bit, each_lost_sector, each_way_back, truth};
 use support::fault::{FaultDisk, SECTOR};
 use support::{configuration, identity, options};
 
@@ -21,6 +21,13 @@ fn each_flipped_bit_is_mended_cut_or_refused() {
 fn each_lost_sector_is_mended_cut_or_refused() {
     let seen = each_lost_sector(&mut 0);
     assert_eq!(seen.len(), 4, "{seen:?}");
+}
+
+#[test]
+fn from_each_rot_there_is_a_way_back() {
+    let seen = each_way_back(&mut 0);
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    assert!(seen.values().all(|count| 5 < *count), "{seen:?}");
 }
 
 #[test]

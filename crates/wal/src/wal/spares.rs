@@ -65,8 +65,9 @@ impl<D: Disk> Wal<D> {
         self.preparing = false;
         match prepared.result {
             Ok(spare) => {
-                self.short &= spare.is_none();
                 self.spares.extend(spare);
+                // The reserve alone is not plenty.
+                self.short &= self.spares.len() < self.options.spares.min(RESERVED + 1);
                 Ok(())
             }
             Err(WalError::Io(error)) => Err(self.poison(error)),

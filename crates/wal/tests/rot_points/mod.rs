@@ -6,11 +6,11 @@ use bytes::Bytes;
 use jangada_entry::Frame;
 use jangada_raft::{Configuration, HardState, Index, NodeId};
 use jangada_wal::inspect::{Finding, inspect};
-use jangada_wal::{Batch, OpenError, Recovered, Wal};
+use jangada_wal::{Batch, Machine, OpenError, Recovered, Wal};
 
 use crate::support::fault::{FaultDisk, SECTOR, State};
 use crate::support::{
-    command, commands, configuration, configuration_entry, identity, options, vote,
+    command, commands, configuration, configuration_entry, identity, options, position, vote,
 };
 
 /// A log of four segments with a configuration in the first and a note in the third.
@@ -137,6 +137,138 @@ impl Truth {
         }
     }
 }
+
+/// What opening a damaged log beside its machine came to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Way {
+    /// All is there that the machine lacks.
+    Whole,
+    /// The last batch is gone.
+    Shorter,
+    /// Entries are damaged whose names are known.
+    Repaired,
+    /// Entries are lost without a trace.
+    Recovered,
+}
+
+impl Truth {
+    /// The machine that holds the first entries.
+    fn machine(&self, applied: u64) -> Machine {
+        let configuration = if applied < 2 { configuration() } else { self.configuration.clone() };
+        Machine { applied: position(applied, applied.min(1)), configuration }
+    }
+
+    /// Opens a damaged copy beside its machine, goes the way back from the rot, and demands that
+    /// nothing wrong comes out on the way, and all in the end.
+    pub(crate) fn way_back(&self, damaged: &State, applied: u64, what: &str) -> Way {
+        let disk = FaultDisk::new(damaged.clone());
+        let open = |seed: u64| {
+            let opened = Wal::open_beside(disk.clone(), options(seed), &self.machine(applied));
+            let (wal, recovered) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+            self.check_beside(&wal, &recovered, applied, what);
+            (wal, recovered)
+        };
+        let (mut wal, recovered) = open(2);
+        let last = recovered.range.last.0;
+        let missing = self.frames[last as usize..].to_vec();
+        let batch = Batch {
+            hard_state: self.hard_state,
+            note: Some(self.note.clone()),
+            after: Index(last),
+            entries: &missing,
+        };
+        let way = match (recovered.recovering, recovered.faulty.is_empty()) {
+            (true, _) => Way::Recovered,
+            (false, false) => Way::Repaired,
+            (false, true) if last == self.last() => Way::Whole,
+            (false, true) => {
+                assert_eq!(last, self.last_batch - 1, "{what}");
+                Way::Shorter
+            }
+        };
+        if way == Way::Recovered {
+            // The mark survives a restart, and what is written meanwhile.
+            drop(wal);
+            let (log, recovered) = open(3);
+            assert!(recovered.recovering, "{what}");
+            wal = log;
+        }
+        wal.append(&batch).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let strange = command(self.last() + 1, 9, 10);
+        wal.repair(&[strange]).expect("what nobody asked for is left alone");
+        if let Some(position) = recovered.faulty.first() {
+            let wrong = command(position.index.0, position.term.0, 3000);
+            assert!(wal.repair(&[wrong]).is_err(), "{what}");
+        }
+        assert_eq!(wal.repair(&self.frames).expect("they are the ones"), 0, "{what}");
+        if way == Way::Recovered {
+            drop(wal);
+            let (log, recovered) = open(4);
+            assert!(recovered.recovering, "{what}");
+            wal = log;
+            wal.end_recovering().unwrap_or_else(|error| panic!("{what}: {error}"));
+        }
+        drop(wal);
+        let (_, recovered) = open(5);
+        assert!(recovered.faulty.is_empty() && !recovered.recovering, "{what}: {recovered:?}");
+        assert_eq!(recovered.range.last.0, self.last(), "{what}");
+        way
+    }
+
+    /// Whatever is in the log is true, and what is not is known.
+    fn check_beside(&self, wal: &Wal<FaultDisk>, recovered: &Recovered, applied: u64, what: &str) {
+        let (base, last) = (recovered.range.prev.index.0, recovered.range.last.0);
+        assert!(base <= applied && applied <= last, "{what}: from {base} to {last}");
+        assert_eq!(recovered.hard_state, self.hard_state, "{what}");
+        if 2 <= last {
+            assert_eq!(recovered.configuration, self.configuration, "{what}");
+        }
+        let kept = recovered.note == self.note || recovered.recovering;
+        assert!(kept || last < self.last(), "{what}: {:?}", recovered.note);
+        let faulty: Vec<u64> = recovered.faulty.iter().map(|position| position.index.0).collect();
+        for index in base + 1..=last {
+            match wal.read(Index(index), Index(index), u64::MAX) {
+                Ok(frames) => assert_eq!(frames, self.frames[index as usize - 1..][..1], "{what}"),
+                Err(error) => assert!(faulty.contains(&index), "{what}: {error}"),
+            }
+        }
+    }
+}
+
+/// Goes the way back from each lost sector, and from a bit flipped in every so many bytes; how often
+/// it was which.
+pub(crate) fn each_way_back(tried: &mut u64) -> BTreeMap<Way, u64> {
+    let truth = truth();
+    let mut seen = BTreeMap::new();
+    let mut go = |damaged: &State, applied: u64, what: &str| {
+        *tried += 1;
+        *seen.entry(truth.way_back(damaged, applied, what)).or_insert(0) += 1;
+    };
+    for (name, used, before) in &truth.segments {
+        for at in (0..*used).step_by(SECTOR) {
+            for fill in [0x00, 0x5a] {
+                for count in [1, 2, 3] {
+                    let end = (at + count * SECTOR).min(*used);
+                    let mut damaged = truth.state.clone();
+                    damaged.contents(name)[at..end].fill(fill);
+                    for applied in [0, *before] {
+                        let what = format!("{fill:#x} in {at}..{end} of {name}, {applied} applied");
+                        go(&damaged, applied, &what);
+                    }
+                }
+            }
+        }
+        for at in (0..*used).step_by(BITS_STEP) {
+            let mut damaged = truth.state.clone();
+            damaged.contents(name)[at] ^= 1 << (at % 8);
+            go(&damaged, 0, &format!("bit in byte {at} of {name}"));
+        }
+    }
+    seen
+}
+
+/// Every how many bytes a bit is flipped: so that every field is hit.
+const BITS_STEP: usize = 3;
 
 /// Flips a bit in each byte; how often the log was whole, refused, or cut.
 pub(crate) fn each_flipped_bit(tried: &mut u64) -> [u64; 3] {
