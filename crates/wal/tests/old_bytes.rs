@@ -5,10 +5,10 @@ mod support;
 
 use jangada_raft::Index;
 use jangada_wal::inspect::inspect;
-use jangada_wal::{Batch, Disk, File, OpenError, Wal};
+use jangada_wal::{Batch, Disk, File, Machine, OpenError, Wal};
 use leftovers::{behind_the_end, contents, log, segments};
 use proptest::prelude::*;
-use support::{commands, options, term};
+use support::{commands, configuration, options, position, term};
 
 #[test]
 fn what_stands_behind_the_end_never_passes() {
@@ -98,6 +98,21 @@ proptest! {
             .expect("memory takes everything");
         }
         inspect(&disk, &mut |finding| drop(finding.to_string())).expect("there is a log");
+        let machine = Machine {
+            applied: position(applied, applied.min(1)),
+            configuration: configuration(),
+        };
+        if let Ok((wal, recovered)) = Wal::open_beside(disk.snapshot(), options(5), &machine) {
+            let (first, end) = (recovered.range.first(), recovered.range.last);
+            prop_assert!(recovered.range.prev.index.0 <= applied && applied <= end.0);
+            for index in first.0..=end.0 {
+                let faulty = recovered.faulty.contains(&position(index, 1));
+                match wal.read(Index(index), Index(index), u64::MAX) {
+                    Ok(read) => prop_assert_eq!(read, commands(index, index, 1, 300)),
+                    Err(error) => prop_assert!(faulty, "{}", error),
+                }
+            }
+        }
         if let Ok((wal, recovered)) = Wal::open(disk.clone(), options(5), Index(applied)) {
             let (first, end) = (recovered.range.first(), recovered.range.last);
             prop_assert!(recovered.range.prev.index.0 <= applied && end.0 <= last);
