@@ -138,6 +138,8 @@ impl Finder {
                 let mut tally = crash_points::Tally::default();
                 let what = seen(|| {
                     crash_points::short_histories(&mut tally);
+                    crash_points::released_segments(&mut tally);
+                    crash_points::rotten_histories(&mut tally);
                     crash_points::chosen_histories(&mut tally);
                 });
                 all(tally.states, what)
@@ -151,7 +153,9 @@ impl Finder {
             Finder::Rot => {
                 let mut states = 0;
                 let what = seen(|| {
+                    rot_points::lost_votes(&mut states);
                     rot_points::each_lost_sector(&mut states);
+                    rot_points::each_way_back(&mut states);
                     rot_points::each_flipped_bit(&mut states);
                 });
                 all(states, what)

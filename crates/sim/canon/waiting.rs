@@ -116,14 +116,6 @@ pub(crate) const UNFOUND: &[Other] = &[
               some hundred seeds",
     },
     Other {
-        number: "",
-        what: "A segment is overwritten before its release is durable \
-               (`released_segment_is_overwritten_at_once`)",
-        seen: "own",
-        why: "only a name that a loss of power brings back at the very opening of the log shows it; \
-              no crash point of the histories tried leaves one that is needed",
-    },
-    Other {
         number: "#17780",
         what: "The revision is taken from the rows that a compaction has left \
                (`revision_falls_after_a_compaction`)",

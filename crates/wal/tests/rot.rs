@@ -7,7 +7,7 @@ mod support;
 use jangada_raft::Index;
 use jangada_wal::inspect::inspect;
 use jangada_wal::{OpenError, Wal};
-use rot_points::{Outcome, each_flipped_bit, each_lost_sector, each_way_back, truth};
+use rot_points::{Outcome, each_flipped_bit, each_lost_sector, each_way_back, lost_votes, truth};
 use support::fault::{FaultDisk, SECTOR};
 use support::{configuration, identity, options};
 
@@ -28,6 +28,13 @@ fn from_each_rot_there_is_a_way_back() {
     let seen = each_way_back(&mut 0);
     assert_eq!(seen.len(), 4, "{seen:?}");
     assert!(seen.values().all(|count| 5 < *count), "{seen:?}");
+}
+
+#[test]
+fn a_vote_that_may_be_lost_is_withheld_in_the_highest_term_that_is_seen() {
+    let mut tried = 0;
+    lost_votes(&mut tried);
+    assert!(1 < tried, "{tried}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod support;
 
 use jangada_entry::Frame;
-use jangada_raft::{Configuration, HardState, Index, NodeId, Term};
+use jangada_raft::{Configuration, HardState, Index, NodeId};
 use jangada_wal::inspect::{Finding, inspect};
 use jangada_wal::{Batch, Machine, OpenError, Recovered, Wal, WalError};
 use support::fault::{FaultDisk, SECTOR, State};
@@ -159,38 +159,6 @@ fn a_loss_without_a_trace_is_marked_until_the_member_has_recovered() {
     let (wal, recovered) = open(&disk, 7, &machine(4, 1));
     assert!(!recovered.recovering);
     assert_eq!(wal.read(Index(1), Index(20), u64::MAX).expect("sound"), frames);
-}
-
-#[test]
-fn a_vote_that_may_be_lost_is_withheld_in_the_highest_term_that_is_seen() {
-    let disk = FaultDisk::new(State::default());
-    let (mut wal, _) = Wal::create(disk.clone(), options(1), identity(), configuration())
-        .expect("a sound disk takes a log");
-    for index in 1..=20 {
-        let hard_state = HardState { term: Term(index), vote: None };
-        let after = Index(index - 1);
-        let entries = commands(index, index, index, 300);
-        wal.append(&Batch { hard_state, note: None, after, entries: &entries }).expect("works");
-    }
-    drop(wal);
-    let mut state = disk.state();
-    let (name, _, headers) = places(&state, 19);
-    for header in headers {
-        state.contents(&name)[header + 20] ^= 1;
-    }
-    // The file has lost its end, and with it whatever was said after this.
-    let (newest, _, headers) = places(&disk.state(), 20);
-    if newest == name {
-        state.contents(&name).truncate(headers[0]);
-    } else {
-        state.contents(&newest).truncate(3 * SECTOR);
-    }
-    let disk = FaultDisk::new(state);
-    let (_, recovered) = open(&disk, 2, &machine(2, 2));
-    assert!(recovered.recovering);
-    let hard_state = recovered.hard_state;
-    assert!(Term(18) <= hard_state.term, "{hard_state:?}");
-    assert_eq!(hard_state.vote, Some(NodeId(identity().member)), "nobody else gets it");
 }
 
 #[test]

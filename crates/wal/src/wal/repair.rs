@@ -157,7 +157,9 @@ impl<D: Disk> Wal<D> {
         let copied = self.copy_tail(first, &mut copy, &mut state);
         let Copy { end, sequence, previous_crc, .. } = copy;
         let named = copied.and_then(|()| {
-            file.sync()?;
+            if !canon!(repaired_tail_is_named_before_it_is_durable) {
+                file.sync()?;
+            }
             self.disk.rename(&spare.name, &segment_name(beginning.number))?;
             Ok(self.disk.sync_directory()?)
         });

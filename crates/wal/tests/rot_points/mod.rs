@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use jangada_entry::Frame;
-use jangada_raft::{Configuration, HardState, Index, NodeId};
+use jangada_raft::{Configuration, HardState, Index, NodeId, Term};
 use jangada_wal::inspect::{Finding, inspect};
 use jangada_wal::{Batch, Machine, OpenError, Recovered, Wal};
 
@@ -265,6 +265,43 @@ pub(crate) fn each_way_back(tried: &mut u64) -> BTreeMap<Way, u64> {
         }
     }
     seen
+}
+
+/// A log in whose terms nobody was voted for loses the rest of a file: votes may be gone, and are
+/// withheld in the highest term that is seen.
+pub(crate) fn lost_votes(tried: &mut u64) {
+    let disk = FaultDisk::new(State::default());
+    let (mut wal, _) = Wal::create(disk.clone(), options(1), identity(), configuration())
+        .expect("a sound disk takes a log");
+    for index in 1..=20 {
+        let hard_state = HardState { term: Term(index), vote: None };
+        let entries = commands(index, index, index, 300);
+        let after = Index(index - 1);
+        wal.append(&Batch { hard_state, note: None, after, entries: &entries }).expect("works");
+    }
+    drop(wal);
+    let mut batches = Vec::new();
+    inspect(&disk, &mut |finding| {
+        if let Finding::Batch(batch) = finding {
+            batches.push(batch);
+        }
+    })
+    .expect("a sound log can be looked at");
+    for (at, cut) in batches.iter().enumerate().filter(|(_, cut)| 2 <= cut.after.index.0) {
+        *tried += 1;
+        let mut damaged = disk.state();
+        let name = format!("segment-{:016x}", cut.place.segment);
+        damaged.contents(&name).truncate(cut.place.offset as usize + SECTOR / 2);
+        let disk = FaultDisk::new(damaged);
+        let machine = Machine { applied: position(2, 2), configuration: configuration() };
+        let (_, recovered) =
+            Wal::open_beside(disk, options(2), &machine).expect("the others have the rest");
+        assert!(recovered.recovering, "cut in batch {at}");
+        let HardState { term, vote } = recovered.hard_state;
+        let before = batches[at - 1].hard_state.term;
+        assert!(before <= term, "cut in batch {at}: {term}");
+        assert_eq!(vote, Some(NodeId(identity().member)), "nobody else gets it");
+    }
 }
 
 /// Every how many bytes a bit is flipped: so that every field is hit.
