@@ -10,7 +10,10 @@ use jangada_raft::{NodeId, Standing};
 
 use crate::handle::{Handle, Inbox};
 use crate::machine::StateMachine;
-use crate::member::{Effect, Ended, Event, LogBatch, LogCut, LogRead, Member, Now, Peers};
+use crate::member::{
+    Effect, Ended, Event, LogBatch, LogCut, LogRead, Member, Mend, Now, Peers, SnapshotWork,
+};
+use crate::saved::SavedState;
 use crate::waiters::Waiters;
 
 /// The world outside a member.
@@ -21,6 +24,12 @@ pub(crate) trait Io {
     fn read(&mut self, read: LogRead);
     /// Cuts the log; [`Event::LogBegins`] follows.
     fn cut(&mut self, cut: LogCut);
+    /// Does something about the log's damage; [`Event::Mended`] follows.
+    fn mend(&mut self, mend: Mend);
+    /// Gives work on a snapshot its turns; [`Event::SnapshotWorked`] follows.
+    fn work(&mut self, work: SnapshotWork);
+    /// Saves a machine's state; [`Event::StateSaved`] follows.
+    fn save(&mut self, state: SavedState);
     /// Sends to a peer; [`Event::LaneLost`] follows if it cannot be sent.
     fn send(&mut self, to: NodeId, message: PeerMessage);
     /// Role, term or leader changed.
@@ -78,6 +87,9 @@ impl<M: StateMachine> Driver<M> {
                 Effect::Write(batch) => io.write(batch),
                 Effect::Read(read) => io.read(read),
                 Effect::Cut(cut) => io.cut(cut),
+                Effect::Mend(mend) => io.mend(mend),
+                Effect::SnapshotWork(work) => io.work(work),
+                Effect::SaveState(state) => io.save(state),
                 Effect::Send { to, message } => io.send(to, message),
                 Effect::Changed(standing) => io.changed(standing),
                 Effect::Stranger { peer, met, shown } => io.stranger(peer, met, shown),

@@ -100,8 +100,10 @@ mod member;
 mod node;
 mod questions;
 mod record;
+mod saved;
 mod sessions;
 mod snapshot;
+mod snapshot_thread;
 mod tail;
 mod waiters;
 
@@ -111,12 +113,13 @@ pub use log::{Log, MemoryLog};
 pub use machine::{Outcome, StateMachine};
 pub use member::{
     Bound, ChangeError, Effect, Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogReader,
-    LogWritten, Member, MemberStart, Now, Options, Peers, Piece, ProposeError, ReadBatch,
-    StartError, Status, Ticket, TransferError, TurnedAway,
+    LogWritten, Member, MemberStart, Mend, Mended, Now, Options, Peers, Piece, ProposeError,
+    ReadBatch, SnapshotWork, StartError, Status, Ticket, TransferError, TurnedAway,
 };
 pub use node::{Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open};
 pub use questions::{Asked, MembershipWatch};
 pub use record::{Acquaintances, Membership, NotesError, REMOVED_MAX, Record};
+pub use saved::{SavedError, SavedState};
 pub use sessions::{
     Session, SessionAnswer, SessionCommand, SessionError, SessionId, SessionLimits, SessionRefusal,
     SessionReply, Sessions, SessionsError, StoredReply,

@@ -3,8 +3,9 @@
 //! For embedding where one process is enough, for tests, and for measuring the library without disk
 //! and network. The members are the same stepped parts that the networked runtime drives.
 //!
-//! A state machine that keeps nothing durable needs the whole log to be built anew, so the logs of its
-//! members are never cut: they grow with every command until snapshots of such machines exist.
+//! A state machine that can write its state as bytes ([`crate::Snapshots::Whole`]) has its log cut behind
+//! what it has applied: nobody here starts again, so its state need not be kept. The log of one that
+//! cannot grows with every command.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -20,9 +21,11 @@ use crate::handle::{Handle, Inbox, Unpark};
 use crate::log::{Log, MemoryLog};
 use crate::machine::StateMachine;
 use crate::member::{
-    Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, Member, MemberStart, Options, Peers,
-    StartError,
+    Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, Member, MemberStart, Mend, Options, Peers,
+    SnapshotWork, StartError,
 };
+use crate::saved::SavedState;
+use crate::snapshot::Turn;
 
 /// A cluster within this process. Its thread ends when this is dropped.
 pub struct LocalCluster<M: StateMachine> {
@@ -59,6 +62,9 @@ impl<M: StateMachine> LocalCluster<M> {
                 options,
                 seed: id.0,
                 configurations: Vec::new(),
+                faulty: Vec::new(),
+                recovering: false,
+                saved: None,
             };
             let member = Member::new(clock.now(), start, machine(*id))?;
             let (mut driver, handle) = Driver::new(id.0, 0, member);
@@ -125,6 +131,31 @@ impl Io for Memory<'_> {
     fn cut(&mut self, cut: LogCut) {
         let begins = self.log.cut(&cut).expect(NO_DISK);
         self.own.push(Event::LogBegins(begins));
+    }
+
+    fn mend(&mut self, mend: Mend) {
+        let mended = self.log.mend(&mend).expect(NO_DISK);
+        self.own.push(Event::Mended(mended));
+    }
+
+    /// All members share one thread, so the work is done at once.
+    fn work(&mut self, mut work: SnapshotWork) {
+        loop {
+            match work.turn() {
+                Ok(Turn::Done) => break,
+                Ok(Turn::More) => {}
+                Ok(Turn::Wait(microseconds)) => {
+                    std::thread::sleep(Duration::from_micros(microseconds));
+                }
+                Err(sentence) => panic!("{sentence}"),
+            }
+        }
+        self.own.push(Event::SnapshotWorked(work));
+    }
+
+    /// Nobody here starts again.
+    fn save(&mut self, state: SavedState) {
+        self.own.push(Event::StateSaved(state.applied));
     }
 
     fn send(&mut self, to: NodeId, message: PeerMessage) {

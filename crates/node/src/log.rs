@@ -9,7 +9,7 @@ use jangada_entry::Frame;
 use jangada_raft::{Index, Position};
 use jangada_wal::{Anew, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Batch, Disk, Wal, WalError};
 
-use crate::member::{LogBatch, LogCut, LogRead};
+use crate::member::{LogBatch, LogCut, LogRead, Mend, Mended};
 
 /// A log. Calls come from one thread, one at a time, in the order in which the member asked.
 pub trait Log: Send + 'static {
@@ -19,18 +19,25 @@ pub trait Log: Send + 'static {
     /// If there is no space, which may be tried again, or the log is broken, which may not.
     fn append(&mut self, batch: &LogBatch) -> Result<(), WalError>;
 
-    /// Reads entries back: at least the first one asked for.
+    /// Reads entries back: at least the first one asked for, and none if that was cut off or is damaged.
     ///
     /// # Errors
     /// If the log is broken.
     fn read(&mut self, read: &LogRead) -> Result<Vec<Frame>, WalError>;
 
-    /// Lets entries go that are no longer needed, as far as is convenient, and names the entry that
+    /// Lets entries go that are no longer needed, as far as is convenient and the trailing part and
+    /// what is needed leaves, and names the entry that
     /// stands before the first one kept.
     ///
     /// # Errors
     /// If the log is broken.
     fn cut(&mut self, cut: &LogCut) -> Result<Position, WalError>;
+
+    /// Does something about its damage.
+    ///
+    /// # Errors
+    /// If there is no space, which may be tried again, or the log is broken, which may not.
+    fn mend(&mut self, mend: &Mend) -> Result<Mended, WalError>;
 
     /// Drops every entry: the log goes on behind a snapshot that the machine holds durably. Durable
     /// when this returns, and at every moment before that the old log is whole.
@@ -47,6 +54,14 @@ impl<D: Disk> Log for Wal<D> {
         let mut rest = batch.entries.as_slice();
         let mut note = batch.note.clone();
         let mut after = batch.after;
+        if let Some((position, configuration)) = &batch.anew {
+            let (hard_state, note) = (batch.hard_state, note.take());
+            let (position, configuration) = (*position, configuration.clone());
+            Wal::begin_anew(self, &Anew { position, configuration, hard_state, note })?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
         loop {
             let (entries, later) = rest.split_at(one_batch(rest));
             let (hard_state, note_now) = (batch.hard_state, note.take());
@@ -60,16 +75,44 @@ impl<D: Disk> Log for Wal<D> {
     }
 
     fn read(&mut self, read: &LogRead) -> Result<Vec<Frame>, WalError> {
-        Wal::read(self, read.from, read.last, read.bytes_max)
+        if read.from < self.first_index() {
+            return Ok(Vec::new());
+        }
+        match Wal::read(self, read.from, read.last, read.bytes_max) {
+            Err(WalError::Faulty { .. }) => Ok(Vec::new()),
+            read => read,
+        }
     }
 
     fn cut(&mut self, cut: &LogCut) -> Result<Position, WalError> {
-        Wal::cut(self, cut.up_to, &cut.configuration)
+        let index = up_to(cut, self.index_keeping(cut.trailing_bytes), self.bytes());
+        match self.position_at(index) {
+            Some(position) => Wal::cut(self, position, &cut.configuration),
+            None => Ok(self.base()),
+        }
+    }
+
+    fn mend(&mut self, mend: &Mend) -> Result<Mended, WalError> {
+        match mend {
+            Mend::Repair(frames) => match Wal::repair(self, frames) {
+                Err(WalError::NotTheEntry { .. }) => Ok(Mended::Missing(self.faulty().len())),
+                repaired => repaired.map(Mended::Missing),
+            },
+            Mend::GiveUp => self.give_up_faulty().map(Mended::GaveUp),
+            Mend::EndRecovering => self.end_recovering().map(|()| Mended::Recovered),
+        }
     }
 
     fn begin_anew(&mut self, anew: &Anew) -> Result<(), WalError> {
         Wal::begin_anew(self, anew)
     }
+}
+
+/// Up to where the log is cut: `trailing` is where its trailing part begins, `bytes` what it retains.
+fn up_to(cut: &LogCut, trailing: Index, bytes: u64) -> Index {
+    let needed = cut.needed.filter(|(_, bytes_max)| bytes <= *bytes_max);
+    let needed = needed.map_or(cut.up_to.index, |(index, _)| index);
+    cut.up_to.index.min(trailing).min(needed)
 }
 
 /// How many of the entries fit into one batch of the log.
@@ -94,6 +137,12 @@ pub struct MemoryLog {
 }
 
 impl MemoryLog {
+    /// The bytes of the entries that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.frames.iter().map(|frame| frame.bytes().len() as u64).sum()
+    }
+
     fn place(&self, index: Index) -> usize {
         let place = index.0.checked_sub(self.begins.index.0 + 1).expect("the log reaches so far");
         usize::try_from(place).expect("held in memory")
@@ -102,6 +151,10 @@ impl MemoryLog {
 
 impl Log for MemoryLog {
     fn append(&mut self, batch: &LogBatch) -> Result<(), WalError> {
+        if let Some((position, _)) = &batch.anew {
+            self.frames.clear();
+            self.begins = *position;
+        }
         self.frames.truncate(self.place(batch.after.next()));
         self.frames.extend(batch.entries.iter().cloned());
         Ok(())
@@ -110,6 +163,9 @@ impl Log for MemoryLog {
     fn read(&mut self, read: &LogRead) -> Result<Vec<Frame>, WalError> {
         let mut bytes = 0;
         let mut frames = Vec::new();
+        if read.from <= self.begins.index {
+            return Ok(frames);
+        }
         for frame in self.frames.range(self.place(read.from)..=self.place(read.last)) {
             bytes += frame.bytes().len() as u64;
             if read.bytes_max < bytes && !frames.is_empty() {
@@ -121,11 +177,32 @@ impl Log for MemoryLog {
     }
 
     fn cut(&mut self, cut: &LogCut) -> Result<Position, WalError> {
-        if self.begins.index < cut.up_to.index {
-            self.frames.drain(..self.place(cut.up_to.index.next()));
-            self.begins = cut.up_to;
+        let mut kept = 0;
+        let mut trailing = self.begins.index;
+        for frame in self.frames.iter().rev() {
+            kept += frame.bytes().len() as u64;
+            if cut.trailing_bytes < kept {
+                trailing = frame.position().index;
+                break;
+            }
+        }
+        let bytes = self.bytes();
+        let index = up_to(cut, trailing, bytes);
+        if self.begins.index < index {
+            let place = self.place(index.next());
+            self.begins = self.frames[place - 1].position();
+            self.frames.drain(..place);
         }
         Ok(self.begins)
+    }
+
+    /// Memory does not rot.
+    fn mend(&mut self, mend: &Mend) -> Result<Mended, WalError> {
+        Ok(match mend {
+            Mend::Repair(_) => Mended::Missing(0),
+            Mend::GiveUp => Mended::GaveUp(self.frames.back().map_or(self.begins, Frame::position)),
+            Mend::EndRecovering => Mended::Recovered,
+        })
     }
 
     fn begin_anew(&mut self, anew: &Anew) -> Result<(), WalError> {

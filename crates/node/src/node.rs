@@ -27,7 +27,9 @@ use jangada_net::{
     TransportConfig, TransportEvent, TransportLimits,
 };
 use jangada_raft::{Configuration, NodeId, Standing};
-use jangada_wal::{FileDisk, Identity, OpenError, Preparation, Prepared, Recovered, Wal, WalError};
+use jangada_wal::{
+    FileDisk, Identity, Machine, OpenError, Preparation, Prepared, Recovered, Wal, WalError,
+};
 
 use crate::clock::Clock;
 use crate::driver::{Driver, Io};
@@ -35,10 +37,12 @@ use crate::handle::{Handle, Inbox, Shared};
 use crate::log::Log;
 use crate::machine::StateMachine;
 use crate::member::{
-    Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart,
-    Options, Peers, StartError,
+    Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, Mend,
+    Options, Peers, SnapshotWork, StartError,
 };
-use crate::record::{Acquaintances, NotesError};
+use crate::record::{Acquaintances, NotesError, Record};
+use crate::saved::{SavedError, SavedState};
+use crate::snapshot_thread::{self, SnapshotJob};
 
 /// How a member is found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,6 +132,8 @@ pub enum NodeError {
     },
     /// Reading the log's last entry failed.
     Read(WalError),
+    /// The state that was saved for the state machine cannot be read.
+    Saved(SavedError),
     /// The log and the state machine do not go together.
     Start(StartError),
     /// A listener cannot be bound or used.
@@ -163,6 +169,7 @@ impl std::fmt::Display for NodeError {
                 wanted.cluster
             ),
             NodeError::Read(error) => error.fmt(f),
+            NodeError::Saved(error) => error.fmt(f),
             NodeError::Start(error) => error.fmt(f),
             NodeError::Listen { address, error } => {
                 write!(f, "cannot listen for peers on {address}: {error}")
@@ -237,7 +244,13 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
         None => FileDisk::open(directory)
             .map_err(|error| NodeError::Log { directory: directory.clone(), error })?,
     };
-    let (wal, recovered) = open_log(&config, disk.clone(), &machine)?;
+    let saved = SavedState::load(&disk).map_err(NodeError::Saved)?;
+    let applied = match &saved {
+        Some(saved) => Some(saved.record.clone()),
+        None => machine.recovered(),
+    };
+    let record = applied.map(|bytes| Record::decode(&bytes)).transpose()?.unwrap_or_default();
+    let (wal, recovered) = open_log(&config, disk.clone(), &record)?;
     let time_ms = match recovered.range.last {
         last if last == recovered.range.prev.index => 0,
         last => {
@@ -259,6 +272,9 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
         time_ms,
         note: recovered.note.clone(),
         level: FEATURE_LEVEL,
+        faulty: recovered.faulty.clone(),
+        recovering: recovered.recovering,
+        saved,
         options: config.options,
         seed: random()?,
     };
@@ -296,10 +312,10 @@ fn random() -> Result<u64, NodeError> {
     Ok(drawn | 1) // never zero, which stands for "nobody"
 }
 
-fn open_log<M: StateMachine>(
+fn open_log(
     config: &Config,
     disk: FileDisk,
-    machine: &M,
+    record: &Record,
 ) -> Result<(Wal<FileDisk>, Recovered), NodeError> {
     let directory = config.log_directory.clone();
     let failed = |error| NodeError::Log { directory: directory.clone(), error };
@@ -314,9 +330,12 @@ fn open_log<M: StateMachine>(
         return Wal::create(disk, config.log_options.clone(), identity, configuration)
             .map_err(failed);
     }
-    let applied = machine.recovered().map(|bytes| crate::Record::decode(&bytes)).transpose()?;
-    let applied = applied.unwrap_or_default().applied.index;
-    let (wal, recovered) = Wal::open(disk, config.log_options.clone(), applied).map_err(&failed)?;
+    let machine = Machine {
+        applied: record.applied,
+        configuration: Configuration::of_voters(config.members.iter().map(|m| m.id)),
+    };
+    let options = config.log_options.clone();
+    let (wal, recovered) = Wal::open_beside(disk, options, &machine).map_err(&failed)?;
     let found = recovered.identity;
     identity.incarnation = found.incarnation;
     if found != identity {
@@ -367,8 +386,11 @@ impl<M: StateMachine> Opened<M> {
     pub async fn run(self) -> Result<(), NodeError> {
         let Opened { driver, handle, clock, wal, disk, figures, .. } = self;
         let shared = handle.shared().clone();
+        let snapshot_disk = disk.clone();
         let (jobs, log_thread) =
             start_log_thread(wal, disk, shared.clone(), self.sync_observer, figures.clone())?;
+        let (snapshots, snapshot_thread) =
+            snapshot_thread::start(snapshot_disk, shared.clone()).map_err(NodeError::System)?;
         let events: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = {
             let shared = shared.clone();
@@ -379,8 +401,11 @@ impl<M: StateMachine> Opened<M> {
         for (peer, incarnation) in self.acquaintances.iter() {
             transport.expect_incarnation(peer, Some(incarnation));
         }
-        let io = Network { transport, jobs, events };
+        let io = Network { transport, jobs, snapshots, events };
         let ended = run_loop(driver, &clock, io, &figures).await;
+        snapshot_thread.join().map_err(|_| {
+            NodeError::System(std::io::Error::other("the thread for snapshots has panicked"))
+        })?;
         log_thread
             .join()
             .map_err(|_| NodeError::System(std::io::Error::other("the log thread has panicked")))?;
@@ -477,8 +502,12 @@ fn told<M: StateMachine>(shared: &Shared<M>, event: TransportEvent) {
 struct Network {
     transport: Transport,
     jobs: mpsc::Sender<Job>,
+    snapshots: mpsc::Sender<SnapshotJob>,
     events: Rc<RefCell<Vec<Event>>>,
 }
+
+/// As the log thread.
+const SNAPSHOT_THREAD_LIVES: &str = "the thread for snapshots outlives the loop";
 
 /// The log thread ends only after the loop has dropped its sender, or with the process.
 const LOG_THREAD_LIVES: &str = "the log thread outlives the loop";
@@ -494,6 +523,18 @@ impl Io for Network {
 
     fn cut(&mut self, cut: LogCut) {
         self.jobs.send(Job::Cut(cut)).expect(LOG_THREAD_LIVES);
+    }
+
+    fn mend(&mut self, mend: Mend) {
+        self.jobs.send(Job::Mend(mend)).expect(LOG_THREAD_LIVES);
+    }
+
+    fn work(&mut self, work: SnapshotWork) {
+        self.snapshots.send(SnapshotJob::Work(work)).expect(SNAPSHOT_THREAD_LIVES);
+    }
+
+    fn save(&mut self, state: SavedState) {
+        self.snapshots.send(SnapshotJob::Save(state)).expect(SNAPSHOT_THREAD_LIVES);
     }
 
     fn send(&mut self, to: NodeId, message: PeerMessage) {
@@ -551,6 +592,7 @@ enum Job {
     Write(LogBatch),
     Read(LogRead),
     Cut(LogCut),
+    Mend(Mend),
 }
 
 /// How long the log waits before it tries a full disk again.
@@ -639,6 +681,11 @@ impl<M: StateMachine> LogThread<M> {
                     let begins = Log::cut(&mut self.wal, &cut).unwrap_or_else(|e| broken(&e));
                     self.shared.push(Event::LogBegins(begins));
                 }
+                Job::Mend(mend) => {
+                    if let Some(mended) = self.until_there_is_space(|wal| Log::mend(wal, &mend)) {
+                        self.shared.push(Event::Mended(mended));
+                    }
+                }
             }
             self.prepare();
             self.figures.log_bytes.store(self.wal.bytes(), Ordering::Relaxed);
@@ -653,27 +700,43 @@ impl<M: StateMachine> LogThread<M> {
     /// ends without the batch, of which nothing was acknowledged.
     fn write(&mut self, batch: &LogBatch) {
         let started = Instant::now();
-        while let Err(error) = Log::append(&mut self.wal, batch) {
-            let WalError::Full = error else { broken(&error) };
+        if self.until_there_is_space(|wal| Log::append(wal, batch)).is_none() {
+            return;
+        }
+        let bytes = batch.entries.iter().map(|entry| entry.bytes().len() as u64).sum();
+        (self.sync_observer)(started.elapsed(), bytes);
+        let (number, last) = (batch.number, batch.last);
+        self.shared.push(Event::LogWritten(LogWritten { number, last }));
+    }
+
+    /// Does something with the log, however long its disk stays full; `None` if the member was told to
+    /// stop meanwhile.
+    fn until_there_is_space<T>(
+        &mut self,
+        mut act: impl FnMut(&mut Wal<FileDisk>) -> Result<T, WalError>,
+    ) -> Option<T> {
+        let done = loop {
+            let error = match act(&mut self.wal) {
+                Ok(done) => break done,
+                Err(WalError::Full) => WalError::Full,
+                Err(error) => broken(&error),
+            };
             if !self.figures.log_full.swap(true, Ordering::Relaxed) {
                 tracing::error!("{error}; nothing is acknowledged until then");
             }
             let retry_at = Instant::now() + FULL_RETRY;
             while Instant::now() < retry_at {
                 if self.shared.is_stopping() {
-                    return;
+                    return None;
                 }
                 std::thread::sleep(STOP_POLL);
             }
             self.prepare();
-        }
+        };
         if self.figures.log_full.swap(false, Ordering::Relaxed) {
             tracing::info!("the disk of the log has space again");
         }
-        let bytes = batch.entries.iter().map(|entry| entry.bytes().len() as u64).sum();
-        (self.sync_observer)(started.elapsed(), bytes);
-        let (number, last) = (batch.number, batch.last);
-        self.shared.push(Event::LogWritten(LogWritten { number, last }));
+        Some(done)
     }
 
     /// Takes segments that are ready and has the next ones made.

@@ -194,6 +194,7 @@ fn after_a_restart_the_machine_is_fed_from_the_log_when_the_commit_is_known() {
     };
     let mut log = MemoryLog::default();
     let batch = LogBatch {
+        anew: None,
         number: jangada::raft::WriteNumber(1),
         last: at(5, 1),
         hard_state: HardState { term: Term(1), vote: None },
@@ -260,6 +261,7 @@ fn a_lost_lane_does_not_multiply_the_reads_of_the_log() {
     let mut log = MemoryLog::default();
     let frames: Vec<Frame> = (1..=5).map(|i| draft(i, b"old").stamp(at(i, 1), 0)).collect();
     let batch = LogBatch {
+        anew: None,
         number: jangada::raft::WriteNumber(1),
         last: at(5, 1),
         hard_state: HardState { term: Term(1), vote: None },

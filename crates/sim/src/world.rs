@@ -812,6 +812,9 @@ impl<A: Application> World<A> {
             Effect::Write(batch) => running.jobs.push_back(Job::Write(batch)),
             Effect::Read(read) => running.jobs.push_back(Job::Read(read)),
             Effect::Cut(cut) => running.jobs.push_back(Job::Cut(cut)),
+            Effect::Mend(mend) => running.jobs.push_back(Job::Mend(mend)),
+            Effect::SnapshotWork(work) => running.jobs.push_back(Job::Snapshot(work)),
+            Effect::SaveState(state) => running.jobs.push_back(Job::Save(state)),
             Effect::Send { to, message } => {
                 if let PeerMessage::Raft(message) = &message {
                     self.invariants.says(member, to, message)?;
@@ -908,6 +911,7 @@ impl<A: Application> World<A> {
                 }
                 self.deliver(member, event);
             }
+            Ok(LogOutcome::More) => {}
             Ok(LogOutcome::Full) => {
                 self.note(format_args!("{member} has no space for its log"));
                 self.tell(Who::Member(member), format_args!("has no space for its log"));

@@ -227,7 +227,9 @@ impl<D: Disk> Wal<D> {
             // No copy of it can be made, so what there is of it must be durable as it stands.
             disk.open(&segment_name(newest.number))?.sync()?;
         }
-        let ahead = machine.filter(|machine| !state.holds(machine.applied));
+        // One that lies behind the log's beginning has lost its state: the log is all there is.
+        let lost = |machine: &&Machine| machine.applied.index < state.base.index;
+        let ahead = machine.filter(|m| !state.holds(m.applied) && !lost(m));
         let beginning = match (ahead, last_batch, &newest.header) {
             (Some(machine), _, _) => {
                 let Machine { applied, configuration } = machine;
@@ -417,6 +419,12 @@ impl<D: Disk> Wal<D> {
             }
         }
         self.state.base.index
+    }
+
+    /// The name of the entry at `index`, or of the one that the log begins behind; `None` outside.
+    #[must_use]
+    pub fn position_at(&self, index: Index) -> Option<Position> {
+        self.state.term_at(index).map(|term| Position { index, term })
     }
 
     /// Whether the member has to recover before it votes or counts: see [`Recovered::recovering`].

@@ -11,7 +11,7 @@ impl<M: StateMachine> Member<M> {
         self.more_to_apply = false;
         let applied = self.record.applied.index;
         let commit = self.raft.commit_index();
-        if applied == commit || self.reading_to_apply {
+        if applied == commit || self.reading_to_apply || self.is_paused() {
             return;
         }
         let from = applied.next();
@@ -32,6 +32,7 @@ impl<M: StateMachine> Member<M> {
     /// Applies committed entries in order (member invariant 2).
     pub(super) fn apply_frames(&mut self, frames: Vec<Frame>) {
         let last = frames.last().expect("at least one entry is read").position();
+        self.snapshots.keeping.applied(frames.iter().map(|f| f.bytes().len() as u64).sum());
         assert!(last.index <= self.raft.commit_index(), "member invariant 2: only committed");
         let mut commands = std::mem::take(&mut self.commands);
         commands.extend(frames.iter().filter(|f| f.kind() == Kind::Command).cloned());

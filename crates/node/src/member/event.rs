@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use jangada_entry::{Draft, Frame};
 use jangada_net::PeerMessage;
-use jangada_raft::{Configuration, MemberChange, NodeId, Position, Standing};
+use jangada_raft::{Configuration, Index, MemberChange, NodeId, Position, Standing};
 
 use super::{
-    ChangeError, LogBatch, LogCut, LogRead, LogReader, LogWritten, ReadBatch, TransferError,
+    ChangeError, LogBatch, LogCut, LogRead, LogReader, LogWritten, Mend, Mended, ReadBatch,
+    SnapshotWork, TransferError,
 };
+use crate::saved::SavedState;
 
 /// What can happen to a member.
 #[derive(Debug)]
@@ -57,6 +59,12 @@ pub enum Event {
     },
     /// The log now begins after this entry.
     LogBegins(Position),
+    /// Work on a snapshot is done.
+    SnapshotWorked(SnapshotWork),
+    /// The log has done what it was asked about its damage.
+    Mended(Mended),
+    /// The state that was to be saved is durable; it covers the entries up to this one.
+    StateSaved(Index),
     /// A client of this member proposes a command.
     Propose(Draft),
     /// Clients of this member wait for a linearizable read. Answered by [`Effect::ReadReady`] or
@@ -104,7 +112,16 @@ pub enum Effect<R> {
     Read(LogRead),
     /// Cut the log and report [`Event::LogBegins`].
     Cut(LogCut),
-    /// Send to a peer. If it cannot be sent, report [`Event::LaneLost`].
+    /// Do this about the log's damage and report [`Event::Mended`].
+    Mend(Mend),
+    /// Give this work its turns and report [`Event::SnapshotWorked`]. Several pieces may be under way
+    /// at a time; they may be worked on in any order, and away from the member's thread.
+    SnapshotWork(SnapshotWork),
+    /// Save the state of a machine that keeps nothing durable ([`SavedState::save`]), and report
+    /// [`Event::StateSaved`]. One at a time, in order.
+    SaveState(SavedState),
+    /// Send to a peer. If it cannot be sent, report [`Event::LaneLost`], or
+    /// [`Event::SnapshotsLost`] on the lane of snapshots.
     Send {
         /// The receiver.
         to: NodeId,

@@ -5,6 +5,8 @@ use jangada_raft::{Input, NodeId, Position, RoleKind, Write, canon};
 
 use super::{Effect, LogCut, LogWritten, Member};
 use crate::machine::StateMachine;
+use crate::snapshot::Snapshots;
+use crate::tail::Tail;
 
 /// How often the leader tells how far every log reaches, and each member looks whether its log can
 /// be cut (microseconds). The log grows by this much more than needed; cutting costs little.
@@ -14,7 +16,12 @@ impl<M: StateMachine> Member<M> {
     /// Puts the frames of this step into the log under the names the module gave them.
     pub(super) fn write(&mut self, write: &Write) {
         if let Some(range) = &write.range {
-            self.tail.truncate_after(range.prev);
+            if write.anew.is_some() {
+                self.tail = Tail::new(range.prev);
+                self.log_begins = range.prev;
+            } else {
+                self.tail.truncate_after(range.prev);
+            }
             let mut frames = std::mem::take(&mut self.incoming);
             for frame in frames.drain(..) {
                 let position = frame.position();
@@ -103,7 +110,12 @@ impl<M: StateMachine> Member<M> {
                 self.send(peer, PeerMessage::Retention { everyone_holds });
             }
         }
-        let mut index = self.machine.durable_index().min(self.everyone_holds);
+        let offers = self.machine.snapshots();
+        // Without snapshots nobody could do without what is cut.
+        let mut index = match offers {
+            Snapshots::None => self.machine.durable_index().min(self.everyone_holds),
+            Snapshots::Whole | Snapshots::Streamed => self.machine_durable(),
+        };
         if canon!(log_is_cut_ahead_of_the_engine) {
             index = self.everyone_holds.min(self.settled());
         }
@@ -114,8 +126,16 @@ impl<M: StateMachine> Member<M> {
             && let Some(term) = self.raft.term_at(index)
         {
             let up_to = Position { index, term };
-            let configuration = self.raft.configuration().clone();
-            self.effects.push(Effect::Cut(LogCut { up_to, configuration }));
+            let configuration = self.raft.configuration_at(index);
+            let configuration = configuration.expect("the log holds the entry").clone();
+            let trailing_bytes = match offers {
+                Snapshots::None => 0,
+                Snapshots::Whole | Snapshots::Streamed => self.options.trailing_bytes_max,
+            };
+            let log_bytes_max = self.options.transfer_log_bytes_max;
+            let needed = self.needed_behind().map(|index| (index, log_bytes_max));
+            let cut = LogCut { up_to, configuration, trailing_bytes, needed };
+            self.effects.push(Effect::Cut(cut));
         }
     }
 }

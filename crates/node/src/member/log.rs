@@ -23,6 +23,9 @@ pub struct LogBatch {
     pub hard_state: HardState,
     /// New notes of this member alone, if they changed.
     pub note: Option<Bytes>,
+    /// Set when the log is first begun anew behind a snapshot: the last entry that it covers, which is
+    /// at `after`, and the configuration in force there.
+    pub anew: Option<(Position, Configuration)>,
     /// Everything in the log after this index is dropped before the entries are appended.
     pub after: Index,
     /// The entries to append.
@@ -45,6 +48,8 @@ pub enum LogReader {
     Peer(NodeId),
     /// For this member's own state machine.
     Apply,
+    /// For a peer whose log is damaged.
+    Frames(NodeId),
 }
 
 /// Entries to read back from the log.
@@ -60,13 +65,18 @@ pub struct LogRead {
     pub bytes_max: u64,
 }
 
-/// Entries at or before `up_to` are no longer needed.
+/// Entries at or before `up_to` are no longer needed by this member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogCut {
     /// The last entry that may go.
     pub up_to: Position,
     /// The configuration in force at `up_to`.
     pub configuration: Configuration,
+    /// The most bytes of entries that are kept all the same, for followers that lag.
+    pub trailing_bytes: u64,
+    /// What is behind this index is kept too, unless the log then retains more than so many bytes:
+    /// somebody is being sent a snapshot that ends there.
+    pub needed: Option<(Index, u64)>,
 }
 
 /// The most messages that wait for a write. They are votes and requests for votes, a few for each
@@ -78,6 +88,8 @@ pub(super) const GATED_MESSAGES_MAX: usize = 1024;
 struct Pending {
     number: WriteNumber,
     hard_state: HardState,
+    /// The newest of the merged writes that begin the log anew.
+    anew: Option<(Position, Configuration)>,
     /// The lowest index that any of the merged writes left standing; `None` if none of them changed
     /// the log's entries.
     after: Option<Index>,
@@ -117,10 +129,17 @@ impl Writer {
         let pending = self.pending.get_or_insert(Pending {
             number: write.number,
             hard_state: write.hard_state,
+            anew: None,
             after: None,
         });
         pending.number = write.number;
         pending.hard_state = write.hard_state;
+        if let (Some(configuration), Some(range)) = (&write.anew, &write.range) {
+            // Nothing that was to be written before it stays.
+            pending.anew = Some((range.prev, configuration.clone()));
+            pending.after = after;
+            return;
+        }
         pending.after = match (pending.after, after) {
             (Some(_), Some(after)) if canon!(merged_writes_keep_the_last_cut) => Some(after),
             (Some(before), Some(after)) => Some(before.min(after)),
@@ -133,7 +152,7 @@ impl Writer {
         self.note = Some(note);
         if self.pending.is_none() {
             let (number, hard_state) = (self.number_last, self.hard_state);
-            self.pending = Some(Pending { number, hard_state, after: None });
+            self.pending = Some(Pending { number, hard_state, anew: None, after: None });
         }
     }
 
@@ -170,14 +189,14 @@ impl Writer {
         if self.outstanding.is_some() {
             return None;
         }
-        let Pending { number, hard_state, after } = self.pending.take()?;
+        let Pending { number, hard_state, anew, after } = self.pending.take()?;
         self.outstanding = Some(LogWritten { number, last });
         let note = self.note.take();
         let (after, entries) = match after {
             Some(after) => (after, entries(after)),
             None => (last.index, Vec::new()),
         };
-        Some(LogBatch { number, last, hard_state, note, after, entries })
+        Some(LogBatch { number, last, hard_state, note, anew, after, entries })
     }
 
     /// The outstanding batch is durable. Gives back the messages that waited for it.

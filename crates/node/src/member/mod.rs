@@ -26,10 +26,12 @@ mod event;
 mod keeping;
 mod log;
 mod membership;
+mod mending;
 mod proposals;
 mod reads;
 mod received;
 mod sending;
+mod snapshots;
 mod start;
 mod timers;
 mod transfer;
@@ -41,28 +43,34 @@ use std::sync::Arc;
 use jangada_entry::{CONFIGURATION_VERSION, Draft, Frame, Kind, Origin, encode_configuration};
 use jangada_net::{Ask, PeerMessage};
 use jangada_raft::{
-    Configuration, Grant, Index, Input, NodeId, Output, Position, Raft, RoleKind, Standing, Start,
-    Term, TransferEnded, canon,
+    Configuration, Grant, Index, Input, NodeId, Output, Position, Raft, RecoveryNumber, RoleKind,
+    Standing, Start, Term, Timer, TransferEnded, canon,
 };
 
 pub use asks::{ChangeError, TransferError};
 pub use bounds::{Bound, Piece};
 pub use event::{Effect, Ended, Event, Peers, ProposeError, Ticket, TurnedAway};
 pub use log::{LogBatch, LogCut, LogRead, LogReader, LogWritten};
+pub use mending::{Mend, Mended};
 pub use reads::ReadBatch;
+pub use snapshots::SnapshotWork;
 pub use start::{MemberStart, Options, StartError, Status};
 pub use timers::Now;
 pub use version::FEATURE_LEVEL;
 
 use crate::machine::{Outcome, StateMachine};
 use crate::record::{Acquaintances, Membership, Record};
+use crate::saved::SavedState;
+use crate::snapshot::Snapshots as Offers;
 use crate::tail::Tail;
 use asks::Asks;
 use keeping::RETENTION_INTERVAL_US;
 use log::Writer;
 use membership::{ChangeUnderWay, Configured, LingeringMembers};
+use mending::Mending;
 use proposals::Submission;
 use reads::{Reads, Waiting};
+use snapshots::{Keeping, Snapshots};
 use timers::Timers;
 use transfer::TransferUnderWay;
 use version::Levels;
@@ -142,6 +150,11 @@ pub struct Member<M: StateMachine> {
     sent_on: Vec<jangada_net::Proposal>,
     read_outcome: Option<Output>,
     more_to_apply: bool,
+    snapshots: Snapshots,
+    /// Set while entries of the log are missing.
+    mending: Option<Mending>,
+    /// Peers for whom entries are read that they asked for by name, and the first of those.
+    frames_for: BTreeMap<NodeId, Position>,
     /// What the machine was last told to be safe in this member's log.
     log_safe: Index,
 
@@ -152,6 +165,23 @@ pub struct Member<M: StateMachine> {
     effects: Vec<Effect<M::Reply>>,
 }
 
+/// What the machine, or the state that was saved for it, says of itself.
+fn recovered<M: StateMachine>(
+    machine: &mut M,
+    saved: Option<&SavedState>,
+) -> Result<(Record, Keeping), StartError> {
+    if let (Offers::Whole, Some(saved)) = (machine.snapshots(), saved) {
+        machine.load(&saved.state).map_err(StartError::Saved)?;
+        let keeping = Keeping::new(saved.applied, saved.state.len() as u64);
+        return Ok((Record::decode(&saved.record)?, keeping));
+    }
+    let record = match machine.recovered() {
+        Some(bytes) => Record::decode(&bytes)?,
+        None => Record::default(),
+    };
+    Ok((record, Keeping::default()))
+}
+
 impl<M: StateMachine> Member<M> {
     /// A member that has just started, on a log and a state machine that were recovered.
     ///
@@ -160,11 +190,8 @@ impl<M: StateMachine> Member<M> {
     ///
     /// # Panics
     /// If an interval is 0.
-    pub fn new(now: Now, start: MemberStart, machine: M) -> Result<Member<M>, StartError> {
-        let mut record = match machine.recovered() {
-            Some(bytes) => Record::decode(&bytes)?,
-            None => Record::default(),
-        };
+    pub fn new(now: Now, start: MemberStart, mut machine: M) -> Result<Member<M>, StartError> {
+        let (mut record, keeping) = recovered(&mut machine, start.saved.as_ref())?;
         if start.level < record.version {
             return Err(StartError::Version { cluster: record.version, own: start.level });
         }
@@ -173,9 +200,17 @@ impl<M: StateMachine> Member<M> {
         }
         let applied = record.applied;
         let last = start.log.last_position();
-        if start.log.term_at(applied.index) != Some(applied.term) {
+        // The machine of a member may be lost without its log, which was cut since.
+        let jangada_raft::Configuration { voters, learners, .. } = &start.configuration;
+        let has_peers = voters.iter().chain(learners).any(|member| *member != start.id);
+        let needed = (machine.snapshots() != Offers::None
+            && has_peers
+            && applied.index < start.log.prev.index)
+            .then_some(start.log.prev.index);
+        if needed.is_none() && start.log.term_at(applied.index) != Some(applied.term) {
             return Err(StartError::Gap { applied, begins: start.log.prev, ends: last });
         }
+        let commit = applied.index.max(start.log.prev.index);
         let acquaintances = Acquaintances::decode(&start.note)?;
         let options = start.options;
         assert!(0 < options.heartbeat_interval_us, "a leader makes itself heard now and then");
@@ -189,16 +224,22 @@ impl<M: StateMachine> Member<M> {
             let configuration = newest.map_or(&start.configuration, |(_, c)| c);
             record.membership = Arc::new(Membership::new(configuration.clone()));
         }
-        let raft = Raft::new(Start {
+        let recovering = start.recovering.then_some(RecoveryNumber(start.process));
+        if !has_peers && (recovering.is_some() || !start.faulty.is_empty()) {
+            return Err(StartError::Alone { ends: last });
+        }
+        let raft_start = Start {
             id: start.id,
             hard_state: start.hard_state,
             configuration: start.configuration,
             configurations: start.configurations,
             log: start.log,
-            commit: applied.index,
+            commit,
             limits: options.limits,
-            recovering: None,
-        });
+            recovering,
+        };
+        let mending = Mending::new(&raft_start, start.faulty, now.monotonic_us);
+        let raft = Raft::new(raft_start);
         let timers =
             Timers::new(options.heartbeat_interval_us, options.election_timeout_us, random);
         let mut member = Member {
@@ -251,6 +292,9 @@ impl<M: StateMachine> Member<M> {
             sent_on: Vec::new(),
             read_outcome: None,
             more_to_apply: false,
+            snapshots: Snapshots::new(keeping, needed),
+            mending,
+            frames_for: BTreeMap::new(),
             log_safe: applied.index,
             outputs: Vec::new(),
             commands: Vec::new(),
@@ -273,8 +317,14 @@ impl<M: StateMachine> Member<M> {
             self.event(event);
         }
         while let Some(timer) = self.timers.due(now) {
-            self.input(Input::Timer(timer));
+            let stands = matches!(timer, Timer::Election | Timer::ElectionSoon);
+            // It could neither apply nor serve what it would lead.
+            if !(stands && self.needs_snapshot()) {
+                self.input(Input::Timer(timer));
+            }
         }
+        self.tend_snapshots();
+        self.tend_mending();
         self.submit_held();
         self.raise_version();
         self.submit();
@@ -320,7 +370,13 @@ impl<M: StateMachine> Member<M> {
         if let Some(since_us) = self.reads.oldest_us() {
             next = next.min(since_us + self.options.leader_wait_us);
         }
-        let others = [self.asks_next_us(), self.transfers_next_us(), self.membership_next_us()];
+        let others = [
+            self.asks_next_us(),
+            self.transfers_next_us(),
+            self.membership_next_us(),
+            self.snapshots_next_us(),
+            self.mending_next_us(),
+        ];
         others.into_iter().flatten().fold(next, u64::min)
     }
 
@@ -334,9 +390,12 @@ impl<M: StateMachine> Member<M> {
             configuration: self.configuration.clone(),
             last: self.raft.last_index(),
             log_begins: self.log_begins,
-            machine_durable: self.machine.durable_index(),
+            machine_durable: self.machine_durable(),
             everyone_holds: self.everyone_holds,
             leader_changes: self.leader_changes,
+            snapshots_sent: self.snapshots.sent,
+            snapshots_installed: self.snapshots.installed,
+            needs_snapshot: self.needs_snapshot(),
         }
     }
 
@@ -365,6 +424,8 @@ impl<M: StateMachine> Member<M> {
             && self.reads.is_idle()
             && self.held.is_empty()
             && self.asks.is_idle()
+            && self.snapshots.is_idle()
+            && !self.is_mending()
             && self.record.applied.index == self.raft.commit_index()
     }
 
@@ -426,7 +487,13 @@ impl<M: StateMachine> Member<M> {
                     self.input(Input::PeerUp(peer));
                 }
             }
-            Event::SnapshotsLost(_) => {}
+            Event::SnapshotsLost(peer) => self.snapshots_lost(peer),
+            Event::SnapshotWorked(work) => self.snapshot_worked(work),
+            Event::StateSaved(applied) => self.state_saved(applied),
+            Event::Mended(mended) => self.mended(mended),
+            Event::LogRead { reader: LogReader::Frames(peer), frames } => {
+                self.frames_read(peer, frames);
+            }
             Event::LogWritten(written) => self.log_written(written),
             Event::LogRead { reader: LogReader::Peer(peer), frames } => {
                 self.log_read_for(peer, frames);
@@ -434,7 +501,12 @@ impl<M: StateMachine> Member<M> {
             Event::LogRead { reader: LogReader::Apply, frames } => {
                 assert!(self.reading_to_apply, "the log answers what it was asked");
                 self.reading_to_apply = false;
-                self.apply_frames(frames);
+                // What a snapshot covers is not applied any more.
+                let next = self.record.applied.index.next();
+                let first = frames.first().map(|frame| frame.position().index);
+                if first == Some(next) && !self.is_paused() {
+                    self.apply_frames(frames);
+                }
             }
             Event::LogBegins(position) => {
                 self.log_begins = position;
@@ -451,6 +523,9 @@ impl<M: StateMachine> Member<M> {
     // ---- the consensus module ----
 
     fn input(&mut self, input: Input) {
+        if self.is_mending() {
+            return; // mending invariant 1
+        }
         let mut outputs = std::mem::take(&mut self.outputs);
         self.raft.step(input, &mut outputs);
         for output in outputs.drain(..) {
@@ -490,7 +565,8 @@ impl<M: StateMachine> Member<M> {
             Output::ChangeRefused(refused) => self.configured(Configured::Refused(refused)),
             Output::MembersChanged => self.members_changed(),
             Output::TransferEnded(ended) => self.transfers_ended.push(ended),
-            Output::SendSnapshot { .. } | Output::Recovered => {}
+            Output::Recovered => self.effects.push(Effect::Mend(Mend::EndRecovering)),
+            Output::SendSnapshot { peer, at_least } => self.snapshot_asked_for(peer, at_least),
             Output::ProposalRefused(refused) => self.refuse(refused),
             Output::ReadQueued(_) | Output::ReadRefused(_) => self.read_outcome = Some(output),
             Output::ReadsReady { round, index } => {
@@ -520,6 +596,7 @@ impl<M: StateMachine> Member<M> {
         if let Some(leader) = standing.leader {
             self.leader_seen_by_asks(leader);
         }
+        self.stop_sending();
         let leader = standing.leader.map(|leader| (standing.term, leader));
         if leader.is_some() && leader != self.leader_last {
             self.leader_last = leader;

@@ -69,6 +69,9 @@ impl<M: StateMachine> Member<M> {
         if self.submissions.is_empty() {
             return;
         }
+        if self.is_mending() {
+            return self.refuse(Refused::NotLeader(None));
+        }
         let entries = self.submissions.len() as u64;
         let bytes = self.submissions.iter().map(|s| s.draft.frame_bytes() as u64).sum();
         // The others may commit while this member's own disk or machine lags behind.

@@ -45,6 +45,8 @@ impl<M: StateMachine> Member<M> {
             return;
         }
         match message {
+            // It could neither apply nor serve what it would lead.
+            PeerMessage::Raft(Message::TimeoutNow(_)) if self.needs_snapshot() => {}
             PeerMessage::Raft(message) => self.input(Input::Receive { from, message }),
             PeerMessage::Append { request, frames } => {
                 self.incoming = frames;
@@ -70,9 +72,11 @@ impl<M: StateMachine> Member<M> {
             PeerMessage::ReadIndexResponse { number, index } => {
                 self.reads.answered(number, index);
             }
-            PeerMessage::Snapshot(_)
-            | PeerMessage::FramesRequest { .. }
-            | PeerMessage::FramesResponse { .. } => {}
+            PeerMessage::Snapshot(message) => self.snapshot_message(from, message),
+            PeerMessage::FramesRequest { first, last } => self.frames_wanted(from, first, last),
+            PeerMessage::FramesResponse { first, frames, .. } => {
+                self.frames_came(from, first, frames);
+            }
             PeerMessage::Ask { process, number, ask } => {
                 self.ask_arrived(Asking::Peer { peer: from, process, number }, ask);
             }

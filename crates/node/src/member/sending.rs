@@ -79,6 +79,11 @@ impl<M: StateMachine> Member<M> {
         assert!(self.reads_under_way.remove(&peer), "the log answers what it was asked");
         // No grant: leadership ended or the lane broke while the log was read.
         let Some(grant) = self.reading.remove(&peer) else { return };
+        if frames.is_empty() {
+            // They were cut off meanwhile: the module finds that the peer needs a snapshot.
+            self.input(Input::Unreachable(peer));
+            return;
+        }
         let first = grant.range.first();
         let other = frames.first().is_none_or(|frame| frame.position().index != first);
         if other && !canon!(entries_of_an_earlier_grant_are_sent) {

@@ -6,6 +6,8 @@ use jangada_raft::{Configuration, HardState, Index, Limits, NodeId, Position, Ra
 
 use super::Ended;
 use crate::record::{NotesError, Record};
+use crate::saved::SavedState;
+use crate::snapshot::SnapshotError;
 
 /// The bounds and intervals of a member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +28,17 @@ pub struct Options {
     pub held_bytes_max: u64,
     /// The most bytes of entries that are applied in one step, so that heartbeats are not held up.
     pub apply_bytes_max: u64,
+    /// The most bytes of entries that the log retains although the machine holds them durably, for
+    /// followers that lag. Whoever is further behind is sent a snapshot.
+    pub trailing_bytes_max: u64,
+    /// The most bytes that the log grows to for the sake of a snapshot that is being sent: what was
+    /// committed meanwhile must be there when it has arrived.
+    pub transfer_log_bytes_max: u64,
+    /// The most bytes of snapshots that are sent in a second.
+    pub snapshot_bytes_per_second: u64,
+    /// The state of a machine that keeps nothing durable is saved once so many bytes of entries have
+    /// been applied since the last time, and more than the state is large.
+    pub save_after_bytes: u64,
 }
 
 impl Default for Options {
@@ -43,6 +56,14 @@ impl Default for Options {
             held_bytes_max: 16 << 20,
             // A few milliseconds of work.
             apply_bytes_max: 4 << 20,
+            // A restart of a member, or a network that is gone for a minute, at a megabyte a second.
+            trailing_bytes_max: 64 << 20,
+            // Ten minutes of a transfer, at as much.
+            transfer_log_bytes_max: 1 << 30,
+            // Less than a network of a gigabit carries: what is urgent goes on beside it.
+            snapshot_bytes_per_second: 100 << 20,
+            // As much as the log retains anyway.
+            save_after_bytes: 64 << 20,
         }
     }
 }
@@ -70,6 +91,12 @@ pub struct MemberStart {
     pub note: bytes::Bytes,
     /// The highest feature level that this program speaks: [`FEATURE_LEVEL`](crate::FEATURE_LEVEL).
     pub level: u16,
+    /// The entries of the log whose names alone are known: their payloads are damaged.
+    pub faulty: Vec<Position>,
+    /// Whether the log is marked: entries that this member had acknowledged may be lost.
+    pub recovering: bool,
+    /// The state that was saved last for a machine that keeps nothing durable, if there is one.
+    pub saved: Option<SavedState>,
     /// Bounds and intervals.
     pub options: Options,
     /// Decides everything random.
@@ -99,6 +126,13 @@ pub enum StartError {
     },
     /// This member was removed from the cluster.
     Removed(NodeId),
+    /// The log has lost entries, and there is no other member to get them from.
+    Alone {
+        /// The log's last entry.
+        ends: Position,
+    },
+    /// The machine does not take the state that was saved for it.
+    Saved(SnapshotError),
 }
 
 impl std::fmt::Display for StartError {
@@ -119,6 +153,15 @@ impl std::fmt::Display for StartError {
                  that the cluster has reached)"
             ),
             StartError::Removed(id) => Ended::Removed(*id).fmt(f),
+            StartError::Alone { ends } => write!(
+                f,
+                "the log, which ends with entry {}, is damaged in what the state machine does not \
+                 hold, and no other member has it: restore a backup, and check the disk",
+                ends.index
+            ),
+            StartError::Saved(error) => {
+                write!(f, "the state that was saved for the state machine is of no use: {error}")
+            }
         }
     }
 }
@@ -153,4 +196,11 @@ pub struct Status {
     pub everyone_holds: Index,
     /// How many leaders have come since the member started.
     pub leader_changes: u64,
+    /// How many snapshots this member has sent since it started, to their end.
+    pub snapshots_sent: u64,
+    /// How many it has installed.
+    pub snapshots_installed: u64,
+    /// Whether its machine lacks what no log holds any more: it serves nothing until it has been sent
+    /// a snapshot.
+    pub needs_snapshot: bool,
 }

@@ -162,6 +162,9 @@ impl Hand {
             options: Options::default(),
             seed: 1,
             configurations: Vec::new(),
+            faulty: Vec::new(),
+            recovering: false,
+            saved: None,
         };
         let member = Member::new(Now::default(), start, Journal::default()).expect("it starts");
         Hand {
@@ -262,6 +265,13 @@ impl Hand {
                 self.cuts.push(cut);
                 events.push(Event::LogBegins(begins));
                 return;
+            }
+            Effect::Mend(mend) => {
+                events.push(Event::Mended(self.log.mend(&mend).expect("in memory")));
+                return;
+            }
+            effect @ (Effect::SnapshotWork(_) | Effect::SaveState(_)) => {
+                unreachable!("the journal has no snapshots: {effect:?}")
             }
             Effect::Send { to, message } => {
                 self.sent.push((to, message));

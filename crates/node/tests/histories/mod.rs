@@ -41,6 +41,7 @@ pub(crate) fn entries_read_for_one_place_are_not_sent_for_another() {
         .collect();
     let mut log = MemoryLog::default();
     log.append(&LogBatch {
+        anew: None,
         number: WriteNumber(1),
         last: at(10, 1),
         hard_state: HardState { term: Term(1), vote: None },

@@ -10,7 +10,7 @@
 use std::fmt::{self, Write};
 use std::hash::{Hash, Hasher};
 
-use jangada::{Effect, Event, LogBatch, LogReader};
+use jangada::{Effect, Event, LogBatch, LogReader, Mend};
 use jangada_entry::{Draft, Frame, HEADER_BYTES};
 use jangada_net::{ForwardRefusal, PeerMessage};
 
@@ -140,6 +140,9 @@ pub(crate) fn event(event: &Event, into: &mut Fingerprint) {
             frames(read, into);
         }
         Event::LogBegins(position) => position.hash(into),
+        Event::Mended(mended) => into.text(format_args!("{mended:?}")),
+        Event::SnapshotWorked(work) => work.name().hash(into),
+        Event::StateSaved(applied) => applied.hash(into),
         Event::Propose(proposed) => draft(proposed, into),
         Event::Read(batch) => batch.hash(into),
     }
@@ -154,7 +157,13 @@ pub(crate) fn effect<R: fmt::Debug>(effect: &Effect<R>, into: &mut Fingerprint) 
             log_reader(read.reader, into);
             (read.from, read.last, read.bytes_max).hash(into);
         }
-        Effect::Cut(cut) => (cut.up_to, &cut.configuration).hash(into),
+        Effect::Cut(cut) => {
+            (cut.up_to, &cut.configuration, cut.trailing_bytes, cut.needed).hash(into);
+        }
+        Effect::Mend(Mend::Repair(repaired)) => frames(repaired, into),
+        Effect::Mend(Mend::GiveUp | Mend::EndRecovering) => {}
+        Effect::SnapshotWork(work) => work.name().hash(into),
+        Effect::SaveState(state) => (state.applied, &state.record, &state.state).hash(into),
         Effect::Send { to, message } => {
             to.hash(into);
             peer_message(message, into);
@@ -220,8 +229,8 @@ fn peer_message(message: &PeerMessage, into: &mut Fingerprint) {
 }
 
 fn log_batch(batch: &LogBatch, into: &mut Fingerprint) {
-    let LogBatch { number, last, hard_state, note, after, entries } = batch;
-    (number, last, hard_state, note.as_deref(), after).hash(into);
+    let LogBatch { number, last, hard_state, note, anew, after, entries } = batch;
+    (number, last, hard_state, note.as_deref(), anew, after).hash(into);
     frames(entries, into);
 }
 
@@ -229,6 +238,7 @@ fn log_reader(reader: LogReader, into: &mut Fingerprint) {
     match reader {
         LogReader::Peer(peer) => (1u8, peer).hash(into),
         LogReader::Apply => into.write_u8(0),
+        LogReader::Frames(peer) => (2u8, peer).hash(into),
     }
 }
 

@@ -10,7 +10,7 @@ use std::io;
 
 use jangada::{
     Effect, Event, FEATURE_LEVEL, Log, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart,
-    Now, Record, StateMachine,
+    Mend, Now, Record, SavedState, SnapshotWork, StateMachine, Turn,
 };
 use jangada_entry::Frame;
 use jangada_raft::{Configuration, HardState, Index, NodeId, Range, RoleKind, Term};
@@ -93,10 +93,15 @@ pub(crate) enum Job {
     Write(LogBatch),
     Read(LogRead),
     Cut(LogCut),
+    Mend(Mend),
+    Snapshot(SnapshotWork),
+    Save(SavedState),
 }
 
 /// What became of a job.
 pub(crate) enum LogOutcome {
+    /// A part of it is done; the rest comes after the other jobs.
+    More,
     Done(Event),
     /// The disk is full; the job is still the first.
     Full,
@@ -189,7 +194,9 @@ impl<A: Application> Seat<A> {
     ) -> Result<Running<A>, Upset> {
         let handle = self.disk.handle();
         let (machine, worker) = application.open(&handle, self.id)?;
-        let record = match machine.recovered() {
+        let saved = SavedState::load(&handle).map_err(|e| Upset::Start(e.to_string()))?;
+        let kept = saved.as_ref().map(|saved| saved.record.clone());
+        let record = match kept.or_else(|| machine.recovered()) {
             Some(bytes) => Record::decode(&bytes).map_err(|e| Upset::Start(e.to_string()))?,
             None => Record::default(),
         };
@@ -210,6 +217,9 @@ impl<A: Application> Seat<A> {
             time_ms,
             note: recovered.note,
             level: FEATURE_LEVEL,
+            faulty: recovered.faulty,
+            recovering: recovered.recovering,
+            saved,
             options,
             seed,
         };
@@ -301,6 +311,20 @@ impl<A: Application> Seat<A> {
                 Event::LogRead { reader: read.reader, frames }
             }
             Job::Cut(cut) => Event::LogBegins(Log::cut(&mut running.wal, cut)?),
+            Job::Mend(mend) => match Log::mend(&mut running.wal, mend) {
+                Err(WalError::Full) => return Ok(LogOutcome::Full),
+                mended => Event::Mended(mended?),
+            },
+            Job::Snapshot(_) => return running.snapshot_turn(),
+            Job::Save(state) => match state.save(&running.handle) {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    return Ok(LogOutcome::Full);
+                }
+                saved => {
+                    saved?;
+                    Event::StateSaved(state.applied)
+                }
+            },
         };
         running.jobs.pop_front();
         running.working = false;
@@ -329,6 +353,21 @@ impl<A: Application> Running<A> {
         }
         self.preparation = self.wal.preparation();
         self.preparation.is_some()
+    }
+
+    /// Gives the first job, which is work on a snapshot, a turn.
+    fn snapshot_turn(&mut self) -> Result<LogOutcome, Upset> {
+        let Some(Job::Snapshot(mut work)) = self.jobs.pop_front() else {
+            return Err(Upset::Start("the first job is another one".to_owned()));
+        };
+        self.working = false;
+        match work.turn().map_err(Upset::Start)? {
+            Turn::Done => Ok(LogOutcome::Done(Event::SnapshotWorked(work))),
+            Turn::More | Turn::Wait(_) => {
+                self.jobs.push_back(Job::Snapshot(work));
+                Ok(LogOutcome::More)
+            }
+        }
     }
 
     /// Whether the log has something to do.
