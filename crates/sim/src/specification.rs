@@ -17,6 +17,7 @@
 //! more and is forgotten, so that equal futures have equal states.
 
 mod facts;
+mod membership;
 pub(crate) mod names;
 mod rules;
 
@@ -28,14 +29,16 @@ use crate::invariants::{Violation, require};
 use names::Names;
 
 pub use facts::{Fact, Glimpse, facts, observe, recovery};
+pub use membership::Halves;
 pub use names::{Name, Splice};
 
 /// A cluster, by the rules.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Specification {
-    voters: Vec<NodeId>,
-    /// The other half of a joint configuration (§6); empty unless joint.
-    outgoing: Vec<NodeId>,
+    /// Who decides before any entry says otherwise.
+    first: Halves,
+    /// What the entries that are configurations say, by their names (§6).
+    configurations: BTreeMap<Name, Halves>,
     members: BTreeMap<NodeId, Member>,
     terms: BTreeMap<Term, History>,
     committed: Names,
@@ -117,10 +120,20 @@ impl Specification {
     /// A cluster whose members have done nothing yet.
     #[must_use]
     pub fn new(configuration: &Configuration) -> Specification {
+        Specification::with_joiners(configuration, [])
+    }
+
+    /// The same, with others beside them that know nobody yet and may be added.
+    #[must_use]
+    pub fn with_joiners(
+        configuration: &Configuration,
+        joiners: impl IntoIterator<Item = NodeId>,
+    ) -> Specification {
+        let members = configuration.members().chain(joiners);
         Specification {
-            voters: configuration.voters.clone(),
-            outgoing: configuration.outgoing.clone(),
-            members: configuration.members().map(|id| (id, Member::default())).collect(),
+            first: configuration.into(),
+            configurations: BTreeMap::new(),
+            members: members.map(|id| (id, Member::default())).collect(),
             terms: BTreeMap::new(),
             committed: Names::default(),
             committed_in: Vec::new(),
@@ -171,6 +184,9 @@ impl Specification {
             Fact::Acknowledges { term, to, index } => self.acknowledges(id, *term, *to, *index),
             Fact::Beats { term, to, round, commit } => self.beats(id, *term, *to, *round, *commit),
             Fact::Confirms { term, to, round } => self.confirms(id, *term, *to, *round),
+            Fact::Configures { name, halves } => self.configures(id, *name, halves),
+            Fact::GoesBy { at, start } => self.goes_by(id, *at, *start),
+            Fact::Summons { term, to } => self.summons(id, *term, *to),
             Fact::Commits(index) => match self.members[&id].role {
                 Role::Leader => self.commits(id, *index),
                 Role::Follower | Role::Candidate => self.learns_commit(id, *index),
@@ -201,14 +217,9 @@ impl Specification {
         ) -> BTreeMap<NodeId, V> {
             map.iter().map(|(id, value)| (name(*id), value.clone())).collect()
         }
-        let sorted = |list: &[NodeId]| {
-            let mut list: Vec<NodeId> = list.iter().map(|id| name(*id)).collect();
-            list.sort_unstable();
-            list
-        };
         let mut renamed = self.clone();
-        renamed.voters = sorted(&self.voters);
-        renamed.outgoing = sorted(&self.outgoing);
+        renamed.first = self.first.relabel(name);
+        renamed.configurations.values_mut().for_each(|halves| *halves = halves.relabel(name));
         renamed.members = keys(&self.members, name);
         for member in renamed.members.values_mut() {
             let of_writes = member.pending.iter_mut().map(|write| &mut write.vote);
@@ -240,15 +251,6 @@ impl Specification {
     fn reign(&mut self, id: NodeId, term: Term) -> Option<&mut Reign> {
         let leadership = self.terms.get_mut(&term)?.leadership.as_mut()?;
         leadership.reign.as_mut().filter(|_| leadership.leader == id)
-    }
-
-    /// A majority of the configuration's voters; of both halves while it is joint (§6).
-    fn is_quorum(&self, yes: impl Fn(NodeId) -> bool) -> bool {
-        let majority = |voters: &[NodeId]| {
-            let count = voters.iter().filter(|voter| yes(**voter)).count();
-            voters.is_empty() || voters.len() < 2 * count
-        };
-        !self.voters.is_empty() && majority(&self.voters) && majority(&self.outgoing)
     }
 
     /// Whether all members have durably left the term: nothing that is said in it moves anyone.

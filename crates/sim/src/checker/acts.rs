@@ -25,8 +25,15 @@ pub(crate) fn acts(bounds: &Bounds, member: &Member) -> Vec<(Act, Spent)> {
             acts.push((Act::Propose, Cost::Proposal.spent()));
         }
         acts.push((Act::Read, Cost::Read.spent()));
+        let changes = bounds.changes.iter().filter(|_| raft.last_index().0 < bounds.entries_max);
+        acts.extend(changes.map(|wanted| (Act::Change(wanted.clone()), Cost::Change.spent())));
+        let others = bounds.members().into_iter().filter(|to| *to != member.id);
+        acts.extend(others.map(|to| (Act::Transfer(to), Cost::Transfer.spent())));
+        timers.push((Timer::Transfer, Cost::TransferTimer));
+        acts.push((Act::StepDown, Cost::GiveUp.spent()));
     } else {
         timers.push((Timer::Quiet, Cost::Quiet));
+        acts.push((Act::ForgetLeader, Cost::GiveUp.spent()));
         if raft.term() < Term(bounds.terms_max) {
             timers.push((Timer::Election, Cost::Election));
             timers.push((Timer::ElectionSoon, Cost::ElectionSoon));

@@ -5,7 +5,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use jangada_raft::{Configuration, Limits, NodeId};
+use jangada_raft::{CatchUp, Configuration, Limits, MemberChange, NodeId};
 
 use super::member::ENTRY_BYTES;
 
@@ -27,8 +27,12 @@ pub enum Opening {
 /// How much may happen along one path. What is counted may happen at most [`COUNT_MAX`] times.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bounds {
-    /// Who votes; fixed.
+    /// Who votes at first.
     pub configuration: Configuration,
+    /// Members beside those, which know nobody and may be added.
+    pub joiners: Vec<NodeId>,
+    /// The memberships that may be asked for.
+    pub changes: Vec<MemberChange>,
     /// Where the search begins.
     pub opening: Opening,
     /// No election timer fires at a member of this term.
@@ -55,6 +59,14 @@ pub struct Bounds {
     pub proposals_max: u64,
     /// Reads.
     pub reads_max: u64,
+    /// Changes of the membership that are asked for; what follows from one by itself is not counted.
+    pub changes_max: u64,
+    /// Transfers of leadership that are asked for, each to any member.
+    pub transfers_max: u64,
+    /// Timers that end a transfer.
+    pub transfer_timers_max: u64,
+    /// Leaders that are forgotten, and leaders that are told to step down.
+    pub give_ups_max: u64,
     /// Turns that end without a flush, so that the next input comes together with theirs.
     pub held_max: u64,
     /// Members that are told that a peer seems gone.
@@ -91,19 +103,23 @@ pub(crate) enum Cost {
     Duplicate,
     Crash,
     Fault,
+    Change,
+    Transfer,
+    TransferTimer,
+    GiveUp,
 }
 
 /// How often each thing that is counted has happened, four bits for each.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
-pub(crate) struct Spent(pub(crate) u64);
+pub(crate) struct Spent(pub(crate) u128);
 
 /// The highest bit of each count.
-const OVERRUN: u64 = 0x8888_8888_8888_8888;
+const OVERRUN: u128 = 0x8888_8888_8888_8888_8888_8888_8888_8888;
 
 impl Cost {
     /// The costs of one such event.
     pub(crate) fn spent(self) -> Spent {
-        let one = |cost: Cost| 1_u64 << (4 * cost as u32);
+        let one = |cost: Cost| 1_u128 << (4 * cost as u32);
         let is_fault = matches!(
             self,
             Cost::PeerDown | Cost::Disconnect | Cost::Loss | Cost::Duplicate | Cost::Crash
@@ -133,6 +149,8 @@ impl Bounds {
     pub fn of_voters(count: u64) -> Bounds {
         Bounds {
             configuration: Configuration::of_voters((1..=count).map(NodeId)),
+            joiners: Vec::new(),
+            changes: Vec::new(),
             opening: Opening::Fresh,
             terms_max: 1,
             entries_max: 3,
@@ -146,6 +164,10 @@ impl Bounds {
             quorum_checks_max: 0,
             proposals_max: 0,
             reads_max: 0,
+            changes_max: 0,
+            transfers_max: 0,
+            transfer_timers_max: 0,
+            give_ups_max: 0,
             held_max: 0,
             peer_downs_max: 0,
             peer_ups_max: 0,
@@ -160,7 +182,8 @@ impl Bounds {
     /// The members, in order.
     #[must_use]
     pub fn members(&self) -> Vec<NodeId> {
-        let mut members: Vec<NodeId> = self.configuration.members().collect();
+        let joiners = self.joiners.iter().copied();
+        let mut members: Vec<NodeId> = self.configuration.members().chain(joiners).collect();
         members.sort_unstable();
         members.dedup();
         members
@@ -175,9 +198,24 @@ impl Bounds {
         };
         let Configuration { voters, outgoing, learners, .. } = &self.configuration;
         let mut rows = vec![("voters", list(voters))];
-        let more = [("outgoing voters", outgoing), ("learners", learners)];
+        let more = [
+            ("outgoing voters", outgoing),
+            ("learners", learners),
+            ("members that may join", &self.joiners),
+        ];
         let more = more.iter().filter(|(_, ids)| !ids.is_empty());
         rows.extend(more.map(|(name, ids)| (*name, list(ids))));
+        rows.extend(self.changes.iter().map(|change| {
+            let learners = match change.learners.is_empty() {
+                true => String::new(),
+                false => format!(" learners {}", list(&change.learners)),
+            };
+            let how = match change.catch_up {
+                CatchUp::First => "once caught up",
+                CatchUp::Skip => "at once",
+            };
+            ("membership wanted", format!("{}{learners} {how}", list(&change.voters)))
+        }));
         rows.push((
             "opening",
             match self.opening {
@@ -198,6 +236,10 @@ impl Bounds {
             ("quorum checks", self.quorum_checks_max),
             ("commands", self.proposals_max),
             ("reads", self.reads_max),
+            ("changes of the membership", self.changes_max),
+            ("transfers of leadership", self.transfers_max),
+            ("transfer timers", self.transfer_timers_max),
+            ("leaders given up", self.give_ups_max),
             ("turns without a flush", self.held_max),
             ("peers that seem gone", self.peer_downs_max),
             ("peers that come back", self.peer_ups_max),
@@ -242,10 +284,14 @@ impl Bounds {
             (Cost::Duplicate, self.duplicates_max),
             (Cost::Crash, self.crashes_max),
             (Cost::Fault, self.faults_max),
+            (Cost::Change, self.changes_max),
+            (Cost::Transfer, self.transfers_max),
+            (Cost::TransferTimer, self.transfer_timers_max),
+            (Cost::GiveUp, self.give_ups_max),
         ];
         limits.iter().fold(Spent::default(), |spent, (cost, limit)| {
             assert!(*limit <= COUNT_MAX, "at most {COUNT_MAX} of anything is counted");
-            Spent(spent.0 | limit << (4 * *cost as u32))
+            Spent(spent.0 | u128::from(*limit) << (4 * *cost as u32))
         })
     }
 }

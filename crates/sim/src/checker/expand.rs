@@ -304,7 +304,7 @@ const RENAMINGS_MAX: usize = 120;
 /// The name of a state: the least of its sums, and what has been spent.
 fn named(sums: impl Iterator<Item = u128>, spent: Spent) -> u128 {
     let least = sums.min().expect("the identity is a renaming");
-    least.wrapping_add(mixed(&[spent.0])).max(1)
+    least.wrapping_add(mixed(&[spent.0 as u64, (spent.0 >> 64) as u64])).max(1)
 }
 
 fn add(sums: &mut [u128], prints: &[u128]) {

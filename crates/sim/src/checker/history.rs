@@ -14,9 +14,9 @@
 
 use std::collections::BTreeMap;
 
-use jangada_raft::{Configuration, Index, NodeId, ReadRound, Term};
+use jangada_raft::{Index, NodeId, ReadRound, Term};
 
-use super::member::Refinement;
+use super::member::{Ground, Refinement};
 use super::violation::Violation;
 use crate::specification::{self, Specification};
 
@@ -62,9 +62,10 @@ pub(crate) struct History {
 
 impl History {
     /// Nothing has happened yet.
-    pub(crate) fn new(configuration: &Configuration, refinement: Refinement) -> History {
-        let specification =
-            (refinement == Refinement::Checked).then(|| Specification::new(configuration));
+    pub(crate) fn new(ground: &Ground) -> History {
+        let joiners = ground.joiners.iter().copied();
+        let specification = (ground.refinement == Refinement::Checked)
+            .then(|| Specification::with_joiners(&ground.configuration, joiners));
         History { specification, ..History::default() }
     }
 

@@ -5,7 +5,7 @@
 //! write that is under way counts for nothing, so no crash can take an acknowledged entry back.
 
 use jangada_raft::invariants::{CLUSTER, ClusterInvariant};
-use jangada_raft::{Configuration, Raft, Term};
+use jangada_raft::{Configuration, Index, Raft, Term};
 
 use super::member::Member;
 use super::violation::Violation;
@@ -26,7 +26,19 @@ pub(crate) fn judge<'a>(
         }
     }
     let holds = |member: &Member| member.disk.log.starts_with(committed);
-    if !configuration.agrees(|id| members.clone().any(|member| member.id == id && holds(member))) {
+    let is_held = |by: &Configuration| {
+        by.agrees(|id| members.clone().any(|member| member.id == id && holds(member)))
+    };
+    // What counted the last of them was in force at it, or later in the same log.
+    let end = Index(committed.len() as u64);
+    let holders = members.clone().filter(|member| holds(member));
+    let mut in_force = holders.flat_map(|member| {
+        let configurations = &member.disk.configurations;
+        let later = configurations.partition_point(|(index, _)| *index <= end);
+        let at = later.checked_sub(1).map_or(configuration, |at| &configurations[at].1);
+        std::iter::once(at).chain(configurations[later..].iter().map(|(_, later)| later))
+    });
+    if !committed.is_empty() && !in_force.any(is_held) {
         let disks: Vec<String> = members
             .map(|member| format!("{} has {}", member.id, listed(&member.disk.log)))
             .collect();
@@ -37,7 +49,7 @@ pub(crate) fn judge<'a>(
 }
 
 fn seen(raft: &Raft) -> String {
-    let log = (1..=raft.last_index().0).filter_map(|at| raft.term_at(jangada_raft::Index(at)));
+    let log = (1..=raft.last_index().0).filter_map(|at| raft.term_at(Index(at)));
     let log: Vec<Term> = log.collect();
     let (id, commit) = (raft.id(), raft.commit_index());
     format!("{id} is {}, commit {commit}, log {}", raft.standing(), listed(&log))

@@ -5,13 +5,13 @@
 //! one member at a time, as randomised timeouts do sooner or later (§9.3). What must come of it within
 //! ten rounds for each member:
 //!
-//! 1. One leader whom all follow.
-//! 2. All logs equal, durable and committed as a whole.
+//! 1. One leader whom all members follow, by a configuration that stays.
+//! 2. Their logs equal, durable and committed as a whole.
 //! 3. A new command committed everywhere, and a new read served.
 
 use std::collections::BTreeMap;
 
-use jangada_raft::{Index, Message, NodeId, Output, Raft, RoleKind, Timer};
+use jangada_raft::{Configuration, Message, NodeId, Output, Raft, RoleKind, Timer};
 
 use super::history::History;
 use super::member::{Act, Ending, Ground, Member, Numbering, Said};
@@ -66,6 +66,7 @@ impl Calm {
             self.everyone(&ids, Timer::ElectionSoon)?;
             self.everyone(&ids, Timer::Heartbeat)?;
             self.everyone(&ids, Timer::QuorumCheck)?;
+            self.everyone(&ids, Timer::Transfer)?;
             if let Some(leader) = self.leader().filter(|_| self.is_done()) {
                 return self.works(leader);
             }
@@ -124,20 +125,35 @@ impl Calm {
         self.stage.members.values().filter_map(|member| member.raft.as_ref())
     }
 
-    /// The only leader, whom everyone follows.
+    /// The newest leader and its configuration.
+    fn newest(&self) -> Option<(&Raft, &Configuration)> {
+        let leaders = self.rafts().filter(|raft| raft.role() == RoleKind::Leader);
+        let leader = leaders.max_by_key(|raft| raft.term())?;
+        Some((leader, leader.configuration()))
+    }
+
+    /// The leader whom all members of its configuration follow.
     fn leader(&self) -> Option<NodeId> {
-        let leader = self.rafts().find(|raft| raft.role() == RoleKind::Leader)?;
-        let follows =
-            |raft: &Raft| raft.leader() == Some(leader.id()) && raft.term() == leader.term();
+        let (leader, configuration) = self.newest()?;
+        let follows = |raft: &Raft| {
+            !configuration.is_member(raft.id())
+                || (raft.leader() == Some(leader.id()) && raft.term() == leader.term())
+        };
         self.rafts().all(follows).then(|| leader.id())
     }
 
     fn is_done(&self) -> bool {
-        let mut logs = self.stage.members.values().map(Member::log);
-        let first = logs.next().unwrap_or_default();
-        let last = Index(first.len() as u64);
-        logs.all(|log| log == first)
-            && self.rafts().all(|raft| raft.commit_index() == last && raft.durable_index() == last)
+        let Some((leader, configuration)) = self.newest() else { return false };
+        let last = leader.last_index();
+        let log = self.stage.members[&leader.id()].log();
+        let stays = !configuration.is_joint()
+            && configuration.target.is_empty()
+            && configuration.voters.contains(&leader.id());
+        let members = self.stage.members.values().filter(|it| configuration.is_member(it.id));
+        let mut rafts = self.rafts().filter(|raft| configuration.is_member(raft.id()));
+        stays
+            && members.map(Member::log).all(|other| other == log)
+            && rafts.all(|raft| raft.commit_index() == last && raft.durable_index() == last)
     }
 
     fn unfinished(&self, what: &str) -> Violation {

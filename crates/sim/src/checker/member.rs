@@ -15,8 +15,9 @@
 use std::collections::VecDeque;
 
 use jangada_raft::{
-    AppendOutcome, Configuration, Grant, HardState, Index, Input, Limits, Message, NodeId, Output,
-    Position, Raft, Range, ReadRound, RoleKind, Start, Term, Timer, WriteNumber, invariants,
+    AppendOutcome, Configuration, Grant, HardState, Index, Input, Limits, MemberChange, Message,
+    NodeId, Output, Position, Raft, Range, ReadRound, RoleKind, Start, Term, Timer, WriteNumber,
+    invariants,
 };
 
 use super::history::Fact;
@@ -30,6 +31,8 @@ pub(crate) const ENTRY_BYTES: u64 = 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Ground {
     pub(crate) configuration: Configuration,
+    /// Members that start without knowing of any.
+    pub(crate) joiners: Vec<NodeId>,
     pub(crate) limits: Limits,
     /// Whether writes are numbered anew after each turn.
     pub(crate) numbering: Numbering,
@@ -57,12 +60,14 @@ pub(crate) enum Numbering {
 }
 
 /// What survives a crash.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) term: Term,
     pub(crate) vote: Option<NodeId>,
     /// The term of each entry from index 1.
     pub(crate) log: Vec<Term>,
+    /// The configurations among them, by index.
+    pub(crate) configurations: Vec<(Index, Configuration)>,
     /// What the state machine has durably applied.
     pub(crate) applied: Index,
 }
@@ -73,6 +78,8 @@ pub(crate) struct Pending {
     number: WriteNumber,
     hard_state: HardState,
     range: Option<Range>,
+    /// The configurations among its entries, by index.
+    configurations: Vec<(Index, Configuration)>,
     /// The log's last entry as of this write.
     last: Position,
 }
@@ -109,6 +116,14 @@ pub(crate) enum Act {
     Propose,
     /// A client reads.
     Read,
+    /// Another membership is wanted.
+    Change(MemberChange),
+    /// Leadership is to be handed over.
+    Transfer(NodeId),
+    /// The driver gives its leader up.
+    ForgetLeader,
+    /// The driver gives leadership up.
+    StepDown,
     /// The oldest writes become durable, so many of them at once.
     Persist(usize),
     /// The process ends. So many of the writes under way survive, and the state machine has kept what
@@ -168,6 +183,8 @@ impl Disk {
         (self.term, self.vote) = (write.hard_state.term, write.hard_state.vote);
         let Some(range) = &write.range else { return };
         self.log.truncate(range.prev.index.0 as usize);
+        self.configurations.retain(|(index, _)| *index <= range.prev.index);
+        self.configurations.extend(write.configurations.iter().cloned());
         assert!(self.range().last_position() == range.prev, "a write joins the log on disk");
         for index in range.first().0..=range.last.0 {
             self.log.push(range.term_at(Index(index)).expect("within the range"));
@@ -214,6 +231,12 @@ impl Member {
                 self.step(Input::Propose { entries: 1, bytes: ENTRY_BYTES }, &mut turn);
             }
             Act::Read => self.step(Input::Read, &mut turn),
+            Act::Change(wanted) => self.step(Input::ChangeMembers(wanted.clone()), &mut turn),
+            Act::Transfer(to) => {
+                self.step(Input::TransferLeadership { to: Some(*to) }, &mut turn);
+            }
+            Act::ForgetLeader => self.step(Input::ForgetLeader, &mut turn),
+            Act::StepDown => self.step(Input::StepDown, &mut turn),
         }
         if ending == Ending::Flushed && !matches!(act, Act::Crash { .. } | Act::Restart) {
             self.flush(&mut turn);
@@ -246,14 +269,16 @@ impl Member {
             .map(|(after, to, message)| (*after, name(*to), message.clone()))
             .collect();
         held.sort_by_key(|(after, to, _)| (*after, *to));
-        let pending = self
-            .pending
-            .iter()
-            .map(|write| Pending { hard_state: write.hard_state.renamed(name), ..write.clone() });
+        let pending = self.pending.iter().map(|write| Pending {
+            hard_state: write.hard_state.renamed(name),
+            configurations: renamed_all(&write.configurations, name),
+            ..write.clone()
+        });
+        let configurations = renamed_all(&self.disk.configurations, name);
         Member {
             id: name(self.id),
             raft: self.raft.as_ref().map(|raft| raft.renamed(name)),
-            disk: Disk { vote: self.disk.vote.map(name), ..self.disk.clone() },
+            disk: Disk { vote: self.disk.vote.map(name), configurations, ..self.disk.clone() },
             pending: pending.collect(),
             durable: self.durable,
             held,
@@ -263,14 +288,16 @@ impl Member {
 
     fn start(&mut self, ground: &Ground, turn: &mut Turn) {
         assert!(self.raft.is_none(), "only who is down starts");
+        let knows = !ground.joiners.contains(&self.id);
+        let configuration = knows.then(|| ground.configuration.clone()).unwrap_or_default();
         let start = Start {
             id: self.id,
             hard_state: HardState { term: self.disk.term, vote: self.disk.vote },
-            configuration: ground.configuration.clone(),
+            configuration,
             log: self.disk.range(),
             commit: self.disk.applied,
             limits: ground.limits,
-            configurations: Vec::new(),
+            configurations: self.disk.configurations.clone(),
             recovering: None,
         };
         turn.acts([specification::recovery(&start)]);
@@ -328,6 +355,12 @@ impl Member {
         let led = (raft.role() == RoleKind::Leader)
             .then(|| (raft.term(), terms(raft, raft.last_index())));
         let mut outputs = Vec::new();
+        let mut among = match &input {
+            Input::Receive { message: Message::AppendRequest(request), .. } => {
+                request.configurations.clone()
+            }
+            _ => Vec::new(),
+        };
         match turn.refinement {
             Refinement::Unchecked => raft.step(input, &mut outputs),
             Refinement::Checked => {
@@ -353,7 +386,10 @@ impl Member {
         }
         let mut grants = Vec::new();
         for output in outputs {
-            self.keep(&output, turn);
+            if let Output::Configured { position, configuration } = &output {
+                among.push((position.index, configuration.clone()));
+            }
+            self.keep(&output, &among, turn);
             match output {
                 Output::Send { to, message } => self.send(to, message, turn),
                 Output::Grant(grant) => grants.push(grant),
@@ -364,13 +400,14 @@ impl Member {
     }
 
     /// Keeps what the driver has to, and takes down the facts.
-    fn keep(&mut self, output: &Output, turn: &mut Turn) {
+    fn keep(&mut self, output: &Output, among: &[(Index, Configuration)], turn: &mut Turn) {
         let raft = self.raft.as_ref().expect("it has just been stepped");
         match output {
             Output::Write(write) => self.pending.push_back(Pending {
                 number: write.number,
                 hard_state: write.hard_state,
                 range: write.range.clone(),
+                configurations: within(write.range.as_ref(), among),
                 last: raft.last_position(),
             }),
             Output::SendAfter { after, to, message } => {
@@ -477,6 +514,30 @@ impl Member {
             turn.facts.push(Fact::RenumbersWrites(shift));
         }
     }
+}
+
+/// The configurations that lie in a range.
+fn within(range: Option<&Range>, among: &[(Index, Configuration)]) -> Vec<(Index, Configuration)> {
+    let Some(range) = range else { return Vec::new() };
+    let lies =
+        |(index, _): &&(Index, Configuration)| range.prev.index < *index && *index <= range.last;
+    among.iter().filter(lies).cloned().collect()
+}
+
+fn renamed_all(
+    configurations: &[(Index, Configuration)],
+    name: &dyn Fn(NodeId) -> NodeId,
+) -> Vec<(Index, Configuration)> {
+    configurations.iter().map(|(index, members)| (*index, members.renamed(name))).collect()
+}
+
+/// The same message, every member in it being called what `name` says.
+pub(crate) fn renamed_message(message: &Message, name: &dyn Fn(NodeId) -> NodeId) -> Message {
+    let mut message = message.clone();
+    if let Message::AppendRequest(request) = &mut message {
+        request.configurations = renamed_all(&request.configurations, name);
+    }
+    message
 }
 
 /// The terms of a log up to an index, or to its end.

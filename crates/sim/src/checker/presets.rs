@@ -4,14 +4,15 @@
 //! to allow everything at once, even once, would be more states than there is time for. What no scope
 //! of any preset reaches is said in the sentences of [`UNCOVERED`].
 
-use jangada_raft::{Configuration, NodeId};
+use jangada_raft::{CatchUp, Configuration, MemberChange, NodeId};
 
 use super::bounds::{Bounds, Opening};
 
 /// What the bounds leave out, and who looks at it instead.
 pub const UNCOVERED: &[&str] = &[
-    "changes of membership, snapshots and cut logs: the module does not change members yet, and cuts \
-     are the simulator's",
+    "snapshots and cut logs, which are the simulator's",
+    "more than one change of the membership along one path, or more than four members in it: the \
+     core-only simulation's",
     "grants that are honoured late or in part, and appends reported late: the core-only simulation's",
     "more than two faults, or two commands, along one path; more than three terms",
     "bytes: entries are all of one size, and no proposal is refused as busy",
@@ -55,6 +56,7 @@ impl Preset {
         };
         if members.is_none() {
             scopes.extend(self.other_configurations());
+            scopes.extend(self.changes());
         }
         scopes
     }
@@ -91,6 +93,78 @@ impl Preset {
         let five = Bounds { in_flight_max: 4, ..Bounds::of_voters(5) };
         [scopes, vec![scope("two members", two), scope("five members", five)]].concat()
     }
+}
+
+impl Preset {
+    /// Scopes in which the membership changes, or leadership is handed over.
+    fn changes(self) -> Vec<Scope> {
+        let replaced = Bounds {
+            joiners: vec![NodeId(3)],
+            changes: vec![wanted(&[1, 3], CatchUp::Skip)],
+            changes_max: 1,
+            heartbeats_max: 1,
+            ..calm(2)
+        };
+        let removes_itself = Bounds {
+            changes: vec![wanted(&[2], CatchUp::Skip)],
+            changes_max: 1,
+            transfer_timers_max: 1,
+            ..calm(2)
+        };
+        let grows = Bounds {
+            joiners: vec![NodeId(2)],
+            changes: vec![wanted(&[1, 2], CatchUp::First)],
+            changes_max: 1,
+            heartbeats_max: 2,
+            quorum_checks_max: 1,
+            ..calm(1)
+        };
+        let handed_over =
+            Bounds { heartbeats_max: 1, transfers_max: 1, transfer_timers_max: 1, ..calm(2) };
+        let scopes = vec![
+            scope("a member is replaced", replaced.clone()),
+            scope("a leader removes itself", removes_itself.clone()),
+            scope("a member is joined", grows.clone()),
+            scope("leadership is handed over", Bounds { terms_max: 2, ..handed_over.clone() }),
+        ];
+        if self == Preset::Small {
+            return scopes;
+        }
+        let crash = |bounds: Bounds| Bounds { crashes_max: 1, faults_max: 1, ..bounds };
+        let elected = |bounds: Bounds| Bounds { elections_max: 1, quiets_max: 1, ..bounds };
+        let more = vec![
+            scope("a member is replaced, and another leads", elected(replaced.clone())),
+            scope("a member is replaced, and a crash", crash(replaced)),
+            scope("a leader removes itself, and a crash", crash(elected(removes_itself))),
+            scope("a member is joined, and a crash", crash(grows)),
+            scope(
+                "any of three goes, and another leads",
+                elected(Bounds {
+                    changes: [[1, 2], [1, 3], [2, 3]].map(|it| wanted(&it, CatchUp::Skip)).into(),
+                    changes_max: 1,
+                    heartbeats_max: 0,
+                    ..calm(3)
+                }),
+            ),
+            scope(
+                "leadership is handed over, and a fault",
+                Bounds {
+                    proposals_max: 1,
+                    losses_max: 1,
+                    duplicates_max: 1,
+                    give_ups_max: 1,
+                    in_flight_max: 3,
+                    ..crash(Bounds { transfers_max: 1, transfer_timers_max: 1, ..led(3) })
+                },
+            ),
+        ];
+        [scopes, more].concat()
+    }
+}
+
+fn wanted(voters: &[u64], catch_up: CatchUp) -> MemberChange {
+    let voters = voters.iter().map(|id| NodeId(*id)).collect();
+    MemberChange { voters, catch_up, ..MemberChange::default() }
 }
 
 fn scope(name: &'static str, bounds: Bounds) -> Scope {

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use jangada_raft::{Limits, NodeId, Output, marks};
+use jangada_raft::{CatchUp, Limits, MemberChange, NodeId, Output, marks};
 
 use super::bounds::Bounds;
 use super::member::{Act, Ending, Ground, Numbering, Refinement, Said, Turn};
@@ -25,6 +25,7 @@ pub(crate) fn told(
     script.line(&format!("# Broken: {}", violation.invariant));
     script.line(&format!("> {}", limits(&bounds.limits())));
     script.line(&format!("> {}", cluster(bounds)));
+    bounds.joiners.iter().for_each(|joiner| script.line(&format!("> join {joiner}")));
     for deed in opening {
         let (command, _) = script.command(deed);
         script.line(&format!("> quietly {command}"));
@@ -96,6 +97,10 @@ impl Script {
             Act::Unreachable(peer) => format!("unreachable {id} {peer}"),
             Act::Propose => format!("propose {id}"),
             Act::Read => format!("read {id}"),
+            Act::Change(wanted) => format!("change {id}{}", change(wanted)),
+            Act::Transfer(to) => format!("transfer {id} {to}"),
+            Act::ForgetLeader => format!("forget {id}"),
+            Act::StepDown => format!("step-down {id}"),
             Act::Persist(1) => format!("persist {id}"),
             Act::Persist(count) => format!("persist {id} merged {count}"),
             Act::Crash { survive, applied } => {
@@ -147,10 +152,6 @@ fn limits(limits: &Limits) -> String {
 
 fn cluster(bounds: &Bounds) -> String {
     let configuration = &bounds.configuration;
-    let list = |name: &str, ids: &[NodeId]| {
-        let ids: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
-        if ids.is_empty() { String::new() } else { format!(" {name}={}", ids.join(",")) }
-    };
     let count = configuration.voters.len();
     let is_plain = configuration.outgoing.is_empty()
         && configuration.learners.is_empty()
@@ -161,4 +162,14 @@ fn cluster(bounds: &Bounds) -> String {
     let voters = list("voters", &configuration.voters);
     let outgoing = list("outgoing", &configuration.outgoing);
     format!("configuration{voters}{outgoing}{}", list("learners", &configuration.learners))
+}
+
+fn change(wanted: &MemberChange) -> String {
+    let at_once = if wanted.catch_up == CatchUp::Skip { " at-once" } else { "" };
+    format!("{}{}{at_once}", list("voters", &wanted.voters), list("learners", &wanted.learners))
+}
+
+fn list(name: &str, ids: &[NodeId]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| id.0.to_string()).collect();
+    if ids.is_empty() { String::new() } else { format!(" {name}={}", ids.join(",")) }
 }

@@ -342,8 +342,8 @@ fn write(chunks: &mut Vec<Vec<u32>>, state: &State, number: u32) {
     let chunk = chunks.last_mut().expect("there is a chunk");
     chunk.extend_from_slice(&state.members);
     chunk.push(state.past);
-    chunk.push(state.spent.0 as u32);
-    chunk.push((state.spent.0 >> 32) as u32);
+    let spent = state.spent.0;
+    chunk.extend([0, 32, 64, 96].map(|shift| (spent >> shift) as u32));
     chunk.push(number);
     chunk.push(state.packets.len() as u32);
     chunk.extend_from_slice(&state.packets);
@@ -351,14 +351,15 @@ fn write(chunks: &mut Vec<Vec<u32>>, state: &State, number: u32) {
 
 /// Takes the first state off a chunk; its number.
 fn read(rest: &mut &[u32], members: usize, state: &mut State) -> u32 {
-    let (head, tail) = rest.split_at(members + 5);
+    let (head, tail) = rest.split_at(members + 7);
     state.members.clear();
     state.members.extend_from_slice(&head[..members]);
     state.past = head[members];
-    state.spent = Spent(u64::from(head[members + 1]) | (u64::from(head[members + 2]) << 32));
-    let (packets, tail) = tail.split_at(head[members + 4] as usize);
+    let spent = head[members + 1..members + 5].iter().rev();
+    state.spent = Spent(spent.fold(0, |spent, word| (spent << 32) | u128::from(*word)));
+    let (packets, tail) = tail.split_at(head[members + 6] as usize);
     state.packets.clear();
     state.packets.extend_from_slice(packets);
     *rest = tail;
-    head[members + 3]
+    head[members + 5]
 }

@@ -49,7 +49,8 @@ impl Ground {
     /// The ground that the bounds give.
     pub(crate) fn new(bounds: &Bounds, numbering: Numbering, refinement: Refinement) -> Ground {
         let configuration = bounds.configuration.clone();
-        Ground { configuration, limits: bounds.limits(), numbering, refinement }
+        let joiners = bounds.joiners.clone();
+        Ground { configuration, joiners, limits: bounds.limits(), numbering, refinement }
     }
 }
 
@@ -60,7 +61,7 @@ impl Stage {
         Stage {
             members: members.into_iter().map(|id| (id, Member::new(id, ground))).collect(),
             links: BTreeMap::new(),
-            history: History::new(&ground.configuration, ground.refinement),
+            history: History::new(ground),
         }
     }
 

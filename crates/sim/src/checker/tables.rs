@@ -17,7 +17,7 @@ use super::acts::acts;
 use super::bounds::{Bounds, Cost, Spent};
 use super::fingerprint::{Table, fingerprint, mixed};
 use super::history::{Fact, History};
-use super::member::{Act, Ending, Ground, Member, Said, Turn};
+use super::member::{Act, Ending, Ground, Member, Said, Turn, renamed_message};
 use super::permutations::Permutation;
 use super::stage::guarded;
 use super::violation::Violation;
@@ -181,8 +181,8 @@ impl Tables {
         let raft = member.raft.as_ref();
         let seen = fingerprint(&(
             member.id,
-            &member.disk.log,
-            member.log(),
+            (&member.disk.log, &member.disk.configurations),
+            (member.log(), raft.map(|raft| (raft.configurations(), raft.configuration()))),
             raft.map(|raft| (raft.role(), raft.term(), raft.commit_index(), raft.durable_index())),
         ));
         self.lock().members.number(print, || Known { member, prints, seen })
@@ -190,8 +190,14 @@ impl Tables {
 
     pub(crate) fn packet(&self, from: NodeId, to: NodeId, message: &Message) -> u32 {
         let content = fingerprint(message);
-        let (high, low) = ((content >> 64) as u64, content as u64);
+        let names_members =
+            matches!(message, Message::AppendRequest(it) if !it.configurations.is_empty());
         let print = |permutation: &Permutation| {
+            let content = match names_members {
+                true => fingerprint(&renamed_message(message, &|id| permutation.name(id))),
+                false => content,
+            };
+            let (high, low) = ((content >> 64) as u64, content as u64);
             mixed(&[permutation.name(from).0, permutation.name(to).0, high, low])
         };
         let prints: Vec<u128> = self.permutations.iter().map(print).collect();

@@ -108,7 +108,7 @@ fn plain(bounds: &Bounds) -> Vec<(Stage, Spent)> {
 fn prints(bounds: &Bounds, symmetry: Symmetry, states: &[(Stage, Spent)]) -> BTreeMap<u128, ()> {
     let members = bounds.members();
     let permutations = match symmetry {
-        Symmetry::Reduced => permutations::keeping(&bounds.configuration, &members),
+        Symmetry::Reduced => permutations::keeping(bounds),
         Symmetry::Ignored => permutations::identity(&members),
     };
     let ground = Ground::new(bounds, Numbering::Canonical, Refinement::Checked);

@@ -8,6 +8,7 @@ use jangada_raft::{
     WriteNumber,
 };
 
+use super::membership::Halves;
 use super::names::{Name, Splice};
 
 /// Something that a member did, and that the specification allows or not.
@@ -99,6 +100,27 @@ pub enum Fact {
         /// The round.
         round: ReadRound,
     },
+    /// It makes a configuration, which the write that follows appends.
+    Configures {
+        /// The entry.
+        name: Name,
+        /// Who is counted from there on.
+        halves: Halves,
+    },
+    /// It goes by the configuration whose entry is here.
+    GoesBy {
+        /// The entry's place; `None` when it was cut off, or there is none.
+        at: Option<Index>,
+        /// Up to where its log was cut.
+        start: Index,
+    },
+    /// It asks another to stand in its place.
+    Summons {
+        /// The term.
+        term: Term,
+        /// Whom it asks.
+        to: NodeId,
+    },
     /// It commits up to here.
     Commits(Index),
     /// A read came and waits for this round.
@@ -171,6 +193,7 @@ pub struct Glimpse {
     role: RoleKind,
     last: Name,
     commit: Index,
+    configured_at: Option<Index>,
 }
 
 impl Glimpse {
@@ -183,6 +206,7 @@ impl Glimpse {
             role: raft.role(),
             last: raft.last_position().into(),
             commit: raft.commit_index(),
+            configured_at: raft.configuration_index(),
         }
     }
 }
@@ -218,6 +242,8 @@ pub fn observe(
                 splice: Splice::from(&grant.range),
                 commit: grant.commit,
             }),
+            Output::Configured { position, configuration } => facts
+                .push(Fact::Configures { name: (*position).into(), halves: configuration.into() }),
             Output::Commit(index) => facts.push(Fact::Commits(*index)),
             Output::ReadQueued(round) => facts.push(Fact::QueuesRead(*round)),
             Output::ReadsReady { round, index } => {
@@ -228,7 +254,6 @@ pub fn observe(
             Output::SendAfter { .. }
             | Output::Assigned { .. }
             | Output::NoOp { .. }
-            | Output::Configured { .. }
             | Output::MembersChanged
             | Output::ChangeRefused(_)
             | Output::TransferEnded(_)
@@ -240,7 +265,9 @@ pub fn observe(
         }
     }
     if *before != now {
-        let Glimpse { term, vote, role, last, commit } = now;
+        let Glimpse { term, vote, role, last, commit, configured_at: at } = now;
+        let start = after.first_position().index;
+        facts.push(Fact::GoesBy { at, start });
         facts.push(Fact::Is { term, vote, role, last, commit });
     }
 }
@@ -307,8 +334,8 @@ fn says(to: NodeId, message: &Message, facts: &mut Vec<Fact>) {
         Message::VoteResponse(_)
         | Message::HeartbeatResponse(_)
         | Message::PreVoteRequest(_)
-        | Message::PreVoteResponse(_)
-        | Message::TimeoutNow(_) => return,
+        | Message::PreVoteResponse(_) => return,
+        Message::TimeoutNow(summons) => Fact::Summons { term: summons.term, to },
     };
     // A request for votes goes to every voter and is one fact.
     if facts.last() != Some(&fact) {

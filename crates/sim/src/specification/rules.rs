@@ -99,7 +99,8 @@ impl Specification {
         let raises = term.0 == before.0 + 1 && role != Role::Leader;
         require(raises, "a candidate raises its term by one (figure 2, candidates)", || {
             format!("member {id}, {role:?} in term {before}, stands in term {term}")
-        })
+        })?;
+        self.may_stand(id)
     }
 
     pub(super) fn votes(&mut self, id: NodeId, candidate: NodeId, last: Option<Name>) -> Judgement {
@@ -154,9 +155,11 @@ impl Specification {
         })?;
         let history = self.terms.get(&term).cloned().unwrap_or_default();
         let for_it = |voter| history.votes.get(&voter) == Some(&id);
-        require(self.is_quorum(for_it), "a leader has a quorum of durable votes (§5.2)", || {
-            format!("member {id} leads term {term} by {:?}", history.votes)
-        })?;
+        require(
+            self.counted_by(id).agree(for_it),
+            "a leader has a quorum of durable votes (§5.2)",
+            || format!("member {id} leads term {term} by {:?}", history.votes),
+        )?;
         let other = history.leadership.as_ref().map(|leadership| leadership.leader);
         require(other.is_none(), "election safety (figure 3)", || {
             format!("members {other:?} and {id} both lead in term {term}")
@@ -306,7 +309,8 @@ impl Specification {
             true => member.holds_durably(log, index),
             false => reign.acknowledged.get(&voter).is_some_and(|known| index <= *known),
         };
-        require(self.is_quorum(holds), "a commit is durable on a quorum (§5.3)", || {
+        let (_, counted) = self.in_force(log, log.last().index);
+        require(counted.agree(holds), "a commit is durable on a quorum (§5.3)", || {
             format!("member {id} commits {index} in term {term} by {:?}", reign.acknowledged)
         })?;
         let both = index.min(self.committed.last().index);
@@ -428,7 +432,7 @@ impl Specification {
         let confirmed =
             |voter| voter == id || reign.confirmed.get(&voter).is_some_and(|known| round <= *known);
         require(
-            self.is_quorum(confirmed),
+            self.counted_by(id).agree(confirmed),
             "a quorum confirms a read round (thesis §6.4)",
             || format!("member {id} serves round {} by {:?}", round.0, reign.confirmed),
         )?;

@@ -402,12 +402,11 @@ fn a_joint_configuration_needs_both_majorities() {
         learners: vec![NodeId(4)],
         ..Configuration::default()
     };
-    let cluster = Specification::new(&configuration);
-    let agrees = |ids: &[u64]| cluster.is_quorum(|id| ids.contains(&id.0));
+    let halves = Halves::from(&configuration);
+    let agrees = |ids: &[u64]| halves.agree(|id| ids.contains(&id.0));
     assert!(agrees(&[1, 2]) && agrees(&[1, 3]));
     assert!(!agrees(&[1, 4]) && !agrees(&[2, 3, 4]) && !agrees(&[1]));
-    let nobody = Specification::new(&Configuration::default());
-    assert!(!nobody.is_quorum(|_| true));
+    assert!(!Halves::default().agree(|_| true), "nobody is no majority");
 }
 
 #[test]
