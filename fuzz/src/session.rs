@@ -9,7 +9,7 @@ use jangada_net::handshake::{
     SENTENCE_BYTES_MAX,
 };
 use jangada_net::session::{Incoming, Judged, Outgoing, PushError, READ_BYTES};
-use jangada_net::{Lane, PeerMessage, wire};
+use jangada_net::{Lane, PeerMessage, Roster, wire};
 use jangada_raft::NodeId;
 
 use crate::entry::GROUP;
@@ -48,6 +48,7 @@ fn identity(member: u64) -> Identity {
         process: 2000 + member,
         oldest: OLDEST_VERSION,
         newest: NEWEST_VERSION,
+        level: 1,
     }
 }
 
@@ -104,12 +105,15 @@ fn accept(us: &Identity, data: &[u8]) {
             let known = |member: NodeId| match member.0 {
                 1 => Known::Member(None),
                 3 => Known::Member(Some(1003)),
+                5 => Known::Guest(None),
+                7 => Known::Removed,
                 _ => Known::Stranger,
             };
             match incoming.judge(known) {
                 Ok(None) => continue,
-                Ok(Some(Judged::Welcome { met, reply })) => {
-                    assert!(met.member == NodeId(1) || met.incarnation == 1003);
+                Ok(Some(Judged::Welcome { met, reply, .. })) => {
+                    let known = [1, 5].map(NodeId).contains(&met.member);
+                    assert!(known || met.incarnation == 1003);
                     let mut reply = BytesMut::from(&reply[..]);
                     let reply = Reply::decode(&mut reply).expect("ours is sound");
                     assert_eq!(
@@ -124,6 +128,10 @@ fn accept(us: &Identity, data: &[u8]) {
                     let reply = reply.expect("ours is whole");
                     assert_eq!(RefusalCode::of(reply.code), refusal.code);
                     assert_eq!(reply.sentence, refusal.sentence, "both sides have the sentence");
+                }
+                Ok(Some(Judged::Inquiry { addresses })) => {
+                    let roster = Roster::default().for_asker(&addresses);
+                    assert_eq!(Roster::decode(&roster.encode()), Some(roster));
                 }
                 Err(refusal) => sentence(&refusal),
             }
@@ -145,6 +153,7 @@ fn dialled(data: &[u8]) {
             Lane::Entries,
             GROUP,
             QUEUE_BYTES_MAX,
+            &[],
         );
         for piece in bytes.chunks(1 + bytes.len() / 3) {
             match outgoing.receive(piece) {
@@ -171,7 +180,8 @@ fn dialled(data: &[u8]) {
 
 /// Both ends of a connection, shaken hands.
 fn connection(lane: Lane) -> (Outgoing, Incoming) {
-    let mut outgoing = Outgoing::dial(identity(1), NodeId(2), None, lane, GROUP, QUEUE_BYTES_MAX);
+    let mut outgoing =
+        Outgoing::dial(identity(1), NodeId(2), None, lane, GROUP, QUEUE_BYTES_MAX, &[]);
     let mut incoming = Incoming::accept(identity(2), GROUP);
     let hello = take(&mut outgoing, usize::MAX);
     incoming.buffer().extend_from_slice(&hello);

@@ -21,9 +21,10 @@ use jangada_raft::NodeId;
 use crate::Lane;
 
 pub use record::{
-    HELLO_BYTES, Hello, MAGIC, RECORD_BYTES_MAX, REPLY_BYTES, RecordError, Reply,
-    SENTENCE_BYTES_MAX,
+    HELLO_ADDRESSES_BYTES_MAX, HELLO_BYTES, Hello, MAGIC, RECORD_BYTES_MAX, REPLY_BYTES,
+    RecordError, Reply, SENTENCE_BYTES_MAX,
 };
+pub(crate) use record::{addresses_in, finish, put_addresses, split_record_of, start_with};
 pub use refusal::{Refusal, RefusalCode};
 
 /// The oldest version of the protocol that this build speaks.
@@ -48,6 +49,8 @@ pub struct Identity {
     pub oldest: u16,
     /// The newest version spoken.
     pub newest: u16,
+    /// The highest feature level that this program speaks.
+    pub level: u16,
 }
 
 /// What the other side of a successful handshake is.
@@ -63,6 +66,8 @@ pub struct Met {
     pub lane: Lane,
     /// The version to be used on the connection.
     pub version: u16,
+    /// The highest feature level that the other side's program speaks; 0 when it did not say.
+    pub level: u16,
 }
 
 /// What a member knows of another one before a handshake.
@@ -70,6 +75,11 @@ pub struct Met {
 pub enum Known {
     /// It is not a member of this cluster.
     Stranger,
+    /// It is not known. It may have become a member by entries that have not come here, so it is
+    /// welcome where it can be answered.
+    Guest(Option<u64>),
+    /// It was removed.
+    Removed,
     /// It is a member; the incarnation is the one met first, if it was ever met.
     Member(Option<u64>),
 }
@@ -93,11 +103,16 @@ pub fn judge(
     if hello.to != identity.member {
         return Err(Refusal::wrong_member(hello.from, hello.to, identity));
     }
-    let Known::Member(incarnation) = known(hello.from) else {
-        return Err(Refusal::unknown_member(hello.from, identity));
+    let incarnation = match known(hello.from) {
+        Known::Member(incarnation) => incarnation,
+        Known::Guest(incarnation) if !hello.addresses.is_empty() => incarnation,
+        Known::Removed => return Err(Refusal::removed(hello.from, identity)),
+        Known::Guest(_) | Known::Stranger => {
+            return Err(Refusal::unknown_member(hello.from, identity));
+        }
     };
     if incarnation.is_some_and(|incarnation| incarnation != hello.incarnation) {
-        return Err(Refusal::incarnation(hello.from, identity.member));
+        return Err(Refusal::wiped(hello.from, identity));
     }
     if hello.to_incarnation.is_some_and(|wanted| wanted != identity.incarnation) {
         return Err(Refusal::incarnation(identity.member, hello.from));
@@ -111,6 +126,7 @@ pub fn judge(
         process: hello.process,
         lane,
         version,
+        level: hello.level,
     })
 }
 
@@ -139,6 +155,7 @@ pub fn judge_welcome(identity: &Identity, hello: &Hello, reply: &Reply) -> Resul
         process: reply.process,
         lane,
         version: reply.version,
+        level: reply.level,
     })
 }
 
@@ -164,6 +181,8 @@ impl Identity {
             incarnation: self.incarnation,
             process: self.process,
             to_incarnation: incarnation,
+            level: self.level,
+            addresses: Vec::new(),
         }
     }
 
@@ -189,6 +208,7 @@ impl Identity {
             member: self.member,
             incarnation: self.incarnation,
             process: self.process,
+            level: self.level,
             sentence,
         }
     }

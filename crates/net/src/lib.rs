@@ -20,6 +20,7 @@
 
 mod ask;
 pub mod handshake;
+mod inquiry;
 mod message;
 pub mod session;
 mod snapshot;
@@ -27,6 +28,7 @@ pub mod transport;
 pub mod wire;
 
 pub use ask::*;
+pub use inquiry::{InquireError, Roster, RosterMember, host_port, inquire};
 pub use message::*;
 pub use snapshot::*;
 pub use transport::{

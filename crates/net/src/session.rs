@@ -19,7 +19,7 @@ use jangada_raft::NodeId;
 
 use crate::handshake::{Hello, Identity, Known, Met, Refusal, Reply, judge, judge_welcome};
 use crate::wire::{self, DecodeError, EncodeError};
-use crate::{Lane, PeerMessage};
+use crate::{Lane, PeerMessage, inquiry};
 
 pub use queue::SendQueue;
 
@@ -56,6 +56,7 @@ pub struct Outgoing {
 impl Outgoing {
     /// A connection to `to`, on which the hello waits to be sent. `incarnation` is the one that was
     /// met first under that id, if any. At most `queue_bytes_max` bytes of messages will wait.
+    /// `addresses` are this member's own, for an acceptor that has not heard of it.
     #[must_use]
     pub fn dial(
         identity: Identity,
@@ -64,8 +65,10 @@ impl Outgoing {
         lane: Lane,
         group: u64,
         queue_bytes_max: usize,
+        addresses: &[String],
     ) -> Outgoing {
-        let hello = identity.hello(to, incarnation, lane);
+        let hello =
+            Hello { addresses: addresses.to_vec(), ..identity.hello(to, incarnation, lane) };
         let mut queue = SendQueue::new(queue_bytes_max);
         queue.push_bytes(&hello.encode());
         Outgoing { identity, hello, group, queue, received: BytesMut::new(), met: None }
@@ -126,6 +129,8 @@ pub enum Judged {
     Welcome {
         /// Whom the connection comes from.
         met: Met,
+        /// Where it says it is found.
+        addresses: Vec<String>,
         /// The bytes of the welcome.
         reply: Bytes,
     },
@@ -137,6 +142,11 @@ pub enum Judged {
         refusal: Refusal,
         /// The bytes of the refusal.
         reply: Bytes,
+    },
+    /// Somebody wants to know who it is: send the roster and close.
+    Inquiry {
+        /// Where it says it is found.
+        addresses: Vec<String>,
     },
 }
 
@@ -184,13 +194,18 @@ impl Incoming {
         known: impl FnOnce(NodeId) -> Known,
     ) -> Result<Option<Judged>, Refusal> {
         assert!(self.met.is_none(), "a connection is judged once");
+        if inquiry::is_begun(&self.buffer) {
+            let addresses = inquiry::decode(&mut self.buffer).map_err(Refusal::record)?;
+            return Ok(addresses.map(|addresses| Judged::Inquiry { addresses }));
+        }
         let Some(hello) = Hello::decode(&mut self.buffer).map_err(Refusal::record)? else {
             return Ok(None);
         };
         let judged = match judge(&self.identity, &hello, known) {
             Ok(met) => {
                 self.met = Some(met);
-                Judged::Welcome { met, reply: self.identity.welcome(met.version).encode() }
+                let reply = self.identity.welcome(met.version).encode();
+                Judged::Welcome { met, addresses: hello.addresses, reply }
             }
             Err(refusal) => {
                 let reply = self.identity.refuse(&refusal).encode();

@@ -12,7 +12,8 @@
 //! Invariants:
 //! 1. Events reach the sink in the order in which they happened, and never from within a call of
 //!    the transport, so the sink may call the transport.
-//! 2. [`TransportEvent::Up`] and [`TransportEvent::Down`] alternate for each peer, `Up` first.
+//! 2. [`TransportEvent::Up`] and [`TransportEvent::Down`] alternate for each peer, `Up` first, until
+//!    it is let go.
 //! 3. No message is delivered from a peer whose handshake failed, nor after [`Transport::stop`].
 //! 4. A peer's connection of a lane is read only until the peer opens a newer one for that lane.
 
@@ -31,8 +32,8 @@ use std::rc::Rc;
 
 use jangada_raft::NodeId;
 
-use crate::PeerMessage;
 use crate::handshake::{Identity, NEWEST_VERSION, OLDEST_VERSION};
+use crate::{PeerMessage, Roster};
 
 pub use event::{DownReason, PeerStats, SendError, TransportEvent};
 pub use limits::TransportLimits;
@@ -62,6 +63,10 @@ pub struct TransportConfig {
     pub member: NodeId,
     /// Names the life of this member's data directory.
     pub incarnation: u64,
+    /// Where this member is found, told to every peer that it dials.
+    pub addresses: Vec<String>,
+    /// The highest feature level that this program speaks.
+    pub level: u16,
     /// The other members. An entry for this member itself is ignored.
     pub peers: Vec<Peer>,
     /// The bounds.
@@ -108,6 +113,7 @@ impl Transport {
             process: fastrand::u64(1..),
             oldest: OLDEST_VERSION,
             newest: NEWEST_VERSION,
+            level: config.level,
         };
         let listeners = listeners
             .into_iter()
@@ -116,7 +122,8 @@ impl Transport {
                 tokio::net::TcpListener::from_std(listener)
             })
             .collect::<std::io::Result<Vec<_>>>()?;
-        let shared = Rc::new(Shared::new(identity, config.group, config.limits, sink));
+        let own: Rc<[String]> = config.addresses.into();
+        let shared = Rc::new(Shared::new(identity, config.group, own, config.limits, sink));
         for listener in listeners {
             shared.add_listener(accept::listen(Rc::clone(&shared), listener));
         }
@@ -147,6 +154,19 @@ impl Transport {
     /// Connections that are open stay so.
     pub fn expect_incarnation(&self, peer: NodeId, incarnation: Option<u64>) {
         self.handle.shared.expect_incarnation(peer, incarnation);
+    }
+
+    /// From here on these are the peers, and `removed` are turned away. A peer that is new is dialled;
+    /// one that has moved is dialled where it is the next time; one that is not named any more is let
+    /// go. A peer without addresses stays where it was. An entry for this member itself is ignored.
+    pub fn set_peers(&self, peers: Vec<Peer>, removed: Vec<NodeId>) {
+        self.handle.shared.set_peers(peers, removed);
+    }
+
+    /// What a new server is told that asks who it is (see [`crate::inquire`]). Until this is called
+    /// nobody is told anything.
+    pub fn set_roster(&self, roster: Roster) {
+        self.handle.shared.set_roster(roster);
     }
 
     /// The figures of every peer, in the order of their ids.

@@ -18,6 +18,7 @@ fn identity(member: u64) -> Identity {
         process: 2000 + member,
         oldest: 3,
         newest: 5,
+        level: 0,
     }
 }
 
@@ -59,8 +60,8 @@ fn outcome(
 fn every_refusal_reaches_both_sides() {
     type ChangeIdentity = fn(&mut Identity);
     type ChangeHello = fn(&mut Hello);
-    let met = Known::Member(Some(1001));
-    let cases: [(ChangeIdentity, ChangeHello, Known, Result<u16, RefusalCode>); 16] = [
+    let (met, unknown) = (Known::Member(Some(1001)), RefusalCode::UnknownMember);
+    let cases: [(ChangeIdentity, ChangeHello, Known, Result<u16, RefusalCode>); 21] = [
         (|_| {}, |_| {}, met, Ok(5)),
         (|_| {}, |_| {}, Known::Member(None), Ok(5)),
         (|_| {}, |hello| hello.to_incarnation = Some(1002), met, Ok(5)),
@@ -74,7 +75,12 @@ fn every_refusal_reaches_both_sides() {
         (|own| own.member = NodeId(2), |_| {}, met, Err(RefusalCode::OwnId)),
         (|_| {}, |hello| hello.to = NodeId(3), met, Err(RefusalCode::WrongMember)),
         (|_| {}, |_| {}, Known::Stranger, Err(RefusalCode::UnknownMember)),
-        (|own| own.incarnation = 7, |_| {}, met, Err(RefusalCode::Incarnation)),
+        (|_| {}, |_| {}, Known::Removed, Err(RefusalCode::Removed)),
+        (|_| {}, |_| {}, Known::Guest(None), Err(RefusalCode::UnknownMember)),
+        (|_| {}, |hello| hello.addresses = vec!["a:1".into()], Known::Guest(None), Ok(5)),
+        (|_| {}, |hello| hello.addresses = vec!["a:1".into()], Known::Stranger, Err(unknown)),
+        (|_| {}, |hello| hello.level = 9, met, Ok(5)),
+        (|own| own.incarnation = 7, |_| {}, met, Err(RefusalCode::Wiped)),
         (|_| {}, |hello| hello.to_incarnation = Some(7), met, Err(RefusalCode::Incarnation)),
         (|_| {}, |hello| hello.lane = 9, met, Err(RefusalCode::Lane)),
     ];
@@ -91,7 +97,8 @@ fn every_refusal_says_who_is_concerned_and_what_to_do() {
         hello
     };
     let member = Known::Member(Some(1010));
-    let cases: [(Hello, Known, &[&str]); 6] = [
+    let cases: [(Hello, Known, &[&str]); 7] = [
+        (hello(|_| {}), Known::Removed, &["member a", "removed", "empty its data directory"]),
         (hello(|hello| hello.cluster = 0xEE), member, &["cluster ee", "cluster c1", "check"]),
         (hello(|hello| hello.to = NodeId(0xC)), member, &["member a", "member c", "correct"]),
         (hello(|_| {}), Known::Stranger, &["does not know member a", "add"]),
@@ -205,6 +212,22 @@ fn what_is_no_record_is_named() {
     assert_eq!(Reply::decode(&mut BytesMut::from(&record[..])), Err(RecordError::Sentence));
 }
 
+/// A hello takes as many addresses as it has room for, and nothing that would spoil a log.
+#[test]
+fn the_addresses_in_a_hello_are_bounded() {
+    let mut hello = identity(1).hello(NodeId(2), None, Lane::Control);
+    hello.addresses = (0..20).map(|at| format!("host-{at}.{}:2380", "x".repeat(80))).collect();
+    let bytes = hello.encode();
+    assert!(bytes.len() <= RECORD_BYTES_MAX);
+    let arrived = Hello::decode(&mut BytesMut::from(&bytes[..])).expect("sound").expect("whole");
+    assert_eq!(arrived.addresses, hello.addresses[..arrived.addresses.len()]);
+    assert!(5 < arrived.addresses.len());
+    hello.addresses = vec!["a\nb".into()];
+    let bytes = hello.encode();
+    let spoilt = Hello::decode(&mut BytesMut::from(&bytes[..]));
+    assert_eq!(spoilt, Err(RecordError::Addresses));
+}
+
 /// The bytes as `docs/wire-format.md` gives them: a change here cuts off every other version.
 #[test]
 fn the_bytes_are_the_documented_ones() {
@@ -255,14 +278,14 @@ proptest! {
     /// The records may arrive in any pieces.
     #[test]
     fn a_handshake_survives_any_cutting(piece in 1..90_usize) {
-        let mut outgoing = Outgoing::dial(identity(1), NodeId(2), None, Lane::Control, 1, 1 << 20);
+        let mut outgoing = Outgoing::dial(identity(1), NodeId(2), None, Lane::Control, 1, 1 << 20, &[]);
         let mut incoming = Incoming::accept(identity(2), 1);
         let hello = identity(1).hello(NodeId(2), None, Lane::Control).encode();
         let mut replies = Vec::new();
         for piece in hello.chunks(piece) {
             incoming.buffer().extend_from_slice(piece);
             let judged = incoming.judge(|_| Known::Member(None)).expect("it is a hello");
-            if let Some(Judged::Welcome { reply, met }) = judged {
+            if let Some(Judged::Welcome { reply, met, .. }) = judged {
                 prop_assert_eq!(met.member, NodeId(1));
                 replies.push(reply);
             }

@@ -1,6 +1,8 @@
 //! Transports on loopback: order, loss and return of peers, proxies, refusals and bounds.
 
 mod common;
+#[path = "loopback/dynamic.rs"]
+mod dynamic;
 mod member;
 mod proxy;
 
@@ -147,7 +149,8 @@ fn a_killed_peer_is_told_down_and_up_when_it_returns() {
         let again = std::net::TcpListener::bind(two_address).expect("the address is free again");
         let two = Member::start(config(2, vec![peer(1, one_address)]), again);
         one.until_open(2, 2).await;
-        one.until_told(TransportEvent::Up { peer: NodeId(2), incarnation: 1002 }, 2).await;
+        one.until_told(TransportEvent::Up { peer: NodeId(2), incarnation: 1002, level: 7 }, 2)
+            .await;
         one.send(2, &heartbeat(2)).expect("the lane is open");
         assert_eq!(two.until_received(1, Lane::Control, 1).await, [heartbeat(2)]);
         assert_eq!(downs(&one.events(), 2), 1);
@@ -215,7 +218,8 @@ fn a_peer_behind_a_proxy_that_swallows_everything_is_told_down() {
         one.until_told(silent, 1).await;
         proxy.relay();
         proxy.cut();
-        one.until_told(TransportEvent::Up { peer: NodeId(2), incarnation: 1002 }, 2).await;
+        one.until_told(TransportEvent::Up { peer: NodeId(2), incarnation: 1002, level: 7 }, 2)
+            .await;
     });
 }
 
@@ -233,7 +237,8 @@ fn a_peer_behind_a_proxy_that_closes_everything_is_told_down() {
         let closed = TransportEvent::Down { peer: NodeId(2), reason: DownReason::Closed };
         one.until_told(closed, 1).await;
         proxy.relay();
-        one.until_told(TransportEvent::Up { peer: NodeId(2), incarnation: 1002 }, 2).await;
+        one.until_told(TransportEvent::Up { peer: NodeId(2), incarnation: 1002, level: 7 }, 2)
+            .await;
     });
 }
 
@@ -255,7 +260,8 @@ fn a_restarted_process_is_told_down_and_up() {
         proxy.cut();
         let restarted = TransportEvent::Down { peer: NodeId(2), reason: DownReason::Restarted };
         one.until_told(restarted, 1).await;
-        one.until_told(TransportEvent::Up { peer: NodeId(2), incarnation: 1002 }, 2).await;
+        one.until_told(TransportEvent::Up { peer: NodeId(2), incarnation: 1002, level: 7 }, 2)
+            .await;
         drop(two);
     });
 }
@@ -300,7 +306,7 @@ fn another_incarnation_is_refused_in_a_sentence_on_both_sides() {
         assert_eq!(one.received(2, Lane::Control), []);
 
         one.transport.expect_incarnation(NodeId(2), Some(77));
-        one.until_told(TransportEvent::Up { peer: NodeId(2), incarnation: 77 }, 1).await;
+        one.until_told(TransportEvent::Up { peer: NodeId(2), incarnation: 77, level: 7 }, 1).await;
     });
 }
 
@@ -317,7 +323,7 @@ fn a_member_that_dials_itself_or_a_wrong_member_is_told_so() {
         let wrong = one.until_refused("looked for member 4 and met member 2").await;
         assert!(wrong.contains(&two_address.to_string()), "{wrong}");
         two.until_refused("looked for member 4 and met member 2").await;
-        // Member 1 does not have member 2 among its peers.
+        // Member 1 does not have member 2 among its peers, and cannot answer it.
         two.until_refused("does not know member 2").await;
     });
 }
@@ -460,6 +466,7 @@ fn identity(member: u64) -> Identity {
         process: 1,
         oldest: OLDEST_VERSION,
         newest: NEWEST_VERSION,
+        level: 7,
     }
 }
 
@@ -470,7 +477,7 @@ async fn welcome(stream: &mut TcpStream) -> Lane {
         stream.read_buf(session.buffer()).await.expect("the hello comes");
         match session.judge(|_| Known::Member(None)) {
             Ok(None) => {}
-            Ok(Some(Judged::Welcome { met, reply })) => {
+            Ok(Some(Judged::Welcome { met, reply, .. })) => {
                 stream.write_all(&reply).await.expect("the connection is open");
                 return met.lane;
             }
@@ -482,7 +489,7 @@ async fn welcome(stream: &mut TcpStream) -> Lane {
 /// Dials member 1 by hand, as member 2.
 async fn dial(address: std::net::SocketAddr, lane: Lane) -> (TcpStream, Outgoing) {
     let mut stream = TcpStream::connect(address).await.expect("the member listens");
-    let mut session = Outgoing::dial(identity(2), NodeId(1), None, lane, GROUP, 1 << 20);
+    let mut session = Outgoing::dial(identity(2), NodeId(1), None, lane, GROUP, 1 << 20, &[]);
     write(&mut stream, &mut session).await;
     let mut bytes = BytesMut::new();
     loop {

@@ -21,6 +21,7 @@ fn identity(member: u64) -> Identity {
         process: 2000 + member,
         oldest: OLDEST_VERSION,
         newest: NEWEST_VERSION,
+        level: 7,
     }
 }
 
@@ -36,7 +37,7 @@ fn take(outgoing: &mut Outgoing, count: usize) -> Vec<u8> {
 
 /// Both ends of a connection, shaken hands.
 fn connection(lane: Lane, bytes_max: usize) -> (Outgoing, Incoming) {
-    let mut outgoing = Outgoing::dial(identity(1), NodeId(2), None, lane, GROUP, bytes_max);
+    let mut outgoing = Outgoing::dial(identity(1), NodeId(2), None, lane, GROUP, bytes_max, &[]);
     let mut incoming = Incoming::accept(identity(2), GROUP);
     assert_eq!(outgoing.push(&heartbeat(1)), Err(PushError::NotOpen), "session invariant 2");
     incoming.buffer().extend_from_slice(&take(&mut outgoing, usize::MAX));

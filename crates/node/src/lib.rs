@@ -116,7 +116,9 @@ pub use member::{
     LogWritten, Member, MemberStart, Mend, Mended, Now, Options, Peers, Piece, ProposeError,
     ReadBatch, SnapshotWork, StartError, Status, Ticket, TransferError, TurnedAway,
 };
-pub use node::{Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open};
+pub use node::{
+    Beginning, Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open,
+};
 pub use questions::{Asked, MembershipWatch};
 pub use record::{Acquaintances, Membership, NotesError, REMOVED_MAX, Record};
 pub use saved::{SavedError, SavedState};

@@ -9,6 +9,8 @@
 //! (Rebello et al., ATC '20). A full disk does not: the batch waits, nothing is acknowledged, and the
 //! log is tried again each second.
 
+mod peers;
+
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::TcpListener;
@@ -22,9 +24,10 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use jangada_net::handshake::RefusalCode;
 use jangada_net::{
-    ForwardRefusal, Lane, Peer, PeerMessage, PeerStats, Proposal, SendError, Transport,
-    TransportConfig, TransportEvent, TransportLimits,
+    ForwardRefusal, Lane, PeerMessage, PeerStats, Proposal, SendError, Transport, TransportConfig,
+    TransportEvent, TransportLimits, host_port,
 };
 use jangada_raft::{Configuration, NodeId, Standing};
 use jangada_wal::{
@@ -38,11 +41,12 @@ use crate::log::Log;
 use crate::machine::StateMachine;
 use crate::member::{
     Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, Mend,
-    Options, Peers, SnapshotWork, StartError,
+    Options, Peers, SnapshotWork, StartError, TurnedAway,
 };
 use crate::record::{Acquaintances, NotesError, Record};
 use crate::saved::{SavedError, SavedState};
 use crate::snapshot_thread::{self, SnapshotJob};
+use peers::Directory;
 
 /// How a member is found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +55,18 @@ pub struct MemberAddress {
     pub id: NodeId,
     /// Its addresses, each `host:port`, tried in order.
     pub addresses: Vec<String>,
+}
+
+/// How a member begins when it has no log yet. Once it has one, the log tells.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Beginning {
+    /// With all the others of a new cluster, whose first configuration are the members of the
+    /// [`Config`].
+    #[default]
+    Bootstrap,
+    /// As a member that was added to a cluster. It learns the configuration from the log; the members
+    /// of the [`Config`] (see [`jangada_net::inquire`]) are those that it knows how to find.
+    Join,
 }
 
 /// Hears how long each batch of the log took to be durable, and how many bytes of entries it held. It
@@ -65,8 +81,13 @@ pub struct Config {
     pub group: u64,
     /// This member.
     pub id: NodeId,
-    /// All members of the cluster, this one among them.
+    /// All members of the cluster, this one among them. Where the log knows of a configuration, that
+    /// one counts, and addresses given here only where none stand there.
     pub members: Vec<MemberAddress>,
+    /// How the member begins when it has no log yet.
+    pub beginning: Beginning,
+    /// Where this member tells others that it is found; as it stands among the members when empty.
+    pub advertised: Vec<String>,
     /// Where the log is kept. Created when absent.
     pub log_directory: PathBuf,
     /// The log's folder, if the caller has opened it before, to hold its lock while the state machine
@@ -100,6 +121,8 @@ impl Config {
             members: members
                 .map(|(id, address)| MemberAddress { id, addresses: vec![address] })
                 .collect(),
+            beginning: Beginning::Bootstrap,
+            advertised: Vec::new(),
             log_directory: log_directory.into(),
             log_disk: None,
             sync_observer: None,
@@ -228,6 +251,7 @@ pub struct Opened<M: StateMachine> {
     sync_observer: SyncObserver,
     figures: Arc<Figures>,
     recovered: String,
+    directory: Directory,
 }
 
 /// Opens the log, recovers what it holds and joins it with the state machine.
@@ -281,13 +305,19 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
     let member = Member::new(clock.now(), start, machine)?;
     let (driver, handle) = Driver::new(process, config.group, member);
     let listeners = listen(&mut config)?;
-    let peers = config.members.into_iter().filter(|member| member.id != config.id);
+    let directory = Directory::new(config.id, config.beginning, &config.members);
+    let addresses = match config.advertised.is_empty() {
+        true => own_addresses(&config).cloned().collect(),
+        false => config.advertised,
+    };
     let transport = TransportConfig {
         cluster: config.cluster,
         group: config.group,
         member: config.id,
         incarnation: recovered.identity.incarnation,
-        peers: peers.map(|m| Peer { id: m.id, addresses: m.addresses }).collect(),
+        addresses,
+        level: FEATURE_LEVEL,
+        peers: directory.peers(&driver.member().peers()),
         limits: config.transport_limits,
     };
     let figures = Arc::new(Figures::default());
@@ -304,6 +334,7 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
         sync_observer: config.sync_observer.unwrap_or_else(|| Box::new(|_, _| ())),
         figures,
         recovered: recovered.report.to_string(),
+        directory,
     })
 }
 
@@ -326,7 +357,14 @@ fn open_log(
         group: config.group,
     };
     if !Wal::exists(&disk).map_err(&failed)? {
-        let configuration = Configuration::of_voters(config.members.iter().map(|m| m.id));
+        let configuration = match config.beginning {
+            Beginning::Bootstrap => Configuration {
+                addresses: config.members.iter().map(|m| (m.id, m.addresses.clone())).collect(),
+                ..Configuration::of_voters(config.members.iter().map(|m| m.id))
+            },
+            // It counts for nothing, and counts nobody, before it has learnt of one.
+            Beginning::Join => Configuration::default(),
+        };
         return Wal::create(disk, config.log_options.clone(), identity, configuration)
             .map_err(failed);
     }
@@ -349,13 +387,18 @@ fn listen(config: &mut Config) -> Result<Vec<TcpListener>, NodeError> {
     if !given.is_empty() {
         return Ok(given);
     }
-    let own = config.members.iter().filter(|member| member.id == config.id);
-    own.flat_map(|member| &member.addresses)
+    own_addresses(config)
         .map(|address| {
             let listen = |error| NodeError::Listen { address: address.clone(), error };
-            TcpListener::bind(address).map_err(listen)
+            TcpListener::bind(host_port(address)).map_err(listen)
         })
         .collect()
+}
+
+/// Where this member stands among the members.
+fn own_addresses(config: &Config) -> impl Iterator<Item = &String> {
+    let own = config.members.iter().filter(|member| member.id == config.id);
+    own.flat_map(|member| &member.addresses)
 }
 
 impl<M: StateMachine> Opened<M> {
@@ -401,7 +444,8 @@ impl<M: StateMachine> Opened<M> {
         for (peer, incarnation) in self.acquaintances.iter() {
             transport.expect_incarnation(peer, Some(incarnation));
         }
-        let io = Network { transport, jobs, snapshots, events };
+        self.directory.tell(&transport, &driver.member().peers());
+        let io = Network { transport, jobs, snapshots, events, directory: self.directory };
         let ended = run_loop(driver, &clock, io, &figures).await;
         snapshot_thread.join().map_err(|_| {
             NodeError::System(std::io::Error::other("the thread for snapshots has panicked"))
@@ -473,9 +517,17 @@ fn told<M: StateMachine>(shared: &Shared<M>, event: TransportEvent) {
         TransportEvent::Received { from, message } => {
             shared.push(Event::Received { from, message });
         }
-        TransportEvent::Up { peer, incarnation } => {
+        TransportEvent::TurnedAway { by, code } => {
+            let reason = match code {
+                RefusalCode::Removed => TurnedAway::Removed,
+                RefusalCode::Wiped => TurnedAway::Wiped,
+                _ => return,
+            };
+            shared.push(Event::TurnedAway { by, reason });
+        }
+        TransportEvent::Up { peer, incarnation, level } => {
             tracing::info!(peer = %peer, "peer became active");
-            shared.push(Event::Hello { peer, incarnation, level: 0 });
+            shared.push(Event::Hello { peer, incarnation, level });
             shared.push(Event::PeerUp(peer));
         }
         TransportEvent::Down { peer, reason } => {
@@ -504,6 +556,7 @@ struct Network {
     jobs: mpsc::Sender<Job>,
     snapshots: mpsc::Sender<SnapshotJob>,
     events: Rc<RefCell<Vec<Event>>>,
+    directory: Directory,
 }
 
 /// As the log thread.
@@ -568,7 +621,9 @@ impl Io for Network {
         );
     }
 
-    fn peers(&mut self, _: Peers) {}
+    fn peers(&mut self, peers: Peers) {
+        self.directory.tell(&self.transport, &peers);
+    }
 }
 
 /// What was not taken for sending will not happen: the clients need not be left in doubt. It is as if
@@ -810,6 +865,18 @@ impl<M: StateMachine> Node<M> {
         &self.figures
     }
 
+    /// Waits until the member has ended, by itself or because a handle told it to.
+    ///
+    /// # Errors
+    /// What made it end, if it ended by itself.
+    ///
+    /// # Panics
+    /// If the member's thread has panicked.
+    pub fn wait(mut self) -> Result<(), NodeError> {
+        let thread = self.thread.take().expect("the thread is joined once");
+        thread.join().expect("the member's thread has not panicked")
+    }
+
     /// Stops the member and waits until its log is closed.
     ///
     /// # Errors
@@ -817,10 +884,9 @@ impl<M: StateMachine> Node<M> {
     ///
     /// # Panics
     /// If the member's thread has panicked.
-    pub fn stop(mut self) -> Result<(), NodeError> {
+    pub fn stop(self) -> Result<(), NodeError> {
         self.handle.stop();
-        let thread = self.thread.take().expect("the thread is joined once");
-        thread.join().expect("the member's thread has not panicked")
+        self.wait()
     }
 }
 

@@ -23,8 +23,12 @@ pub const RECORD_BYTES_MAX: usize = 1024;
 /// The longest sentence of a refusal in bytes.
 pub const SENTENCE_BYTES_MAX: usize = 512;
 
+/// The most bytes of addresses in a hello, their lengths included: what a record has room for. Those
+/// that do not fit are left out.
+pub const HELLO_ADDRESSES_BYTES_MAX: usize = 768;
+
 /// What a dialer says first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hello {
     /// The oldest version the dialer speaks.
     pub oldest: u16,
@@ -44,6 +48,10 @@ pub struct Hello {
     pub process: u64,
     /// The incarnation of the member looked for, if the dialer has met it before.
     pub to_incarnation: Option<u64>,
+    /// The highest feature level that the dialer's program speaks; 0 when it does not say.
+    pub level: u16,
+    /// Where the dialer is found, so that an acceptor that has not heard of it can answer.
+    pub addresses: Vec<String>,
 }
 
 /// What an acceptor answers: a welcome (code 0) or a refusal.
@@ -65,6 +73,8 @@ pub struct Reply {
     pub incarnation: u64,
     /// The life of the acceptor's process.
     pub process: u64,
+    /// The highest feature level that the acceptor's program speaks; 0 when it does not say.
+    pub level: u16,
     /// Why the dialer was refused; empty in a welcome. Once decoded it has no control characters.
     pub sentence: String,
 }
@@ -80,6 +90,8 @@ pub enum RecordError {
     Checksum,
     /// The sentence is longer than the record.
     Sentence,
+    /// The addresses are no addresses.
+    Addresses,
 }
 
 impl std::fmt::Display for RecordError {
@@ -93,6 +105,7 @@ impl std::fmt::Display for RecordError {
             }
             RecordError::Checksum => write!(f, "the handshake's checksum does not match"),
             RecordError::Sentence => write!(f, "the handshake's sentence is longer than itself"),
+            RecordError::Addresses => write!(f, "the addresses in the handshake are no addresses"),
         }
     }
 }
@@ -103,7 +116,8 @@ impl Hello {
     /// The bytes of the hello.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = start(HELLO_BYTES);
+        let addresses = put_addresses(&self.addresses);
+        let mut out = start(HELLO_BYTES + addresses.len());
         out.put_u16_le(self.oldest);
         out.put_u16_le(self.newest);
         out.put_u8(self.lane);
@@ -114,7 +128,10 @@ impl Hello {
         out.put_u64_le(self.incarnation);
         out.put_u64_le(self.process);
         out.put_u64_le(self.to_incarnation.unwrap_or(0));
-        out.put_u64_le(0);
+        out.put_u16_le(self.level);
+        out.put_u16_le(u16::try_from(addresses.len()).expect("bounded"));
+        out.put_u32_le(0);
+        out.put_slice(&addresses);
         finish(out)
     }
 
@@ -134,6 +151,10 @@ impl Hello {
         let (incarnation, process) = (fields.get_u64_le(), fields.get_u64_le());
         let wanted = fields.get_u64_le();
         let to_incarnation = met.then_some(wanted);
+        let (level, length) = (fields.get_u16_le(), usize::from(fields.get_u16_le()));
+        fields.advance(4);
+        let addresses = fields.get(..length).and_then(addresses_in);
+        let addresses = addresses.ok_or(RecordError::Addresses)?;
         Ok(Some(Hello {
             oldest,
             newest,
@@ -144,8 +165,43 @@ impl Hello {
             incarnation,
             process,
             to_incarnation,
+            level,
+            addresses,
         }))
     }
+}
+
+/// Addresses, each behind its length; as many as there is room for.
+pub(crate) fn put_addresses(addresses: &[String]) -> BytesMut {
+    let mut out = BytesMut::new();
+    for address in addresses {
+        if HELLO_ADDRESSES_BYTES_MAX < out.len() + 2 + address.len() {
+            break;
+        }
+        out.put_u16_le(u16::try_from(address.len()).expect("bounded"));
+        out.put_slice(address.as_bytes());
+    }
+    out
+}
+
+/// Reads what [`put_addresses`] has written; `None` when it is something else. An address is text
+/// without control characters, since it is shown in logs.
+pub(crate) fn addresses_in(mut bytes: &[u8]) -> Option<Vec<String>> {
+    if HELLO_ADDRESSES_BYTES_MAX < bytes.len() {
+        return None;
+    }
+    let mut addresses = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<2>()?;
+        let (text, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        let text = std::str::from_utf8(text).ok()?;
+        if text.chars().any(char::is_control) {
+            return None;
+        }
+        addresses.push(text.to_owned());
+        bytes = rest;
+    }
+    Some(addresses)
 }
 
 impl Reply {
@@ -164,7 +220,8 @@ impl Reply {
         out.put_u64_le(self.incarnation);
         out.put_u64_le(self.process);
         out.put_u16_le(u16::try_from(sentence.len()).expect("sentences are cut"));
-        out.put_u32_le(0);
+        out.put_u16_le(self.level);
+        out.put_u16_le(0);
         out.put_slice(sentence.as_bytes());
         finish(out)
     }
@@ -185,7 +242,8 @@ impl Reply {
         let member = NodeId(fields.get_u64_le());
         let (incarnation, process) = (fields.get_u64_le(), fields.get_u64_le());
         let length = usize::from(fields.get_u16_le());
-        fields.advance(4);
+        let level = fields.get_u16_le();
+        fields.advance(2);
         if fields.len() < length {
             return Err(RecordError::Sentence);
         }
@@ -199,6 +257,7 @@ impl Reply {
             member,
             incarnation,
             process,
+            level,
             sentence,
         }))
     }
@@ -206,13 +265,18 @@ impl Reply {
 
 /// The magic and the length, which are filled in by [`finish`].
 fn start(capacity: usize) -> BytesMut {
+    start_with(MAGIC, capacity)
+}
+
+/// As [`start`], with another magic.
+pub(crate) fn start_with(magic: [u8; 8], capacity: usize) -> BytesMut {
     let mut out = BytesMut::with_capacity(capacity);
-    out.put_slice(&MAGIC);
+    out.put_slice(&magic);
     out.put_u16_le(0);
     out
 }
 
-fn finish(mut out: BytesMut) -> Bytes {
+pub(crate) fn finish(mut out: BytesMut) -> Bytes {
     let length = u16::try_from(out.len() + 4).expect("records are bounded");
     out[8..10].copy_from_slice(&length.to_le_bytes());
     let crc = crc32c::crc32c(&out);
@@ -223,8 +287,17 @@ fn finish(mut out: BytesMut) -> Bytes {
 /// Splits a record of at least `bytes_min` off `bytes` and gives what lies between its length and
 /// its checksum.
 fn split_record(bytes: &mut BytesMut, bytes_min: usize) -> Result<Option<Bytes>, RecordError> {
+    split_record_of(MAGIC, bytes, bytes_min)
+}
+
+/// As [`split_record`], with another magic.
+pub(crate) fn split_record_of(
+    wanted: [u8; 8],
+    bytes: &mut BytesMut,
+    bytes_min: usize,
+) -> Result<Option<Bytes>, RecordError> {
     let magic = bytes.len().min(MAGIC.len());
-    if bytes[..magic] != MAGIC[..magic] {
+    if bytes[..magic] != wanted[..magic] {
         return Err(RecordError::Magic);
     }
     if bytes.len() < MAGIC.len() + 2 {

@@ -19,7 +19,7 @@ pub enum RefusalCode {
     UnknownMember = 3,
     /// The dialer says that it is the acceptor.
     OwnId = 4,
-    /// One of the two met another incarnation under the other's id before.
+    /// The dialer has met the acceptor with another data directory.
     Incarnation = 5,
     /// No version is spoken by both.
     Version = 6,
@@ -27,6 +27,10 @@ pub enum RefusalCode {
     Lane = 7,
     /// What arrived is no handshake, or no message: the connection is closed.
     Malformed = 8,
+    /// The dialer was removed from the cluster.
+    Removed = 9,
+    /// The acceptor has met the dialer with another data directory.
+    Wiped = 10,
     /// A code that this version does not know; the sentence tells more.
     Other = 255,
 }
@@ -61,6 +65,8 @@ impl RefusalCode {
             6 => RefusalCode::Version,
             7 => RefusalCode::Lane,
             8 => RefusalCode::Malformed,
+            9 => RefusalCode::Removed,
+            10 => RefusalCode::Wiped,
             _ => RefusalCode::Other,
         }
     }
@@ -110,6 +116,22 @@ impl Refusal {
                  to the cluster, or stop it if it was removed"
             ),
         }
+    }
+
+    pub(super) fn removed(dialer: NodeId, acceptor: &Identity) -> Refusal {
+        let member = acceptor.member;
+        Refusal {
+            code: RefusalCode::Removed,
+            sentence: format!(
+                "member {dialer}, which dialled member {member}, was removed from the cluster; stop \
+                 it, or empty its data directory and add it as a new member"
+            ),
+        }
+    }
+
+    /// As [`Refusal::incarnation`]; said to the one that has changed.
+    pub(super) fn wiped(dialer: NodeId, acceptor: &Identity) -> Refusal {
+        Refusal { code: RefusalCode::Wiped, ..Refusal::incarnation(dialer, acceptor.member) }
     }
 
     pub(crate) fn incarnation(changed: NodeId, witness: NodeId) -> Refusal {

@@ -55,7 +55,7 @@ async fn serve(shared: Rc<Shared>, mut stream: TcpStream, address: SocketAddr, n
 
 /// Judges the hello and answers it. `None` when the connection is to be closed.
 async fn shake_hands(
-    shared: &Shared,
+    shared: &Rc<Shared>,
     stream: &mut TcpStream,
     session: &mut Incoming,
     address: SocketAddr,
@@ -77,19 +77,26 @@ async fn shake_hands(
         }
     };
     match judged {
-        Judged::Welcome { met, reply } => {
+        Judged::Inquiry { addresses } => {
+            // Whoever asks learns nothing from a member that knows of no cluster yet.
+            let roster = shared.roster()?.for_asker(&addresses).encode();
+            let _ = timeout(FAREWELL_TIMEOUT, say_farewell(stream, &roster)).await;
+            None
+        }
+        Judged::Welcome { met, addresses, reply } => {
             // A dialer that gave up while its hello lay in the listener's queue must not take the
             // place of its own later connection.
             if socket::is_closed_by_peer(stream) {
                 return None;
             }
+            shared.shown(met.member, addresses);
             stream.write_all(&reply).await.ok()?;
             Some(met)
         }
         Judged::Refused { from, refusal, reply } => {
             let peer = match shared.known(from) {
                 Known::Member(_) => Some(from),
-                Known::Stranger => None,
+                Known::Guest(_) | Known::Removed | Known::Stranger => None,
             };
             shared.refused(peer, By::Us, &refusal, || {
                 format!("refused a connection from {address}: {refusal}")

@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout};
 use super::backoff::Backoff;
 use super::refusals::By;
 use super::state::{Condition, Shared};
-use super::{DownReason, socket};
-use crate::Lane;
-use crate::handshake::{Met, RECORD_BYTES_MAX, Refusal};
+use super::{DownReason, TransportEvent, socket};
+use crate::handshake::{Met, RECORD_BYTES_MAX, Refusal, RefusalCode};
 use crate::session::Outgoing;
+use crate::{Lane, host_port};
 
 /// Why an attempt to connect failed.
 enum Failure {
@@ -62,7 +62,12 @@ pub(super) async fn keep_lane(shared: Rc<Shared>, peer: NodeId, lane: Lane) {
                     backoff.reset();
                 }
             }
-            Err(failure) => tell(&shared, peer, lane, &failure),
+            Err(failure) => {
+                tell(&shared, peer, lane, &failure);
+                if shared.release_guest(peer) {
+                    return;
+                }
+            }
         }
     }
 }
@@ -95,7 +100,7 @@ async fn connect(shared: &Shared, peer: NodeId, lane: Lane) -> Result<Connected,
         return Err(failure);
     };
     for address in addresses.iter() {
-        let attempt = shake_hands(shared, peer, lane, address);
+        let attempt = shake_hands(shared, peer, lane, host_port(address));
         match timeout(shared.limits.handshake_timeout, attempt).await {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(error)) => failure = error,
@@ -193,6 +198,9 @@ fn tell(shared: &Shared, peer: NodeId, lane: Lane, failure: &Failure) {
     shared.dial_failed(peer);
     match failure {
         Failure::Refused { address, refusal } => {
+            if let RefusalCode::Removed | RefusalCode::Wiped = refusal.code {
+                shared.emit(TransportEvent::TurnedAway { by: peer, code: refusal.code });
+            }
             shared.refused(Some(peer), By::Them, refusal, || {
                 format!("the connection to member {peer} at {address} was refused: {refusal}")
             });

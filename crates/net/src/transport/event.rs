@@ -2,6 +2,7 @@
 
 use jangada_raft::NodeId;
 
+use crate::handshake::RefusalCode;
 use crate::wire::EncodeError;
 use crate::{Lane, PeerMessage};
 
@@ -21,6 +22,16 @@ pub enum TransportEvent {
         peer: NodeId,
         /// The life of the peer's data directory.
         incarnation: u64,
+        /// The highest feature level that the peer's program speaks; 0 when it did not say.
+        level: u16,
+    },
+    /// A peer does not take this member for one, whoever else may: the code is
+    /// [`RefusalCode::Removed`] or [`RefusalCode::Wiped`].
+    TurnedAway {
+        /// The peer.
+        by: NodeId,
+        /// Why.
+        code: RefusalCode,
     },
     /// The peer is probably gone: the control lane to it broke, and one immediate attempt to
     /// reconnect got no handshake. A hint, never proof.

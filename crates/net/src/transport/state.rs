@@ -3,7 +3,7 @@
 //! The state is borrowed for the length of one method and never while an event is delivered.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,13 +20,15 @@ use super::{
 };
 use crate::handshake::{Identity, Known, Met, Refusal};
 use crate::session::{Outgoing, PushError};
-use crate::{Lane, PeerMessage};
+use crate::{Lane, PeerMessage, Roster, host_port};
 
 /// The transport, as its tasks see it.
 pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) group: u64,
     pub(super) limits: TransportLimits,
+    /// Where this member is found.
+    own: Rc<[String]>,
     sink: RefCell<Option<Sink>>,
     state: RefCell<State>,
 }
@@ -35,8 +37,16 @@ pub(super) struct Shared {
 /// worth a warning.
 const ABSENCE_TOLD_AFTER: Duration = Duration::from_secs(1);
 
+/// The most guests: members that this one has not heard of yet. More have not joined at once in any
+/// cluster, and each costs two connections.
+const GUESTS_MAX: usize = 16;
+
 struct State {
     peers: BTreeMap<NodeId, PeerState>,
+    removed: BTreeSet<NodeId>,
+    /// The incarnations that this member's own log knows, of peers to come too.
+    expected: BTreeMap<NodeId, u64>,
+    roster: Option<Rc<Roster>>,
     /// Lanes on which something was queued since the last flush.
     dirty: Vec<(NodeId, Lane)>,
     /// Incoming connections without a handshake, the oldest first.
@@ -49,6 +59,9 @@ struct State {
 
 struct PeerState {
     addresses: Rc<[String]>,
+    /// Where it says it is found; tried when it is not found there.
+    shown: Vec<String>,
+    standing: PeerStanding,
     /// The incarnation met first.
     incarnation: Option<u64>,
     /// The life of the process met last on the control lane.
@@ -64,6 +77,15 @@ struct PeerState {
     poke: Rc<Notify>,
     tasks: Vec<AbortHandle>,
     stats: PeerStats,
+}
+
+/// How a peer came to be known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum PeerStanding {
+    /// This member was told of it.
+    Named,
+    /// It said so itself. It is let go once it has been silent for a while.
+    Guest,
 }
 
 /// An outgoing connection after its handshake.
@@ -98,12 +120,16 @@ impl Shared {
     pub(super) fn new(
         identity: Identity,
         group: u64,
+        own: Rc<[String]>,
         limits: TransportLimits,
         sink: Sink,
     ) -> Shared {
         let refusals = Refusals::new(limits.refusal_interval);
         let state = State {
             peers: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            expected: BTreeMap::new(),
+            roster: None,
             dirty: Vec::new(),
             pending: VecDeque::new(),
             listeners: Vec::new(),
@@ -111,7 +137,7 @@ impl Shared {
             connections: 0,
         };
         let sink = RefCell::new(Some(sink));
-        Shared { identity, group, limits, sink, state: RefCell::new(state) }
+        Shared { identity, group, limits, own, sink, state: RefCell::new(state) }
     }
 
     pub(super) fn add_listener(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
@@ -121,9 +147,81 @@ impl Shared {
 
     /// Knows a peer from here on, and dials it.
     pub(super) fn add_peer(self: &Rc<Self>, peer: Peer) {
-        if peer.id == self.identity.member {
+        if peer.id != self.identity.member {
+            self.add(peer, PeerStanding::Named);
+        }
+    }
+
+    /// These are the peers from here on.
+    pub(super) fn set_peers(self: &Rc<Self>, peers: Vec<Peer>, removed: Vec<NodeId>) {
+        let mut news = Vec::new();
+        {
+            let mut state = self.state.borrow_mut();
+            let State { peers: known, .. } = &mut *state;
+            let named: BTreeSet<NodeId> = peers.iter().map(|peer| peer.id).collect();
+            let stays = |id: &NodeId, peer: &PeerState| {
+                named.contains(id)
+                    || (peer.standing == PeerStanding::Guest && !removed.contains(id))
+            };
+            let leaving: Vec<NodeId> =
+                known.iter().filter(|(id, p)| !stays(id, p)).map(|(id, _)| *id).collect();
+            for id in leaving {
+                let mut peer = known.remove(&id).expect("it was just seen");
+                peer.close();
+            }
+            for peer in peers.into_iter().filter(|peer| peer.id != self.identity.member) {
+                let Some(known) = known.get_mut(&peer.id) else {
+                    news.push(peer);
+                    continue;
+                };
+                known.standing = PeerStanding::Named;
+                if !peer.addresses.is_empty() && *known.addresses != *peer.addresses {
+                    known.addresses = peer.addresses.into();
+                    known.poke.notify_waiters();
+                }
+            }
+            state.removed = removed.into_iter().collect();
+            let State { expected, removed, .. } = &mut *state;
+            expected.retain(|id, _| !removed.contains(id));
+        }
+        news.into_iter().for_each(|peer| self.add(peer, PeerStanding::Named));
+    }
+
+    pub(super) fn set_roster(&self, roster: Roster) {
+        let roster = Roster { cluster: self.identity.cluster, ..roster };
+        self.state.borrow_mut().roster = Some(Rc::new(roster));
+    }
+
+    pub(super) fn roster(&self) -> Option<Rc<Roster>> {
+        self.state.borrow().roster.clone()
+    }
+
+    /// A welcome dialer says where it is found. One that was not known is a guest.
+    pub(super) fn shown(self: &Rc<Self>, id: NodeId, addresses: Vec<String>) {
+        if let Some(peer) = self.state.borrow_mut().peers.get_mut(&id) {
+            peer.shown = addresses;
             return;
         }
+        self.add(Peer { id, addresses }, PeerStanding::Guest);
+    }
+
+    /// Lets a guest go that is not heard of any more. True when it is gone.
+    pub(super) fn release_guest(&self, id: NodeId) -> bool {
+        let mut state = self.state.borrow_mut();
+        let now = Instant::now();
+        let silent = state.peers.get(&id).is_some_and(|peer| {
+            let since = peer.absent_since.unwrap_or(now);
+            peer.standing == PeerStanding::Guest
+                && peer.incoming.iter().all(Option::is_none)
+                && self.limits.refusal_interval <= now - since
+        });
+        if silent && let Some(mut peer) = state.peers.remove(&id) {
+            peer.close();
+        }
+        silent
+    }
+
+    fn add(self: &Rc<Self>, peer: Peer, standing: PeerStanding) {
         let tasks = Lane::ALL
             .into_iter()
             .map(|lane| dial::keep_lane(Rc::clone(self), peer.id, lane))
@@ -131,7 +229,9 @@ impl Shared {
             .collect();
         let known = PeerState {
             addresses: peer.addresses.into(),
-            incarnation: None,
+            shown: Vec::new(),
+            standing,
+            incarnation: self.state.borrow().expected.get(&peer.id).copied(),
             process: None,
             up: false,
             absent_since: None,
@@ -242,8 +342,17 @@ impl Shared {
             Lane::Snapshots => self.limits.snapshots_bytes_max,
         };
         let incarnation = peer.incarnation;
-        let session = Outgoing::dial(self.identity, id, incarnation, lane, self.group, bytes_max);
-        Some((Rc::clone(&peer.addresses), session))
+        let (identity, group) = (self.identity, self.group);
+        let session = Outgoing::dial(identity, id, incarnation, lane, group, bytes_max, &self.own);
+        let known = |address: &String| {
+            peer.addresses.iter().any(|other| host_port(other) == host_port(address))
+        };
+        if peer.shown.iter().all(known) {
+            return Some((Rc::clone(&peer.addresses), session));
+        }
+        let others = peer.shown.iter().filter(|address| !known(address));
+        let addresses = peer.addresses.iter().chain(others).cloned().collect();
+        Some((addresses, session))
     }
 
     pub(super) fn poke_of(&self, id: NodeId) -> Option<Rc<Notify>> {
@@ -283,8 +392,8 @@ impl Shared {
                     events.push(TransportEvent::Down { peer, reason: DownReason::Restarted });
                 }
                 if !known.up || restarted {
-                    let incarnation = met.incarnation;
-                    events.push(TransportEvent::Up { peer, incarnation });
+                    let (incarnation, level) = (met.incarnation, met.level);
+                    events.push(TransportEvent::Up { peer, incarnation, level });
                 }
                 known.up = true;
                 known.absent_since = None;
@@ -395,7 +504,17 @@ impl Shared {
 
     pub(super) fn known(&self, id: NodeId) -> Known {
         let state = self.state.borrow();
-        state.peers.get(&id).map_or(Known::Stranger, |peer| Known::Member(peer.incarnation))
+        if state.removed.contains(&id) {
+            return Known::Removed;
+        }
+        if let Some(peer) = state.peers.get(&id) {
+            return Known::Member(peer.incarnation);
+        }
+        let guests = state.peers.values().filter(|p| p.standing == PeerStanding::Guest).count();
+        match guests < GUESTS_MAX {
+            true => Known::Guest(state.expected.get(&id).copied()),
+            false => Known::Stranger,
+        }
     }
 
     /// An incoming connection has its handshake; it takes the place of the peer's former one. False
@@ -444,7 +563,12 @@ impl Shared {
     }
 
     pub(super) fn expect_incarnation(&self, id: NodeId, incarnation: Option<u64>) {
-        if let Some(peer) = self.state.borrow_mut().peers.get_mut(&id) {
+        let mut state = self.state.borrow_mut();
+        match incarnation {
+            Some(incarnation) => state.expected.insert(id, incarnation),
+            None => state.expected.remove(&id),
+        };
+        if let Some(peer) = state.peers.get_mut(&id) {
             peer.incarnation = incarnation;
         }
     }

@@ -49,6 +49,8 @@ pub(crate) fn config(member: u64, peers: Vec<Peer>) -> TransportConfig {
         group: GROUP,
         member: NodeId(member),
         incarnation: 1000 + member,
+        addresses: Vec::new(),
+        level: 7,
         peers,
         limits: TransportLimits::default(),
     }

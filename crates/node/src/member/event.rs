@@ -1,6 +1,7 @@
 //! What happens to a member, what it asks for, and what its clients are told when a proposal fails.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jangada_entry::{Draft, Frame};
 use jangada_net::PeerMessage;
@@ -10,6 +11,7 @@ use super::{
     ChangeError, LogBatch, LogCut, LogRead, LogReader, LogWritten, Mend, Mended, ReadBatch,
     SnapshotWork, TransferError,
 };
+use crate::record::Membership;
 use crate::saved::SavedState;
 
 /// What can happen to a member.
@@ -192,6 +194,10 @@ pub struct Peers {
     pub addresses: BTreeMap<NodeId, Vec<String>>,
     /// Who was removed, and is to be turned away.
     pub removed: Vec<NodeId>,
+    /// Who the members are, as of the last entry applied: what new servers are told.
+    pub membership: Arc<Membership>,
+    /// The cluster's version.
+    pub version: u16,
 }
 
 /// Why a member ends by itself.

@@ -167,7 +167,11 @@ impl<M: StateMachine> Member<M> {
     #[must_use]
     pub fn peers(&self) -> Peers {
         let (force, applied) = (self.raft.configuration(), self.record.membership.configuration());
-        let mut peers = Peers::default();
+        let mut peers = Peers {
+            membership: self.record.membership.clone(),
+            version: self.record.version,
+            ..Peers::default()
+        };
         let lingering = self.lingering.iter().map(|(id, lingering)| (*id, &lingering.addresses));
         peers.addresses.extend(lingering.map(|(id, addresses)| (id, addresses.clone())));
         for configuration in [applied, force] {

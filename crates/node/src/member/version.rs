@@ -72,6 +72,7 @@ impl<M: StateMachine> Member<M> {
     pub(super) fn apply_version(&mut self, frame: &Frame) {
         let version = decode_version(frame.payload()).expect("a version is two bytes");
         self.record.version = self.record.version.max(version);
+        self.members_changed();
         if self.levels.own < version {
             self.end(Ended::Version { cluster: version, own: self.levels.own });
         }

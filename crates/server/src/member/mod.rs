@@ -18,7 +18,7 @@ use std::time::Duration;
 use jangada::net::TransportLimits;
 use jangada::raft::NodeId;
 use jangada::wal::{FileDisk, OpenError, Wal};
-use jangada::{MemberAddress, NodeError, Options};
+use jangada::{Beginning, MemberAddress, NodeError, Options};
 use jangada_kv::{Command, EngineError, EngineThread};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -187,6 +187,8 @@ fn node_config(
                 addresses: member.peer_urls.iter().map(address).collect(),
             })
             .collect(),
+        beginning: Beginning::Bootstrap,
+        advertised: Vec::new(),
         log_directory: config.wal_dir.clone(),
         log_disk: Some(disk),
         sync_observer: Some(Box::new(move |took, _| fsync.observe(took))),
