@@ -4,7 +4,7 @@
 use jangada_entry::{Frame, Kind};
 use jangada_raft::{HardState, Index, Position};
 use jangada_wal::inspect::{Finding, Totals, inspect};
-use jangada_wal::{Batch, MemoryDisk, OpenError, Recovered, Wal};
+use jangada_wal::{Batch, Machine, MemoryDisk, OpenError, Recovered, Wal};
 
 use crate::entry::frame;
 use crate::logs::{Damage, History, damage, folder, histories, options};
@@ -23,6 +23,7 @@ pub fn check(data: &[u8]) {
     let disk = newest.disk.snapshot();
     let damage = damage(&disk, history, &mut input);
     dump(&disk, history);
+    beside(disk.snapshot(), history, applied, damage);
     let before = folder(&disk);
     let (wal, recovered) = match Wal::open(disk.clone(), options(2), applied) {
         Ok(opened) => opened,
@@ -51,15 +52,73 @@ pub fn check(data: &[u8]) {
     goes_on(disk, wal, &recovered, applied);
 }
 
+/// Opens the log beside its machine: nothing is invented, what is damaged is known by name, and the
+/// mark of a loss stays until it is cleared.
+fn beside(disk: MemoryDisk, history: &History, applied: Index, damage: Damage) {
+    let newest = history.newest();
+    let held = applied.0.checked_sub(1).map(|at| newest.frames.get(at as usize));
+    let position = match held {
+        None => Position::default(),
+        Some(Some(frame)) => frame.position(),
+        // A snapshot that reaches beyond the log.
+        Some(None) => Position { index: applied, term: newest.hard_state.term },
+    };
+    let machine = Machine { applied: position, configuration: newest.configuration.clone() };
+    let before = folder(&disk);
+    let (wal, recovered) = match Wal::open_beside(disk.clone(), options(2), &machine) {
+        Ok(opened) => opened,
+        Err(error) => {
+            sentence(&error);
+            assert!(before == folder(&disk), "a refusal changes nothing");
+            assert!(damage == Damage::Any, "neither a bit nor nothing stops a member: {error}");
+            return;
+        }
+    };
+    let range = &recovered.range;
+    assert!(range.prev.index <= applied && applied <= range.last, "the machine is followed");
+    assert!(
+        range.last_position().term <= recovered.hard_state.term,
+        "no entry is ahead of its term"
+    );
+    if damage != Damage::Any {
+        assert!(!recovered.recovering, "a bit takes no name");
+        assert_eq!(range.last, applied.max(Index(newest.frames.len() as u64)));
+    }
+    let mut index = range.first();
+    while index <= range.last {
+        match wal.read(index, index, u64::MAX) {
+            Ok(frames) => {
+                let written = history.written(frames[0].position());
+                assert!(written == Some(&frames[0]), "no entry is invented: {frames:?}");
+            }
+            Err(error) => {
+                let known = recovered.faulty.iter().any(|position| position.index == index);
+                assert!(known, "what is damaged is known: {error}");
+            }
+        }
+        index = index.next();
+    }
+    drop(wal);
+    let (mut wal, again) =
+        Wal::open_beside(disk, options(3), &machine).expect("what opened once opens again");
+    assert_eq!((again.recovering, &again.faulty), (recovered.recovering, &recovered.faulty));
+    wal.end_recovering().expect("memory takes everything");
+    assert!(!wal.is_recovering());
+}
+
 /// Looks at every finding of a dump.
 fn dump(disk: &MemoryDisk, history: &History) {
     let mut seen = Totals::default();
     let totals = inspect(disk, &mut |finding| {
         assert!(!finding.to_string().is_empty());
         match finding {
-            Finding::Segment(_) => seen.segments += 1,
+            Finding::Segment(segment) => {
+                seen.segments += 1;
+                seen.recovering = segment.recovering;
+            }
             Finding::Batch(_) => seen.batches += 1,
             Finding::Damage(_) => seen.damaged += 1,
+            Finding::Dropped(_) => seen.dropped += 1,
             Finding::Entry(entry) => {
                 seen.entries += 1;
                 if let Some(header) = entry.header {

@@ -29,6 +29,9 @@ pub enum Finding {
     Entry(EntryFinding),
     /// Something is damaged.
     Damage(Damage),
+    /// Something is damaged that no longer counts, since a later segment starts before it: it was
+    /// repaired, or given up, or overwritten (§5.3).
+    Dropped(Damage),
     /// A segment's batches end here.
     End {
         /// Where.
@@ -167,8 +170,10 @@ pub struct Totals {
     pub batches: u64,
     /// Entries, those included that a later segment drops.
     pub entries: u64,
-    /// Damaged places, those included that a later segment drops.
+    /// Damaged places that count.
     pub damaged: u64,
+    /// Damaged places that a later segment drops.
+    pub dropped: u64,
     /// Whether the newest segment whose header is sound says that the member has to recover.
     pub recovering: bool,
 }
@@ -185,7 +190,9 @@ pub fn inspect<D: Disk>(disk: &D, visit: &mut dyn FnMut(Finding)) -> Result<Tota
         return Err(OpenError::NoLog);
     }
     let mut totals = Totals::default();
+    let mut starts = Starts::read(disk, &numbers)?;
     let mut count = |finding: Finding| {
+        let finding = starts.see(finding);
         match &finding {
             Finding::Segment(segment) => {
                 totals.segments += 1;
@@ -194,6 +201,7 @@ pub fn inspect<D: Disk>(disk: &D, visit: &mut dyn FnMut(Finding)) -> Result<Tota
             Finding::Batch(_) => totals.batches += 1,
             Finding::Entry(_) => totals.entries += 1,
             Finding::Damage(_) => totals.damaged += 1,
+            Finding::Dropped(_) => totals.dropped += 1,
             Finding::End { .. } | Finding::Spare { .. } => {}
         }
         visit(finding);
@@ -210,6 +218,72 @@ pub fn inspect<D: Disk>(disk: &D, visit: &mut dyn FnMut(Finding)) -> Result<Tota
         count(Finding::Spare { name });
     }
     Ok(totals)
+}
+
+/// Behind which entries the segments start, and what has been read so far: tells what of the rest
+/// counts.
+struct Starts {
+    /// The segments whose header is sound, oldest first.
+    starts: Vec<(u64, Index)>,
+    /// The segment that is being read.
+    number: u64,
+    /// The last entry before the place that is looked at.
+    last: Index,
+    /// The same, before the batch that is looked at.
+    before: Index,
+}
+
+impl Starts {
+    fn read<D: Disk>(disk: &D, numbers: &[u64]) -> Result<Starts, OpenError> {
+        let mut starts = Vec::new();
+        for number in numbers {
+            let file = disk.open(&segment_name(*number))?;
+            if let Ok(header) = segment_header(&mut Window::new(&file)?)
+                && header.number == *number
+            {
+                starts.push((*number, header.start.index));
+            }
+        }
+        Ok(Starts { starts, number: 0, last: Index(0), before: Index(0) })
+    }
+
+    /// Takes note of what is found, and says of damage whether it counts.
+    fn see(&mut self, finding: Finding) -> Finding {
+        let damage = match finding {
+            Finding::Damage(damage) => damage,
+            other => {
+                self.follow(&other);
+                return other;
+            }
+        };
+        let last = match damage {
+            Damage::SegmentHeader { number } => {
+                self.number = number;
+                self.last
+            }
+            Damage::Frame { position, .. } => position.index.previous(),
+            Damage::Mirror { .. } => self.before,
+            Damage::Format { .. } => return Finding::Damage(damage),
+            Damage::Truncated { .. } | Damage::Batch { .. } => self.last,
+        };
+        let later = self.starts.iter().filter(|(number, _)| self.number < *number);
+        let dropped = later.clone().any(|(_, start)| *start <= last);
+        if dropped { Finding::Dropped(damage) } else { Finding::Damage(damage) }
+    }
+
+    fn follow(&mut self, finding: &Finding) {
+        match finding {
+            Finding::Segment(segment) => {
+                self.number = segment.number;
+                self.last = segment.start.index;
+            }
+            Finding::Batch(batch) => {
+                self.before = batch.after.index;
+                self.last = Index(batch.after.index.0 + batch.entries as u64);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Where the segment before `number` ends, when `number` was begun.
@@ -417,6 +491,7 @@ impl std::fmt::Display for Finding {
             Finding::Batch(batch) => batch.fmt(f),
             Finding::Entry(entry) => entry.fmt(f),
             Finding::Damage(damage) => damage.fmt(f),
+            Finding::Dropped(damage) => write!(f, "{damage}; a later segment has dropped it"),
             Finding::End { place, end: End::Unwritten } => write!(f, "end at {place}"),
             Finding::End { place, end: End::Continued } => {
                 write!(f, "end at {place}, the next segment goes on")

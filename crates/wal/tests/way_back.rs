@@ -106,6 +106,9 @@ fn a_damaged_payload_is_repaired_by_the_same_entry_and_by_nothing_else() {
     assert!(recovered.faulty.is_empty() && !recovered.recovering);
     assert_eq!(wal.read(Index(1), Index(22), u64::MAX).expect("sound"), all);
     assert_eq!(wal.last_position(), position(23, 1));
+    drop(wal);
+    let totals = inspect(&disk, &mut |_| ()).expect("it can be looked at");
+    assert_eq!((totals.damaged, totals.dropped), (0, 1), "what was repaired counts no more");
 }
 
 #[test]
@@ -159,6 +162,9 @@ fn a_loss_without_a_trace_is_marked_until_the_member_has_recovered() {
     let (wal, recovered) = open(&disk, 7, &machine(4, 1));
     assert!(!recovered.recovering);
     assert_eq!(wal.read(Index(1), Index(20), u64::MAX).expect("sound"), frames);
+    let totals = inspect(&disk, &mut |_| ()).expect("it can be looked at");
+    assert_eq!((totals.damaged, totals.dropped), (0, 1), "what was lost counts no more");
+    assert!(!totals.recovering);
 }
 
 #[test]

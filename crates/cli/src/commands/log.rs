@@ -50,8 +50,8 @@ fn dump(dir: &Path, json: bool) -> Result<(), Failure> {
 
 fn check(dir: &Path, json: bool) -> Result<(), Failure> {
     let totals = walk(dir, |finding| match finding {
-        Finding::Damage(_) if json => Some(finding_json(finding).to_string()),
-        Finding::Damage(_) | Finding::End { end: End::Torn, .. } if !json => {
+        Finding::Damage(_) | Finding::Dropped(_) if json => Some(finding_json(finding).to_string()),
+        Finding::Damage(_) | Finding::Dropped(_) | Finding::End { end: End::Torn, .. } if !json => {
             Some(finding_text(finding))
         }
         _ => None,
@@ -72,11 +72,12 @@ fn check(dir: &Path, json: bool) -> Result<(), Failure> {
 
 fn totals_text(totals: &inspect::Totals) -> String {
     format!(
-        "{} segments, {} batches, {} entries, {} damaged places{}",
+        "{} segments, {} batches, {} entries, {} damaged places, {} more dropped{}",
         totals.segments,
         totals.batches,
         totals.entries,
         totals.damaged,
+        totals.dropped,
         if totals.recovering {
             "; the member has lost entries and does not vote until the others have given them back"
         } else {
@@ -91,6 +92,7 @@ fn totals_json(totals: &inspect::Totals) -> Value {
         "batches": totals.batches,
         "entries": totals.entries,
         "damaged": totals.damaged,
+        "dropped": totals.dropped,
         "recovering": totals.recovering,
     }})
 }
@@ -105,6 +107,9 @@ fn finding_text(finding: &Finding) -> String {
         Finding::Batch(batch) => batch_text(batch),
         Finding::Entry(entry) => entry_text(entry),
         Finding::Damage(damage) => format!("DAMAGED: {}", damage_text(damage)),
+        Finding::Dropped(damage) => {
+            format!("damaged, and dropped by a later segment: {}", damage_text(damage))
+        }
         Finding::End { place, end } => format!("  {}: {}", place_text(place), end_text(*end)),
         Finding::Spare { name } => format!("spare file {name}"),
     }
@@ -223,6 +228,7 @@ fn finding_json(finding: &Finding) -> Value {
             "sound": entry.header.is_some(),
         }}),
         Finding::Damage(damage) => json!({"damage": damage_text(damage)}),
+        Finding::Dropped(damage) => json!({"dropped": damage_text(damage)}),
         Finding::End { place, end } => {
             json!({"end": {"place": place_json(place), "why": end_text(*end)}})
         }
