@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jangada_net::{Answer, Ask, AskRefusal, PeerMessage};
-use jangada_raft::{Configuration, Index, NodeId, RoleKind};
+use jangada_raft::{Configuration, Index, NodeId, RoleKind, canon};
 
 use super::{Effect, Member, Ticket};
 use crate::machine::StateMachine;
@@ -208,7 +208,7 @@ impl<M: StateMachine> Member<M> {
 
     /// A question came, from here or from a peer.
     pub(super) fn ask_arrived(&mut self, asker: Asker, ask: Ask) {
-        if ASKS_MAX <= self.asks.arrived.len() + self.asks.handed.len() {
+        if ASKS_MAX <= self.asks.arrived.len() + self.asks.handed.len() + self.transfers.len() {
             self.tell(asker, &ask, Answer::Refused(AskRefusal::Busy));
             return;
         }
@@ -279,6 +279,11 @@ impl<M: StateMachine> Member<M> {
     pub(super) fn ask_answered(&mut self, ticket: Ticket, answer: Answer) {
         let Some(handed) = self.asks.handed.get_mut(&ticket) else { return };
         if let Answer::Changed { index, configuration } = answer {
+            if canon!(change_is_answered_twice) {
+                let (ask, configuration) = (handed.ask.clone(), configuration.clone());
+                self.tell(Asker::Own(ticket), &ask, Answer::Changed { index, configuration });
+            }
+            let handed = self.asks.handed.get_mut(&ticket).expect("it was just seen");
             // Whoever asked here sees the change here.
             handed.done = Some((index, configuration));
             self.settle_asks();
@@ -337,6 +342,12 @@ impl<M: StateMachine> Member<M> {
     /// The leader may be lost, and with it the answers: they get one election timeout to come.
     pub(super) fn doubt_asks(&mut self) {
         let at = self.now.monotonic_us + self.options.election_timeout_us;
+        if canon!(forwarded_change_is_asked_again) {
+            for (ticket, Handed { ask, .. }) in std::mem::take(&mut self.asks.handed) {
+                let (asker, since_us) = (Asker::Own(ticket), self.now.monotonic_us);
+                self.asks.arrived.push_back(Arrived { asker, ask, since_us });
+            }
+        }
         for handed in self.asks.handed.values_mut() {
             handed.doubtful_us = handed.doubtful_us.min(at);
         }

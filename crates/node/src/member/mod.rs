@@ -114,8 +114,8 @@ pub struct Member<M: StateMachine> {
     /// As the leader: the change that somebody waits for, and what the module last said to one.
     change: Option<ChangeUnderWay>,
     configured: Option<Configured>,
-    /// As the leader: the transfer that somebody waits for, and what the module has said since.
-    transfer: Option<TransferUnderWay>,
+    /// As the leader: who waits for the transfer that is under way, and what the module has said since.
+    transfers: Vec<TransferUnderWay>,
     transfers_ended: Vec<TransferEnded>,
     /// Until when a member that is about to stop tries to hand over.
     handing_over_us: Option<u64>,
@@ -271,7 +271,7 @@ impl<M: StateMachine> Member<M> {
             asks: Asks::default(),
             change: None,
             configured: None,
-            transfer: None,
+            transfers: Vec::new(),
             transfers_ended: Vec::new(),
             handing_over_us: None,
             acquaintances,

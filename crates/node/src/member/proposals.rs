@@ -47,6 +47,10 @@ fn proposal_of(draft: Draft) -> Proposal {
 impl<M: StateMachine> Member<M> {
     pub(super) fn forwarded(&mut self, from: NodeId, proposals: Vec<Proposal>) {
         for Proposal { kind, version, origin, payload } in proposals {
+            // Clients propose commands; what else an entry can be is the leader's business.
+            if kind != Kind::Command {
+                continue;
+            }
             let mut buffer = Draft::buffer(payload.len());
             buffer.extend_from_slice(&payload);
             let draft = Draft::new(buffer, kind, version, self.group, origin);

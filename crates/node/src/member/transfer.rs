@@ -23,28 +23,24 @@ pub(super) struct TransferUnderWay {
 impl<M: StateMachine> Member<M> {
     /// This member leads and is to hand over.
     pub(super) fn transfer_leadership(&mut self, asker: Asker, to: Option<NodeId>) {
-        let before = self.transfer.take();
         // The module gives it one election timeout, the next leader the same to make itself heard.
         let doubtful_us = self.now.monotonic_us + 2 * self.options.election_timeout_us;
         let under_way = TransferUnderWay { asker, to, doubtful_us };
         if to == Some(self.id) {
             self.answer_transfer(under_way, Answer::Transferred(self.id));
-            self.transfer = before;
             return;
         }
         self.input(Input::TransferLeadership { to });
         let ended = std::mem::take(&mut self.transfers_ended);
-        if let Some(last) = ended.iter().find(|ended| **ended != TransferEnded::Replaced) {
-            self.answer_transfer(under_way, Answer::Refused(refusal(*last)));
-            let replaced = ended.contains(&TransferEnded::Replaced);
-            self.transfer = before.filter(|_| !replaced);
-        } else {
-            self.transfer = Some(under_way);
+        if ended.contains(&TransferEnded::Replaced) {
+            for before in std::mem::take(&mut self.transfers) {
+                self.answer_transfer(before, Answer::Refused(AskRefusal::Replaced));
+            }
         }
-        if let Some(before) = before
-            && self.transfer != Some(before)
-        {
-            self.answer_transfer(before, Answer::Refused(AskRefusal::Replaced));
+        match ended.iter().find(|ended| **ended != TransferEnded::Replaced) {
+            Some(ended) => self.answer_transfer(under_way, Answer::Refused(refusal(*ended))),
+            // It has begun, or is what had begun before.
+            None => self.transfers.push(under_way),
         }
     }
 
@@ -72,20 +68,21 @@ impl<M: StateMachine> Member<M> {
         if leader.is_some() || ended.iter().any(|e| *e != TransferEnded::Replaced) {
             self.handed_over();
         }
-        let Some(under_way) = self.transfer.take() else { return };
-        let last = ended.last().copied();
-        let answer = match (last, leader) {
-            (Some(ended), _) => Answer::Refused(refusal(ended)),
-            (None, Some(leader)) => Answer::Transferred(leader),
-            (None, None) if under_way.doubtful_us <= self.now.monotonic_us => {
-                Answer::Refused(AskRefusal::InDoubt)
-            }
-            (None, None) => {
-                self.transfer = Some(under_way);
-                return;
-            }
-        };
-        self.answer_transfer(under_way, answer);
+        let now_us = self.now.monotonic_us;
+        for under_way in std::mem::take(&mut self.transfers) {
+            let answer = match (ended.last(), leader) {
+                (Some(ended), _) => Answer::Refused(refusal(*ended)),
+                (None, Some(leader)) => Answer::Transferred(leader),
+                (None, None) if under_way.doubtful_us <= now_us => {
+                    Answer::Refused(AskRefusal::InDoubt)
+                }
+                (None, None) => {
+                    self.transfers.push(under_way);
+                    continue;
+                }
+            };
+            self.answer_transfer(under_way, answer);
+        }
     }
 
     fn handed_over(&mut self) {
@@ -104,7 +101,7 @@ impl<M: StateMachine> Member<M> {
 
     /// When what became of a transfer is known at the latest.
     pub(super) fn transfers_next_us(&self) -> Option<u64> {
-        let under_way = self.transfer.map(|under_way| under_way.doubtful_us);
+        let under_way = self.transfers.iter().map(|under_way| under_way.doubtful_us).min();
         [under_way, self.handing_over_us].into_iter().flatten().min()
     }
 }
