@@ -1,6 +1,6 @@
 //! The engine's file on a real disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
@@ -16,4 +16,17 @@ pub fn open_file(path: &Path) -> std::io::Result<Box<dyn StorageBackend>> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let backend = FileBackend::new(options.open(path)?).map_err(std::io::Error::other)?;
     Ok(Box::new(backend))
+}
+
+/// Sets a damaged file aside, for someone to look at, so that a new one can be opened in its place.
+/// Another that was set aside before is replaced. Answers where it is.
+///
+/// # Errors
+/// The file cannot be renamed, or its folder not be synced.
+pub fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let aside = path.with_extension("damaged");
+    std::fs::rename(path, &aside)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(aside)
 }

@@ -70,11 +70,11 @@ impl History {
         Ok(())
     }
 
-    /// The engine behind.
-    pub(crate) fn engine(&self) -> Arc<dyn Engine> {
+    /// The engine behind, if there is one.
+    pub(crate) fn engine(&self) -> Option<&Arc<dyn Engine>> {
         match self {
-            History::Memory(_) => unreachable!("history invariant 1: memory holds all of it"),
-            History::Engine { engine, .. } => Arc::clone(engine),
+            History::Memory(_) => None,
+            History::Engine { engine, .. } => Some(engine),
         }
     }
 

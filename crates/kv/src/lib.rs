@@ -38,6 +38,7 @@ mod history;
 mod interval;
 mod keys;
 mod machine;
+mod quota;
 mod range;
 mod rebuild;
 mod record;
@@ -46,6 +47,7 @@ mod restore;
 mod restoring;
 mod row;
 mod runtime;
+mod scrub;
 mod shared;
 mod signal;
 mod slices;
@@ -55,6 +57,7 @@ mod staging;
 mod store;
 mod tally;
 mod validate;
+mod versions;
 mod writer;
 
 pub use api::*;
@@ -65,18 +68,21 @@ pub use command::{
     encode_put, put_bytes_max,
 };
 pub use engine::EngineError;
-pub use file::open_file;
+pub use file::{open_file, set_aside};
 pub use hash::HashKv;
 pub use machine::{ApplyError, Entry, Machine, Options};
+pub use quota::{Quota, RELIEVED_AFTER_MS, RELIEVED_PERCENT};
 pub use redb::StorageBackend;
 pub use restore::{RestoreError, RestoreState};
 pub use restoring::Restoration;
 pub use row::Revision;
 pub use runtime::{EngineThread, Reopen};
+pub use scrub::{Scrub, Scrubbed};
 pub use shared::{Shared, View};
 pub use slices::RangeSlices;
 pub use snapshot::{CHUNK_BYTES, SnapshotStream};
 pub use validate::{
     TXN_DEPTH_MAX, check_delete, check_put, check_range, check_txn, cost, is_read_only,
 };
+pub use versions::{CLUSTER_VERSION, COMMAND_VERSIONS, command_version_max};
 pub use writer::{EngineWriter, Turn};

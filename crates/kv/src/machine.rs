@@ -23,6 +23,7 @@ use crate::guard::guarded;
 use crate::history::History;
 use crate::rebuild::Rebuild;
 use crate::redb_engine::RedbEngine;
+use crate::scrub::Scrub;
 use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::store::Store;
@@ -112,7 +113,9 @@ impl Machine {
     /// Opens the state machine over a file, or in memory alone if there is none.
     ///
     /// # Errors
-    /// The file cannot be read, is damaged or of a format that this build does not know.
+    /// The file cannot be read, is damaged or of a format that this build does not know. After
+    /// [damage](EngineError::is_damage) a member that has others can [set the file
+    /// aside](crate::set_aside) and open a new one, to be filled by a [snapshot](Machine::restore).
     pub fn open(
         backend: Option<Box<dyn StorageBackend>>,
         options: Options,
@@ -243,6 +246,12 @@ impl Machine {
     /// As [`EngineWriter::turn`].
     pub fn engine_turn(&mut self, now_ms: u64) -> Result<Turn, EngineError> {
         self.writer.as_mut().map_or(Ok(Turn::Idle), |writer| writer.turn(now_ms))
+    }
+
+    /// A walk over the engine's rows that looks for damage, to be run beside the machine.
+    #[must_use]
+    pub fn scrub(&self) -> Scrub {
+        Scrub::new(self.shared())
     }
 
     /// Hands out the engine's writer, to be run elsewhere, as by

@@ -48,13 +48,7 @@ impl Rebuild {
 
     /// Whether the rows come to what is noted of them.
     pub(crate) fn check_tally(&self, noted: Tally) -> Result<(), EngineError> {
-        if self.tally == noted {
-            return Ok(());
-        }
-        Err(EngineError::Meta(format!(
-            "they count {} rows with the sum {:x}, the file holds {} with {:x}",
-            noted.rows, noted.sum, self.tally.rows, self.tally.sum
-        )))
+        self.tally.check(noted)
     }
 
     /// The store, with what stands beside rows.

@@ -39,17 +39,16 @@ impl Machine {
         let resume = Place::decode(resume).unwrap_or_default();
         let view = self.shared.read();
         let store = view.store();
-        let (forgetting, record, ended, contents) = match (&self.keeping, store.history()) {
-            (Keeping::Memory { forgetting, record, ended }, History::Memory(contents)) => {
-                (forgetting, record, *ended, contents)
-            }
-            (_, history) => {
-                let engine = history.engine();
-                drop(view);
-                return SnapshotStream::of_engine(engine, resume);
-            }
+        if let Some(engine) = store.history().engine().map(Arc::clone) {
+            drop(view);
+            return SnapshotStream::of_engine(engine, resume);
+        }
+        let (Keeping::Memory { forgetting, record, ended }, History::Memory(contents)) =
+            (&self.keeping, store.history())
+        else {
+            unreachable!("machine: without an engine all is kept in memory");
         };
-        assert!(self.applied == ended, "a snapshot is taken between batches");
+        assert!(self.applied == *ended, "a snapshot is taken between batches");
         if self.applied == 0 {
             return Ok(None);
         }

@@ -4,6 +4,7 @@
 //! to again. They notice what no row's own checksum can: that a row is gone, or that one is there
 //! which must not be, as after a disk has put a page elsewhere and left an older one in its place.
 
+use crate::engine::EngineError;
 use crate::row::ROW_CRC_BYTES;
 
 /// What the rows of a table come to.
@@ -22,7 +23,18 @@ impl Tally {
         self.sum = self.sum.wrapping_add(checksum(sealed));
     }
 
-    /// Counts a row that is no longer there.
+    /// Whether these are the rows that are noted.
+    pub(crate) fn check(self, noted: Tally) -> Result<(), EngineError> {
+        if self == noted {
+            return Ok(());
+        }
+        Err(EngineError::Meta(format!(
+            "they count {} rows with the sum {:x}, the file holds {} with {:x}",
+            noted.rows, noted.sum, self.rows, self.sum
+        )))
+    }
+
+    /// Counts rows that are no longer there.
     pub(crate) fn remove(&mut self, gone: Tally) {
         self.rows = self.rows.wrapping_sub(gone.rows);
         self.sum = self.sum.wrapping_sub(gone.sum);

@@ -121,6 +121,7 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         (any::<u64>(), ".{0,20}", vec(".{0,30}", 0..4))
             .prop_map(|(id, name, client_urls)| Command::Member(Member { id, name, client_urls })),
+        any::<u64>().prop_map(Command::RetractMember),
     ]
 }
 

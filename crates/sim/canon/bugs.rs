@@ -31,6 +31,9 @@ const NODE: &[Finder] = &[Finder::Tally, Finder::Store, Finder::Requests];
 /// Bugs that only show with the store and its engine.
 const STORE: &[Finder] = &[Finder::Store, Finder::Requests];
 
+/// Bugs of the store's restarts and snapshots.
+const COPIES: &[Finder] = &[Finder::Copies, Finder::Store, Finder::Requests];
+
 /// The bugs, those of the list first.
 pub(crate) const BUGS: &[Bug] = &[
     Bug {
@@ -687,6 +690,46 @@ pub(crate) const BUGS: &[Bug] = &[
         what: "Entries that were read for an earlier place are packed behind a later one",
         seen: "LogCabin #160",
         finders: &[Finder::Histories],
+        quick: true,
+    },
+    Bug {
+        number: "#17780",
+        switch: "revision_falls_after_a_compaction",
+        what: "The revision is taken from the rows that a compaction has left",
+        seen: "etcd #17780",
+        finders: COPIES,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "restore_is_put_in_force_with_rows_missing",
+        what: "A snapshot is put in force although rows of it were lost on the way",
+        seen: "own",
+        finders: COPIES,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "leftover_of_a_restoration_is_kept",
+        what: "Rows staged before a crash stay, and the next snapshot is staged behind them",
+        seen: "own",
+        finders: COPIES,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "snapshot_is_read_from_two_transactions",
+        what: "The rows of a snapshot are read in newer states than its notes",
+        seen: "etcd #13766 in kind",
+        finders: COPIES,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "stream_goes_on_behind_a_compaction",
+        what: "A snapshot that broke off goes on in a state from which a deletion is compacted away",
+        seen: "own",
+        finders: COPIES,
         quick: true,
     },
 ];

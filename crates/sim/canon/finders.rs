@@ -14,6 +14,7 @@ use jangada_sim::run::seed::Seed;
 use jangada_sim::workload::{Workload, WorkloadOptions};
 
 use crate::harness::schedule::{Random, run as run_schedule};
+use crate::store_harness;
 use crate::{crash_points, histories, leftovers, rot_points};
 
 /// How many letters of what a check saw are kept.
@@ -44,6 +45,8 @@ pub(crate) enum Finder {
     Leftovers,
     /// Chosen histories of one member.
     Histories,
+    /// The store alone, restarted and copied.
+    Copies,
     /// The full world with a counter.
     Tally,
     /// The full world with the store.
@@ -53,7 +56,7 @@ pub(crate) enum Finder {
 }
 
 /// Every finder.
-pub(crate) const ALL: [Finder; 11] = [
+pub(crate) const ALL: [Finder; 12] = [
     Finder::Schedule,
     Finder::Core,
     Finder::Checker,
@@ -62,6 +65,7 @@ pub(crate) const ALL: [Finder; 11] = [
     Finder::Rot,
     Finder::Leftovers,
     Finder::Histories,
+    Finder::Copies,
     Finder::Tally,
     Finder::Store,
     Finder::Requests,
@@ -93,6 +97,7 @@ impl Finder {
             Finder::Rot => "rot",
             Finder::Leftovers => "leftovers",
             Finder::Histories => "histories",
+            Finder::Copies => "copies",
             Finder::Tally => "tally",
             Finder::Store => "store",
             Finder::Requests => "requests",
@@ -106,9 +111,12 @@ impl Finder {
     /// What is counted.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Finder::Schedule | Finder::Core | Finder::Tally | Finder::Store | Finder::Requests => {
-                "seeds"
-            }
+            Finder::Schedule
+            | Finder::Core
+            | Finder::Copies
+            | Finder::Tally
+            | Finder::Store
+            | Finder::Requests => "seeds",
             Finder::Checker
             | Finder::Crashes
             | Finder::Syncs
@@ -130,6 +138,7 @@ impl Finder {
                 one(seen(|| drop(run_schedule(Random::of_seed(seed), &cluster(seed), 1_500))))
             }
             Finder::Core => world(&CoreScenario, if seed % 4 == 3 { 5 } else { 3 }, seed),
+            Finder::Copies => one(seen(|| store_harness::histories::run(seed))),
             Finder::Tally => world(&TallyScenario, if seed % 8 == 7 { 5 } else { 3 }, seed),
             Finder::Store => world(&StoreScenario, 3, seed),
             Finder::Requests => requests(seed),
@@ -187,6 +196,7 @@ impl fmt::Display for Finder {
             Finder::Rot => "rot points of the log",
             Finder::Leftovers => "old bytes behind the log",
             Finder::Histories => "chosen histories of a member",
+            Finder::Copies => "restarts and copies of the store",
             Finder::Tally => "full world, counter",
             Finder::Store => "full world, store",
             Finder::Requests => "full world, all requests",

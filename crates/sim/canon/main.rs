@@ -25,6 +25,9 @@ mod histories;
 mod leftovers;
 #[path = "../../wal/tests/rot_points/mod.rs"]
 mod rot_points;
+#[path = "../../kv/tests/harness/mod.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod store_harness;
 #[path = "../../wal/tests/support/mod.rs"]
 mod support;
 

@@ -115,14 +115,6 @@ pub(crate) const UNFOUND: &[Other] = &[
               before the replacing write is done, and the power be lost just then: it did not happen in \
               some hundred seeds",
     },
-    Other {
-        number: "#17780",
-        what: "The revision is taken from the rows that a compaction has left \
-               (`revision_falls_after_a_compaction`)",
-        seen: "etcd #17780",
-        why: "the newest change must be a deletion, compacted at its own revision, and the member \
-              restarted before the next change: the workload seldom compacts that far",
-    },
 ];
 
 /// Bugs that this design cannot have.

@@ -1,7 +1,7 @@
 //! The state machine against the naive model: every answer, at every revision, in memory and with
 //! an engine, across compactions and restarts.
 
-use crate::disk::Disk;
+use crate::harness::disk::Disk;
 use crate::model::Model;
 use bytes::{Bytes, BytesMut};
 use jangada_kv::{

@@ -1,6 +1,6 @@
 //! The engine behind the state machine: pace, failures, damage, and etcd's own hashes.
 
-use crate::disk::Disk;
+use crate::harness::disk::Disk;
 use bytes::{Bytes, BytesMut};
 use jangada_kv::{
     Alarm, AlarmAction, AlarmKind, Answer, COMMAND_VERSION, Command, EngineError, EngineThread,

@@ -1,6 +1,10 @@
 //! The state machine through its public border: against a naive model, rule by rule, and with its
 //! engine.
 
+#[path = "../harness/mod.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod harness;
+
 mod against_model;
 mod rules;
 mod slices;
@@ -8,5 +12,6 @@ mod slices;
 mod engine;
 mod snapshot;
 
-mod disk;
 mod model;
+
+mod scrub;

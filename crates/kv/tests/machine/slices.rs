@@ -6,7 +6,7 @@ use jangada_kv::{
     RangeRequest, RangeResponse, RangeSlices, SortOrder, SortTarget, Turn,
 };
 
-use crate::disk::Disk;
+use crate::harness::disk::Disk;
 
 /// More than a few slices hold.
 const KEYS: usize = 5_000;

@@ -33,6 +33,20 @@ impl Disk {
         self.file.lock().expect("no test panics with the lock").bytes_max = bytes_max;
     }
 
+    /// Flips a bit wherever these bytes stand.
+    pub(crate) fn damage(&self, bytes: &[u8]) {
+        let mut file = self.file.lock().expect("no test panics with the lock");
+        let mut at = 0;
+        while let Some(end) = file.bytes.get(at..at + bytes.len()) {
+            if end == bytes {
+                file.bytes[at] ^= 1;
+                at += bytes.len();
+            } else {
+                at += 1;
+            }
+        }
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.file.lock().expect("no test panics with the lock").bytes.clone()
     }
