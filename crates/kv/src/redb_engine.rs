@@ -435,6 +435,8 @@ fn io_error(error: &io::Error) -> EngineError {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             EngineError::NoSpace(error.to_string())
         }
+        // What the engine says of a file whose first page is not its own.
+        io::ErrorKind::InvalidData => EngineError::Corrupted(error.to_string()),
         _ if is_closed(error) => EngineError::Unavailable,
         _ => EngineError::Io(error.to_string()),
     }
