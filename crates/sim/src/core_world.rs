@@ -13,6 +13,7 @@
 mod chaos;
 mod network;
 mod seat;
+mod snapshots;
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
@@ -34,6 +35,7 @@ use crate::world::queue::{Queue, take_first};
 
 use network::{Network, Way};
 use seat::{Look, Seat};
+use snapshots::Transfer;
 
 pub use chaos::CORE_FAULTS;
 
@@ -115,6 +117,8 @@ enum Later {
     Timer { member: NodeId, timer: Timer, life: u32 },
     Synced { member: NodeId, life: u32 },
     Hint { member: NodeId, peer: NodeId, hint: Hint },
+    Snapshot(Transfer),
+    SnapshotEnds { member: NodeId, peer: NodeId, life: u32, last: Option<Index> },
     Start(NodeId),
     Propose,
     Read,
@@ -336,6 +340,7 @@ impl CoreWorld {
                 seat.raft.as_ref().map(Raft::last_position) == end
                     && commit == end.map(|end| end.index)
                     && seat.is_written()
+                    && !seat.disk.is_recovering()
                     && seat.proposals.is_empty()
                     && seat.reads.is_empty()
             })
@@ -400,6 +405,19 @@ impl CoreWorld {
                     Hint::Lost => Input::Unreachable(peer),
                 };
                 self.takes(member, input)
+            }
+            Later::Snapshot(transfer) => self.arrives(transfer),
+            Later::SnapshotEnds { member, peer, life, last } => {
+                if self.seat(member).life != life {
+                    return Ok(());
+                }
+                self.takes(
+                    member,
+                    match last {
+                        Some(last) => Input::SnapshotDelivered { peer, last },
+                        None => Input::SnapshotFailed(peer),
+                    },
+                )
             }
             Later::Start(member) => self.starts(member),
             Later::Propose => {
@@ -558,14 +576,14 @@ impl CoreWorld {
                 let delay_us = delay_us * self.seat(id).tick_parts / u64::from(MILLION);
                 self.sets(id, timer, self.queue.now_us() + delay_us);
             }
+            Output::SendSnapshot { peer, .. } => self.sends_snapshot(id, peer),
+            Output::Recovered => self.seat(id).disk.recovers(),
             // The entries are in the write that follows; a refused client asks again.
             Output::NoOp { .. }
             | Output::Configured { .. }
             | Output::MembersChanged
             | Output::ChangeRefused(_)
             | Output::TransferEnded(_)
-            | Output::SendSnapshot { .. }
-            | Output::Recovered
             | Output::ProposalRefused(_)
             | Output::ReadRefused(_) => {}
             Output::Grant(_) => unreachable!("grants are taken apart"),
@@ -598,6 +616,7 @@ impl CoreWorld {
         if self.raft(member).is_some() {
             return Ok(());
         }
+        self.may_rot(member);
         let (configuration, limits) = (self.configuration.clone(), self.limits);
         let start = self.seat(member).start(&configuration, limits);
         self.specification.accept(member, &recovery(&start))?;
@@ -611,12 +630,15 @@ impl CoreWorld {
         self.takes(member, Input::Flush)
     }
 
-    /// Cuts logs behind what everyone holds, as a node without snapshots must.
+    /// Cuts logs behind what everyone holds, or behind what the member itself has applied, so that who
+    /// lags behind needs a snapshot.
     fn cuts(&mut self) {
         let held = |seat: &Seat| seat.applied().min(seat.durable());
-        let bound = self.seats.iter().map(held).min().unwrap_or_default();
+        let least = self.seats.iter().map(held).min().unwrap_or_default();
         for member in self.members() {
             if self.choices.below(2) == 0 && self.seat(member).is_written() {
+                let own = held(self.seat(member));
+                let bound = if self.choices.below(3) == 0 { own } else { least };
                 self.seat(member).cut(bound);
             }
         }

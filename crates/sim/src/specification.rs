@@ -20,6 +20,7 @@ mod facts;
 mod membership;
 pub(crate) mod names;
 mod rules;
+mod snapshots;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -55,6 +56,8 @@ struct Member {
     pending: VecDeque<Pending>,
     role: Role,
     commit: Index,
+    /// Set while it may have lost what it acknowledged: how far had been committed by then.
+    owes: Option<Index>,
 }
 
 /// Figure 2, "persistent state".
@@ -71,6 +74,8 @@ struct Pending {
     term: Term,
     vote: Option<NodeId>,
     splice: Option<Splice>,
+    /// The log that takes the place of the whole one before.
+    anew: Option<Names>,
 }
 
 /// The paper's three roles; who asks for pre-votes is a follower still.
@@ -110,6 +115,8 @@ struct Reign {
     acknowledged: BTreeMap<NodeId, Index>,
     opened: ReadRound,
     confirmed: BTreeMap<NodeId, ReadRound>,
+    /// What was acknowledged and confirmed by those who may have lost something, and does not count.
+    withheld: BTreeMap<NodeId, (Index, ReadRound)>,
     /// For each round that reads wait for: what was committed when the last of them came.
     reads: BTreeMap<ReadRound, Index>,
 }
@@ -176,7 +183,10 @@ impl Specification {
                     (None, _) => {}
                 }
                 let (term, vote, splice) = (*term, *vote, splice.clone());
-                self.writes(id, Pending { number: *number, term, vote, splice })
+                self.writes(id, Pending { number: *number, term, vote, splice, anew: None })
+            }
+            Fact::Begins { number, term, vote, last } => {
+                self.begins(id, *number, (*term, *vote), *last)
             }
             Fact::AsksForVotes { term, last } => self.asks_for_votes(id, *term, *last),
             Fact::GivesVote { term, to } => self.gives_vote(id, *term, *to),
@@ -199,6 +209,11 @@ impl Specification {
             Fact::Recovers { term, vote, log, commit } => {
                 self.recovers(id, (*term, *vote), log, *commit)
             }
+            Fact::RecoversLess { term, vote, log, commit } => {
+                self.recovers_less(id, (*term, *vote), log, *commit)
+            }
+            Fact::Regains => self.regains(id),
+            Fact::LearnsCommit(index) => self.learns_commit(id, *index),
         }
     }
 
@@ -235,6 +250,7 @@ impl Specification {
             let Some(reign) = &mut leadership.reign else { continue };
             reign.acknowledged = keys(&reign.acknowledged, name);
             reign.confirmed = keys(&reign.confirmed, name);
+            reign.withheld = keys(&reign.withheld, name);
         }
         renamed
     }
@@ -282,6 +298,9 @@ impl Specification {
 impl Persistent {
     fn write(&mut self, write: &Pending) {
         (self.term, self.vote) = (write.term, write.vote);
+        if let Some(anew) = &write.anew {
+            self.log = anew.clone();
+        }
         if let Some(splice) = &write.splice {
             self.log.splice(splice);
         }
@@ -292,16 +311,17 @@ impl Member {
     /// Whether the disk holds this log up to `index`, whatever of the writes under way is done.
     fn holds_durably(&self, log: &Names, index: Index) -> bool {
         let splices = || self.pending.iter().filter_map(|write| write.splice.as_ref());
+        let begins = self.pending.iter().any(|write| write.anew.is_some());
         if !self.durable.log.agrees(log, index) {
             return false;
         }
-        if splices().all(|splice| index <= splice.prev.index) {
+        if !begins && splices().all(|splice| index <= splice.prev.index) {
             return true;
         }
-        let mut disk = self.durable.log.clone();
-        splices().all(|splice| {
-            disk.splice(splice);
-            disk.agrees(log, index)
+        let mut disk = self.durable.clone();
+        self.pending.iter().all(|write| {
+            disk.write(write);
+            disk.log.agrees(log, index)
         })
     }
 }

@@ -11,9 +11,11 @@ use crate::world::topology::Topology;
 /// Between two draws, in microseconds.
 pub(super) const PERIOD_US: u64 = 100_000;
 
-/// The faults that the core world knows. Damage at rest, full disks and failed syncs are the log's
-/// business, wall clocks the node's.
-pub const CORE_FAULTS: [Fault; 16] = [
+/// The faults that the core world knows. Of damage at rest it knows what a log may come back with:
+/// less than was acknowledged. Full disks and failed syncs are the log's business, wall clocks the
+/// node's.
+pub const CORE_FAULTS: [Fault; 17] = [
+    Fault::BitFlipped,
     Fault::MessageLost,
     Fault::MessageDuplicated,
     Fault::MessageReordered,
@@ -64,7 +66,7 @@ impl CoreWorld {
     }
 
     /// Draws a fault and counts it.
-    fn strikes(&mut self, fault: Fault) -> bool {
+    pub(super) fn strikes(&mut self, fault: Fault) -> bool {
         let strikes = self.dice.strikes(fault, &mut self.choices);
         if strikes {
             self.counts.count(fault);
@@ -138,7 +140,7 @@ impl CoreWorld {
     }
 
     /// A process ends, alone or with its machine, and comes back later.
-    fn ends(&mut self, member: NodeId, machine: bool) {
+    pub(super) fn ends(&mut self, member: NodeId, machine: bool) {
         if self.raft(member).is_none() {
             return;
         }

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 
 use jangada_raft::{
-    Configuration, HardState, Index, Limits, Message, NodeId, Position, Raft, Range, Start, Timer,
-    Write, WriteNumber,
+    Configuration, HardState, Index, Limits, Message, NodeId, Position, Raft, Range,
+    RecoveryNumber, Start, Timer, Write, WriteNumber,
 };
 
 use crate::choices::MILLION;
@@ -31,12 +31,30 @@ pub(super) struct Disk {
     start: Index,
     /// What the state machine has durably applied.
     applied: Index,
+    /// The newest snapshot that the state machine has installed.
+    installed: Option<Carried>,
+    /// Whether the log may have lost what was acknowledged.
+    is_recovering: bool,
+}
+
+/// A snapshot: the names of all that it covers.
+#[derive(Clone, Debug)]
+pub(super) struct Carried(Names);
+
+impl Carried {
+    /// The last entry that it covers.
+    pub(super) fn last(&self) -> Position {
+        let Name { term, index } = self.0.last();
+        Position { index, term }
+    }
 }
 
 /// A write that is not known to be durable.
 #[derive(Clone, Debug)]
 struct Pending {
     write: Write,
+    /// The names before a log that this write begins anew.
+    anew: Option<Names>,
     /// The log's last entry as of this write.
     last: Position,
 }
@@ -97,10 +115,51 @@ impl Disk {
 
     fn write(&mut self, pending: &Pending) {
         self.hard_state = pending.write.hard_state;
+        if let Some(names) = &pending.anew {
+            self.names = names.clone();
+            self.start = pending.last.index;
+            return;
+        }
         if let Some(range) = &pending.write.range {
             self.names.splice(&range.into());
         }
         assert!(self.names.last() == Name::from(pending.last), "a write ends where it says");
+    }
+
+    /// How many entries the kept log has.
+    pub(super) fn written(&self) -> u64 {
+        self.names.last().index.0 - self.start.0
+    }
+
+    pub(super) fn is_recovering(&self) -> bool {
+        self.is_recovering
+    }
+
+    /// All that may have been lost is there again.
+    pub(super) fn recovers(&mut self) {
+        self.is_recovering = false;
+    }
+
+    /// Of the kept log only the first entries are left, so many of them. What the state machine has
+    /// applied is not needed from the log.
+    pub(super) fn rots(&mut self, kept: u64) {
+        let mut applied = self.names.clone();
+        applied.truncate(self.applied);
+        self.names.truncate(Index(self.start.0 + kept));
+        self.is_recovering = true;
+        if self.names.last().index < applied.last().index {
+            self.start = applied.last().index;
+            self.names = applied;
+        }
+    }
+
+    /// The log joins a state machine that is ahead of it: it is begun anew.
+    fn joins(&mut self) {
+        let Some(Carried(covered)) = self.installed.take() else { return };
+        if self.start < covered.last().index && !self.names.holds(covered.last()) {
+            self.start = covered.last().index;
+            self.names = covered;
+        }
     }
 }
 
@@ -125,6 +184,8 @@ impl Seat {
     /// Begins a life from the disk.
     pub(super) fn start(&mut self, configuration: &Configuration, limits: Limits) -> Start {
         self.life += 1;
+        self.disk.joins();
+        let recovering = self.disk.is_recovering;
         let start = Start {
             id: self.id,
             hard_state: self.disk.hard_state,
@@ -133,7 +194,7 @@ impl Seat {
             commit: self.disk.applied,
             limits,
             configurations: Vec::new(),
-            recovering: None,
+            recovering: recovering.then_some(RecoveryNumber(u64::from(self.life))),
         };
         self.raft = Some(Raft::new(start.clone()));
         start
@@ -163,7 +224,27 @@ impl Seat {
     /// Takes a write from the module.
     pub(super) fn write(&mut self, write: Write) {
         let last = self.raft.as_ref().expect("it runs").last_position();
-        self.pending.push_back(Pending { write, last });
+        let installed = self.disk.installed.as_ref().filter(|_| write.anew.is_some());
+        let anew = installed.map(|carried| carried.0.clone());
+        assert!(anew.is_none() || anew.as_ref().map(Names::last) == Some(last.into()), "anew");
+        self.pending.push_back(Pending { write, anew, last });
+    }
+
+    /// A snapshot of all that is applied.
+    pub(super) fn snapshot(&self) -> Carried {
+        let mut names = self.disk.names.clone();
+        names.truncate(self.applied());
+        Carried(names)
+    }
+
+    /// The state machine has installed a snapshot, unless it is ahead of that.
+    pub(super) fn install(&mut self, carried: Carried) {
+        let index = carried.last().index;
+        let applied = self.raft.as_ref().map_or(self.disk.applied, Raft::commit_index);
+        if applied.max(self.disk.applied) < index {
+            self.disk.applied = index;
+            self.disk.installed = Some(carried);
+        }
     }
 
     /// Holds a message back until a write is durable.

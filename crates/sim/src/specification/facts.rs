@@ -4,8 +4,8 @@
 //! judges nothing; equal steps give equal facts, so a checker computes them once.
 
 use jangada_raft::{
-    AppendOutcome, Index, Input, Message, NodeId, Output, Raft, ReadRound, RoleKind, Start, Term,
-    WriteNumber,
+    AppendOutcome, HardState, Index, Input, Message, NodeId, Output, Raft, ReadRound, RoleKind,
+    Start, Term, WriteNumber,
 };
 
 use super::membership::Halves;
@@ -145,6 +145,32 @@ pub enum Fact {
         /// `commitIndex`.
         commit: Index,
     },
+    /// It begins its log anew behind a snapshot, and asks its disk for that.
+    Begins {
+        /// The write.
+        number: WriteNumber,
+        /// The term in it.
+        term: Term,
+        /// The vote in it.
+        vote: Option<NodeId>,
+        /// The last entry that the snapshot covers.
+        last: Name,
+    },
+    /// It learns from a snapshot how far the cluster has committed.
+    LearnsCommit(Index),
+    /// It begins a new life, and may have lost some of what was durable in its log.
+    RecoversLess {
+        /// The term.
+        term: Term,
+        /// The vote.
+        vote: Option<NodeId>,
+        /// The log that is left.
+        log: Splice,
+        /// What it knows to be committed.
+        commit: Index,
+    },
+    /// It holds again what it may have lost.
+    Regains,
     /// It begins a new life with what its disk gave back.
     Recovers {
         /// The term.
@@ -177,11 +203,11 @@ pub fn facts(
 /// What a member's new life begins with.
 #[must_use]
 pub fn recovery(start: &Start) -> Fact {
-    Fact::Recovers {
-        term: start.hard_state.term,
-        vote: start.hard_state.vote,
-        log: Splice::from(&start.log),
-        commit: start.commit,
+    let HardState { term, vote } = start.hard_state;
+    let (log, commit) = (Splice::from(&start.log), start.commit);
+    match start.recovering {
+        None => Fact::Recovers { term, vote, log, commit },
+        Some(_) => Fact::RecoversLess { term, vote, log, commit },
     }
 }
 
@@ -230,6 +256,12 @@ pub fn observe(
     moves(before, &now, input, facts);
     for output in outputs {
         match output {
+            Output::Write(write) if write.anew.is_some() => facts.push(Fact::Begins {
+                number: write.number,
+                term: write.hard_state.term,
+                vote: write.hard_state.vote,
+                last: write.range.as_ref().map(|range| range.prev).unwrap_or_default().into(),
+            }),
             Output::Write(write) => facts.push(Fact::Writes {
                 number: write.number,
                 term: write.hard_state.term,
@@ -244,7 +276,11 @@ pub fn observe(
             }),
             Output::Configured { position, configuration } => facts
                 .push(Fact::Configures { name: (*position).into(), halves: configuration.into() }),
+            Output::Commit(index) if matches!(input, Input::SnapshotInstalled { .. }) => {
+                facts.push(Fact::LearnsCommit(*index));
+            }
             Output::Commit(index) => facts.push(Fact::Commits(*index)),
+            Output::Recovered => facts.push(Fact::Regains),
             Output::ReadQueued(round) => facts.push(Fact::QueuesRead(*round)),
             Output::ReadsReady { round, index } => {
                 facts.push(Fact::ServesReads { round: *round, index: *index });
@@ -257,8 +293,7 @@ pub fn observe(
             | Output::MembersChanged
             | Output::ChangeRefused(_)
             | Output::TransferEnded(_)
-            | Output::SendSnapshot { .. }
-            | Output::Recovered => {}
+            | Output::SendSnapshot { .. } => {}
             Output::Changed(_) | Output::Restart(_) => {}
             // Nothing happened.
             Output::ProposalRefused(_) | Output::ReadRefused(_) => {}

@@ -53,14 +53,37 @@ impl Specification {
         log: &Splice,
         commit: Index,
     ) -> Judgement {
+        // The state machine may have been ahead of the log: then the driver has begun the log anew
+        // behind what the machine has applied.
+        let begun = log.first().is_none() && commit == log.prev.index;
+        let begun = begun.then(|| self.committed_up_to(log.prev).ok()).flatten();
+        self.restarts(id, (term, vote), commit, |disk| {
+            let is_kept = disk.is((term, vote), log);
+            let is_behind = !is_kept && (disk.term, disk.vote) == (term, vote);
+            if let Some(begun) = begun.as_ref().filter(|_| is_behind) {
+                disk.log = begun.clone();
+                return true;
+            }
+            is_kept
+        })
+    }
+
+    /// It comes back with the first of its disk's possible states that will do.
+    pub(super) fn restarts(
+        &mut self,
+        id: NodeId,
+        (term, vote): (Term, Option<NodeId>),
+        commit: Index,
+        mut will_do: impl FnMut(&mut Persistent) -> bool,
+    ) -> Judgement {
         let member = self.member(id);
         let mut disk = member.durable.clone();
         let mut votes = Vec::new();
         let mut pending = std::mem::take(&mut member.pending).into_iter();
-        while !disk.is((term, vote), log) {
+        while !will_do(&mut disk) {
             let Some(write) = pending.next() else {
                 return require(false, "what is durable survives a crash (figure 2)", || {
-                    format!("member {id} recovers term {term}, vote {vote:?} and log {log:?}")
+                    format!("member {id} recovers term {term}, vote {vote:?} and another log")
                 });
             };
             disk.write(&write);
@@ -96,6 +119,7 @@ impl Specification {
         member.role = Role::Candidate;
         let last = member.now.log.last();
         self.terms.entry(term).or_default().stood.insert(id, last);
+        self.owes_nothing(id)?;
         let raises = term.0 == before.0 + 1 && role != Role::Leader;
         require(raises, "a candidate raises its term by one (figure 2, candidates)", || {
             format!("member {id}, {role:?} in term {before}, stands in term {term}")
@@ -108,6 +132,7 @@ impl Specification {
         let (term, before) = (member.now.term, member.now.vote);
         member.now.vote = Some(candidate);
         let own = member.now.log.last();
+        self.owes_nothing(id)?;
         let is_new = before.is_none_or(|before| before == candidate);
         require(is_new, "one vote in a term (§5.2)", || {
             format!("member {id} votes for {before:?} and {candidate} in term {term}")
@@ -283,8 +308,12 @@ impl Specification {
         require(durable, "what is acknowledged is durable (figure 2)", || {
             format!("member {id} acknowledges {index} in term {term}; {:?}", member.durable)
         })?;
+        let counts = member.owes.is_none();
         if let Some(reign) = self.reign(to, term) {
-            let acknowledged = reign.acknowledged.entry(id).or_default();
+            let acknowledged = match counts {
+                true => reign.acknowledged.entry(id).or_default(),
+                false => &mut reign.withheld.entry(id).or_default().0,
+            };
             *acknowledged = index.max(*acknowledged);
         }
         Ok(())
@@ -407,13 +436,16 @@ impl Specification {
         to: NodeId,
         round: ReadRound,
     ) -> Judgement {
-        let now = self.members[&id].now.term;
+        let (now, counts) = (self.members[&id].now.term, self.members[&id].owes.is_none());
         require(term == now, "a round is confirmed in its own term (thesis §6.4)", || {
             format!("member {id} in term {now} confirms round {} of term {term}", round.0)
         })?;
         let Some(reign) = self.reign(to, term) else { return Ok(()) };
         let opened = reign.opened;
-        let confirmed = reign.confirmed.entry(id).or_default();
+        let confirmed = match counts {
+            true => reign.confirmed.entry(id).or_default(),
+            false => &mut reign.withheld.entry(id).or_default().1,
+        };
         *confirmed = round.max(*confirmed);
         require(round <= opened, "only an open round is confirmed (thesis §6.4)", || {
             format!("member {id} confirms round {} of {}", round.0, opened.0)

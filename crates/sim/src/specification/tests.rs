@@ -365,7 +365,7 @@ fn what_is_being_overwritten_is_not_durable() {
     let member = story.cluster.members.get_mut(&TWO).expect("a member");
     for splice in [entries(name(1, 2), 2, 3), entries(name(1, 2), 1, 3)] {
         let (number, term, vote) = (WriteNumber(9), Term(1), None);
-        member.pending.push_back(Pending { number, term, vote, splice: Some(splice) });
+        member.pending.push_back(Pending { number, term, vote, splice: Some(splice), anew: None });
     }
     let acknowledges = Fact::Acknowledges { term: Term(1), to: ONE, index: Index(3) };
     story.illegal(TWO, acknowledges, "what is acknowledged is durable");
