@@ -74,10 +74,14 @@ pub enum Fault {
     WriteMisdirected,
     /// A bit of the engine's file flips at rest.
     EngineBitFlipped,
+    /// Somebody asks for other members: more, fewer, or others.
+    MembersChanged,
+    /// Somebody asks for another leader.
+    LeadershipMoved,
 }
 
 /// Every fault, in order.
-pub const FAULTS: [Fault; 32] = [
+pub const FAULTS: [Fault; 34] = [
     Fault::MessageLost,
     Fault::MessageDuplicated,
     Fault::MessageReordered,
@@ -110,6 +114,8 @@ pub const FAULTS: [Fault; 32] = [
     Fault::SectorSpoiled,
     Fault::WriteMisdirected,
     Fault::EngineBitFlipped,
+    Fault::MembersChanged,
+    Fault::LeadershipMoved,
 ];
 
 /// What a fault needs to have any effect: it brings that along.
@@ -129,9 +135,15 @@ pub struct FaultRates {
 }
 
 /// How often each fault has happened.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultCounts {
     counts: [u64; FAULTS.len()],
+}
+
+impl Default for FaultCounts {
+    fn default() -> FaultCounts {
+        FaultCounts { counts: [0; FAULTS.len()] }
+    }
 }
 
 impl Fault {
@@ -171,6 +183,8 @@ impl Fault {
             Fault::SectorSpoiled => "sector-spoiled",
             Fault::WriteMisdirected => "write-misdirected",
             Fault::EngineBitFlipped => "engine-bit-flipped",
+            Fault::MembersChanged => "members-changed",
+            Fault::LeadershipMoved => "leadership-moved",
         }
     }
 
@@ -216,6 +230,8 @@ impl Fault {
             Fault::SectorSpoiled => "a sector at rest cannot be read any more",
             Fault::WriteMisdirected => "a write lands elsewhere, or nowhere",
             Fault::EngineBitFlipped => "a bit of the engine's file flips at rest",
+            Fault::MembersChanged => "somebody asks for other members",
+            Fault::LeadershipMoved => "somebody asks for another leader",
         }
     }
 
@@ -260,6 +276,7 @@ impl Fault {
             Fault::BitFlipped => 500_000,
             Fault::SectorUnreadable => 50_000,
             Fault::SectorSpoiled | Fault::WriteMisdirected | Fault::EngineBitFlipped => 10_000,
+            Fault::MembersChanged | Fault::LeadershipMoved => 60_000,
         }
     }
 }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jangada::LogBatch;
 use jangada_entry::Origin;
 use jangada_raft::{
-    AppendOutcome, HardState, Index, Message, NodeId, Position, Range, RoleKind, Standing, Term,
+    AppendOutcome, Configuration, HardState, Index, Message, NodeId, Position, Range, RoleKind,
+    Standing, Term,
 };
 
 /// An invariant that does not hold.
@@ -140,8 +141,10 @@ pub struct Invariants {
     /// The highest index of an acknowledged command.
     acknowledged: Index,
     members: BTreeMap<NodeId, Known>,
-    /// Of whom a quorum is a quorum; empty if that is not known, and then none is asked for.
-    voters: Vec<NodeId>,
+    /// Who is asked for a quorum: the newest configuration that is known to be committed, and those
+    /// that leaders have put into their logs behind it; none if that is not known, and then none is
+    /// asked for.
+    configurations: Vec<(Position, Configuration)>,
 }
 
 /// The place of an index, which is made if there is none.
@@ -163,7 +166,42 @@ impl Invariants {
     /// Nothing seen yet of these members: a quorum is a quorum of them.
     #[must_use]
     pub fn of(members: &[NodeId]) -> Invariants {
-        Invariants { voters: members.to_vec(), ..Invariants::default() }
+        let first = Configuration::of_voters(members.iter().copied());
+        Invariants { configurations: vec![(Position::default(), first)], ..Invariants::default() }
+    }
+
+    /// Whether a member is one in any configuration that may be in force.
+    #[must_use]
+    pub fn is_member(&self, member: NodeId) -> bool {
+        self.configurations
+            .iter()
+            .any(|(_, configuration)| configuration.members().any(|id| id == member))
+    }
+
+    /// The newest configuration that is known to be committed.
+    #[must_use]
+    pub fn configuration(&self) -> Option<&Configuration> {
+        let committed = self.committed();
+        let of_committed = self.configurations.iter().rev();
+        of_committed
+            .map(|(at, configuration)| (at.index, configuration))
+            .find_map(|(index, configuration)| (index <= committed).then_some(configuration))
+    }
+
+    /// A leader counts by this configuration, which stands at this place of its log, or before it.
+    pub fn configures(&mut self, position: Position, configuration: &Configuration) {
+        if self.configurations.iter().any(|(known, _)| *known == position) {
+            return;
+        }
+        let committed = self.committed();
+        // What stood there before was rolled back; what is committed never is (§6).
+        self.configurations
+            .retain(|(known, _)| known.index < position.index || known.index <= committed);
+        self.configurations.push((position, configuration.clone()));
+        let of_committed = |(known, _): &&(Position, Configuration)| known.index <= committed;
+        let newest = self.configurations.iter().filter(of_committed).map(|(known, _)| known.index);
+        let newest = newest.max().unwrap_or_default();
+        self.configurations.retain(|(known, _)| newest <= known.index);
     }
 
     /// The highest index known to be committed.
@@ -263,11 +301,21 @@ impl Invariants {
             return Ok(());
         };
         let term = Some(command.position.term);
-        let holds = |known: &&Known| known.damaged || known.names.term_at(index) == term;
-        let held = self.voters.iter().filter_map(|voter| self.members.get(voter));
-        let (held, of) = (held.filter(holds).count(), self.voters.len());
-        require(of == 0 || of < 2 * held, "what is acknowledged is on a quorum of disks", || {
-            format!("entry {index} is acknowledged and durable on {held} disks of {of}")
+        let holds = |member: NodeId| {
+            let known = self.members.get(&member);
+            known.is_some_and(|known| known.damaged || known.names.term_at(index) == term)
+        };
+        // A configuration is in force as soon as it is appended (§6), so a leader may have counted by
+        // any that is newer than the last committed one.
+        let held = self.configurations.iter().any(|(_, members)| members.agrees(holds));
+        let asked = !self.configurations.is_empty();
+        require(!asked || held, "what is acknowledged is on a quorum of disks", || {
+            let holders: Vec<NodeId> =
+                self.members.keys().copied().filter(|member| holds(*member)).collect();
+            format!(
+                "entry {index} is acknowledged and durable on {holders:?}, asked are {:?}",
+                self.configurations
+            )
         })
     }
 

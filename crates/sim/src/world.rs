@@ -19,6 +19,7 @@ pub(crate) mod chaos;
 pub(crate) mod clocks;
 pub(crate) mod fingerprint;
 pub(crate) mod liveness;
+pub(crate) mod operator;
 pub(crate) mod seat;
 pub(crate) mod watch;
 
@@ -26,7 +27,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hash;
 
 use bytes::Bytes;
-use jangada::{Effect, Event, FEATURE_LEVEL, ProposeError, ReadBatch, StateMachine, Status};
+use jangada::{
+    Effect, Event, FEATURE_LEVEL, ProposeError, ReadBatch, StateMachine, Status, TurnedAway,
+};
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::{Lane, PeerMessage};
 use jangada_raft::{Index, NodeId, Position, RoleKind};
@@ -44,7 +47,9 @@ use crate::run::trace::Trace;
 use crate::world::dice::{Dice, Suppressed};
 use crate::world::liveness::{Calm, LeftOut};
 use crate::world::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
+use crate::world::operator::Operator;
 use crate::world::queue::Queue;
+use crate::world::seat::Origin::Founds;
 use crate::world::seat::{Job, LogOutcome, Running, Seat, Upset};
 use crate::world::topology::Topology;
 use crate::world::watch::LOOK_PERIOD_US;
@@ -204,6 +209,7 @@ pub struct World<A: Application> {
     pub(crate) trace: Trace,
     pub(crate) timeline: Timeline,
     pub(crate) ledger: Ledger,
+    pub(crate) operator: Operator,
     happened: VecDeque<Happened<<A::Machine as StateMachine>::Reply>>,
     /// The commands that were new when a member applied them, if somebody takes them.
     new_commands: Option<VecDeque<AppliedCommand>>,
@@ -254,11 +260,12 @@ impl<A: Application> World<A> {
             counts: FaultCounts::default(),
             queue: Queue::new(),
             network: SimNetwork::new(&ids),
-            seats: ids.iter().map(|id| (*id, Seat::new(*id))).collect(),
+            seats: ids.iter().map(|id| (*id, Seat::new(*id, Founds))).collect(),
             invariants: Invariants::of(&ids),
             bounds: Bounds::new(held_bytes_max),
             calm: Calm::default(),
             ledger,
+            operator: Operator::default(),
             happened: VecDeque::new(),
             new_commands: None,
             applied_max: Index(0),
@@ -342,10 +349,15 @@ impl<A: Application> World<A> {
         &mut self.choices
     }
 
-    /// The members.
+    /// The members, those that are about to join and those that were removed and run on among them.
     #[must_use]
     pub fn members(&self) -> Vec<NodeId> {
-        self.seats.keys().copied().collect()
+        self.seats.values().filter(|seat| !seat.gone).map(|seat| seat.id).collect()
+    }
+
+    /// The members that the cluster began with.
+    pub(crate) fn founders(&self) -> Vec<NodeId> {
+        (1..=self.options.members).map(NodeId).collect()
     }
 
     /// The members that are expected to be there and up to date in the end: those that have not
@@ -535,6 +547,9 @@ impl<A: Application> World<A> {
             if status.commit != status.last || status.record.applied.index != status.last {
                 return false;
             }
+            if status.configuration.is_joint() || !status.configuration.target.is_empty() {
+                return false;
+            }
             indexes.push(status.record.applied);
         }
         leaders == 1 && indexes.windows(2).all(|pair| pair[0] == pair[1])
@@ -561,7 +576,15 @@ impl<A: Application> World<A> {
     }
 
     fn counts_on(&self, seat: &Seat<A>) -> bool {
-        !seat.refused && self.calm.leaves_out(seat.id).is_none()
+        let members = self.invariants.configuration();
+        let is_member = members.is_none_or(|members| members.members().any(|id| id == seat.id));
+        is_member && !seat.refused && !seat.gone && self.calm.leaves_out(seat.id).is_none()
+    }
+
+    /// Whether a member's disk may be damaged. Not where members change: of whom a minority is one
+    /// then depends on when it is asked.
+    pub(crate) fn may_damage(&self, member: NodeId) -> bool {
+        self.options.rates.of(Fault::MembersChanged) == 0 && self.ledger.may_strike(member)
     }
 
     // ---- helpers of the world's other files ----
@@ -611,6 +634,7 @@ impl<A: Application> World<A> {
         seat.life += 1;
         seat.step_at_us = None;
         seat.work_at_us = None;
+        seat.guests.clear();
         let process = running.process;
         drop(running);
         self.count_struck(member);
@@ -642,8 +666,8 @@ impl<A: Application> World<A> {
 
     /// The power of a member's machine goes.
     fn lose_power(&mut self, member: NodeId) {
-        let World { seats, dice, choices, ledger, .. } = self;
-        let may = ledger.may_strike(member);
+        let World { seats, dice, choices, ledger, options, .. } = self;
+        let may = options.rates.of(Fault::MembersChanged) == 0 && ledger.may_strike(member);
         let strikes = &mut |fault: Fault, choices: &mut Choices| {
             dice.strikes(fault, choices) && (may || !fault.damages())
         };
@@ -690,6 +714,12 @@ impl<A: Application> World<A> {
             }
             NetworkEvent::Reconnect { from, to, lane, epoch } => {
                 let way = (from, to, lane);
+                if self.is_turned_away(from, to) {
+                    self.with_network(|network, weather| network.turned_away(weather, way, epoch));
+                    let reason = TurnedAway::Removed;
+                    self.deliver(from, Event::TurnedAway { by: to, reason });
+                    return;
+                }
                 let notices =
                     self.with_network(|network, weather| network.reconnect(weather, way, epoch));
                 for notice in notices {
@@ -706,6 +736,7 @@ impl<A: Application> World<A> {
             Notice::PeerDown => self.deliver(member, Event::PeerDown(peer)),
             Notice::PeerUp => self.deliver(member, Event::PeerUp(peer)),
             Notice::Connected(_) => {
+                self.meets_guest(peer, member);
                 for (one, other) in [(member, peer), (peer, member)] {
                     let incarnation = self.seats[&other].incarnation;
                     self.deliver(
@@ -846,12 +877,12 @@ impl<A: Application> World<A> {
             Effect::ReadExpired(batch) => {
                 self.happened.push_back(Happened::ReadExpired { member, batch });
             }
-            Effect::Changed(_)
-            | Effect::ChangeAnswered { .. }
-            | Effect::TransferAnswered { .. }
-            | Effect::Peers(_)
-            | Effect::HandedOver
-            | Effect::Ends(_) => {}
+            Effect::Peers(peers) => self.follows(member, &peers),
+            Effect::ChangeAnswered { outcome, .. } => self.change_answered(member, &outcome),
+            Effect::TransferAnswered { outcome, .. } => self.transfer_answered(member, &outcome),
+            Effect::Ends(ended) => self.goes(member, ended)?,
+            // Nobody waits for it: processes end without a word here.
+            Effect::Changed(_) | Effect::HandedOver => {}
             Effect::Stranger { peer, met, shown } => {
                 return Err(Violation {
                     invariant: "a peer keeps its incarnation",
@@ -1036,10 +1067,10 @@ impl<A: Application> World<A> {
         if self.calm.leaves_out(member) == Some(LeftOut::Down) {
             return Ok(());
         }
-        let peers = self.members();
+        let founders = self.founders();
         let seed = self.choices.bits();
         let seat = self.seats.get_mut(&member).expect("there is such a member");
-        if seat.running.is_some() {
+        if seat.running.is_some() || seat.gone {
             return Ok(());
         }
         if let Some(until) = seat.held_up_until(self.queue.now_us()) {
@@ -1051,7 +1082,7 @@ impl<A: Application> World<A> {
         self.aim_at_log(member);
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         let now = seat.clocks.now(self.queue.now_us());
-        let started = seat.open(&self.application, &peers, self.options.member, now, seed);
+        let started = seat.open(&self.application, &founders, self.options.member, now, seed);
         if let Some(flipped) = seat.flipped.take() {
             self.counts.count(Fault::BitFlipped);
             self.damaged(member, flipped);
@@ -1075,6 +1106,9 @@ impl<A: Application> World<A> {
         self.invariants.recovers(member, hard_state, &log)?;
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         seat.running = Some(running);
+        let running = self.seats[&member].running.as_ref().expect("it has just started");
+        let peers = running.member.peers();
+        self.follows(member, &peers);
         self.with_network(|network, weather| network.started(weather, member));
         self.look(member)?;
         self.start_preparation(member);
@@ -1085,11 +1119,11 @@ impl<A: Application> World<A> {
     /// Draws whether a bit of a member's log has flipped since it was last read. It may happen to a
     /// minority at most: what a member refuses is gone.
     fn aim_at_log(&mut self, member: NodeId) {
-        let seat = self.seats.get_mut(&member).expect("there is such a member");
-        seat.aim = None;
-        let may = !self.ledger.is_unread(member) && self.ledger.may_strike(member);
+        self.seats.get_mut(&member).expect("there is such a member").aim = None;
+        let may = !self.ledger.is_unread(member) && self.may_damage(member);
         if may && self.dice.strikes(Fault::BitFlipped, &mut self.choices) {
-            seat.aim = Some(Aim::draw(&mut self.choices));
+            let aim = Aim::draw(&mut self.choices);
+            self.seats.get_mut(&member).expect("there is such a member").aim = Some(aim);
         }
     }
 

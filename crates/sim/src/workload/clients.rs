@@ -118,10 +118,16 @@ struct Pending {
 }
 
 /// What has gone wrong lately.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Weather {
     counts: FaultCounts,
     until_us: [u64; FAULTS.len()],
+}
+
+impl Default for Weather {
+    fn default() -> Weather {
+        Weather { counts: FaultCounts::default(), until_us: [0; FAULTS.len()] }
+    }
 }
 
 impl Weather {

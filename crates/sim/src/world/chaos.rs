@@ -72,6 +72,7 @@ impl<A: Application> World<A> {
                 self.end(member, death);
             }
         }
+        self.operate();
         self.partitions();
         self.slowness();
         for member in self.members() {
@@ -80,7 +81,7 @@ impl<A: Application> World<A> {
         }
     }
 
-    fn draws(&mut self, fault: Fault) -> bool {
+    pub(crate) fn draws(&mut self, fault: Fault) -> bool {
         self.dice.strikes(fault, &mut self.choices)
     }
 
@@ -173,7 +174,7 @@ impl<A: Application> World<A> {
         }
         self.disk_ails(member);
         for fault in [Fault::SectorSpoiled, Fault::WriteMisdirected, Fault::EngineBitFlipped] {
-            if self.draws(fault) && self.ledger.may_strike(member) && !self.seats[&member].refused {
+            if self.draws(fault) && self.may_damage(member) && !self.seats[&member].refused {
                 self.damage(member, fault);
             }
         }

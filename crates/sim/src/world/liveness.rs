@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use jangada_raft::{NodeId, RoleKind};
 
 use crate::application::Application;
+use crate::faults::Fault;
 use crate::invariants::Violation;
 use crate::world::{Death, World};
 
@@ -67,7 +68,9 @@ impl<A: Application> World<A> {
         let damaged =
             self.seats.values().any(|seat| seat.refused || self.ledger.is_marked(seat.id));
         let minority = (members.len() as u64 - 1) / 2;
-        if damaged || minority == 0 || self.choices.below(2) == 0 {
+        // Who a minority is then depends on changes that may still be under way.
+        let changing = 0 < self.counts.of(Fault::MembersChanged);
+        if damaged || changing || minority == 0 || self.choices.below(2) == 0 {
             return;
         }
         let (count, how) = match self.choices.below(2) {

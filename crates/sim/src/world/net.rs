@@ -161,9 +161,15 @@ pub struct SimNetwork<M> {
     alive: BTreeSet<NodeId>,
     cut: BTreeSet<(NodeId, NodeId)>,
     slow: BTreeMap<(NodeId, NodeId), Slow>,
+    /// The highest epoch of a connection that was made after the start.
+    epoch_last: u64,
     /// What is to happen later, with its time in microseconds; the caller takes it.
     pub later: Vec<(u64, NetworkEvent<M>)>,
 }
+
+/// Connections that are made after the start count their epochs from here, well above those of the
+/// first ones, which count from 0 as they break.
+const LATER_EPOCHS: u64 = 1 << 32;
 
 const LANES: [Lane; 3] = Lane::ALL;
 
@@ -188,11 +194,65 @@ impl<M: Clone + Debug> SimNetwork<M> {
             alive: BTreeSet::new(),
             cut: BTreeSet::new(),
             slow: BTreeMap::new(),
+            epoch_last: LATER_EPOCHS,
             later: Vec::new(),
         }
     }
 
-    /// Sends a message.
+    /// From here on a member connects to these peers and to nobody else, as its transport is told to
+    /// when members change. What was sent to a peer that is none any more is lost.
+    pub fn follows(&mut self, weather: &mut Weather<'_>, member: NodeId, peers: &BTreeSet<NodeId>) {
+        let dialled = |key: &&(NodeId, NodeId, Lane)| key.0 == member;
+        let known: Vec<_> = self.connections.keys().filter(dialled).copied().collect();
+        for key in known.iter().filter(|key| !peers.contains(&key.1)) {
+            self.connections.remove(key);
+        }
+        for peer in peers.iter().filter(|peer| **peer != member) {
+            for lane in LANES {
+                let key = (member, *peer, lane);
+                if self.connections.contains_key(&key) {
+                    continue;
+                }
+                // A number that no packet of an earlier connection between the two can name.
+                self.epoch_last += 1 << 20;
+                let epoch = self.epoch_last;
+                self.connections.insert(key, Connection { epoch, ..Connection::default() });
+                if self.alive.contains(&member) {
+                    let at = between(weather, RECONNECT_US);
+                    self.disconnect(key, at);
+                    self.connections.get_mut(&key).expect("listed").lost = false;
+                }
+            }
+        }
+    }
+
+    /// A handshake was refused: the end that connected tries again after a while.
+    pub fn turned_away(
+        &mut self,
+        weather: &mut Weather<'_>,
+        (from, to, lane): (NodeId, NodeId, Lane),
+        epoch: u64,
+    ) {
+        let at = between(weather, RETRY_US);
+        if self.connections.contains_key(&(from, to, lane)) {
+            self.later.push((at, NetworkEvent::Reconnect { from, to, lane, epoch }));
+        }
+    }
+
+    /// Whether a handshake between these two would come about now.
+    #[must_use]
+    pub fn reaches(&self, from: NodeId, to: NodeId) -> bool {
+        let cut = self.cut.contains(&(from, to)) || self.cut.contains(&(to, from));
+        self.alive.contains(&from) && self.alive.contains(&to) && !cut
+    }
+
+    /// Whether a member connects to a peer.
+    #[must_use]
+    pub fn dials(&self, member: NodeId, peer: NodeId) -> bool {
+        self.connections.contains_key(&(member, peer, Lane::Control))
+    }
+
+    /// Sends a message. To a peer that the member does not connect to it goes nowhere.
     pub fn send(
         &mut self,
         weather: &mut Weather<'_>,
@@ -202,7 +262,7 @@ impl<M: Clone + Debug> SimNetwork<M> {
     ) {
         let (from, to, lane) = packet;
         let reachable = self.alive.contains(&to) && !self.cut.contains(&(from, to));
-        let connection = self.connections.get_mut(&packet).expect("both are members");
+        let Some(connection) = self.connections.get_mut(&packet) else { return };
         if !connection.connected {
             connection.lost = true;
             return;
@@ -252,7 +312,7 @@ impl<M: Clone + Debug> SimNetwork<M> {
     /// connection.
     pub fn arrives(&mut self, weather: &mut Weather<'_>, packet: &Packet<M>) -> bool {
         let key = (packet.from, packet.to, packet.lane);
-        let connection = &self.connections[&key];
+        let Some(connection) = self.connections.get(&key) else { return false };
         if connection.epoch != packet.epoch {
             return false;
         }
@@ -277,7 +337,7 @@ impl<M: Clone + Debug> SimNetwork<M> {
         // A handshake needs both ways.
         let cut = self.cut.contains(&(from, to)) || self.cut.contains(&(to, from));
         let reachable = self.alive.contains(&to) && !cut;
-        let connection = self.connections.get_mut(&key).expect("both are members");
+        let Some(connection) = self.connections.get_mut(&key) else { return Vec::new() };
         if connection.epoch != epoch || !connection.pending || !self.alive.contains(&from) {
             return Vec::new();
         }

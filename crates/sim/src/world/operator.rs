@@ -11,14 +11,15 @@
 
 use std::collections::BTreeSet;
 
-use jangada::{ChangeError, Event, Ticket};
+use jangada::{ChangeError, Ended, Event, Peers, Ticket, TransferError};
 use jangada_raft::{CatchUp, Configuration, MemberChange, NodeId};
 
 use crate::application::Application;
 use crate::faults::Fault;
+use crate::invariants::Violation;
 use crate::run::timeline::Who;
 use crate::world::seat::{Origin, Seat};
-use crate::world::{Later, World};
+use crate::world::{Death, Later, World};
 
 /// How many servers a run can have over all its time, so that a run ends.
 const SERVERS_MAX: usize = 12;
@@ -111,9 +112,8 @@ impl<A: Application> World<A> {
         };
         self.counts.count(Fault::MembersChanged);
         self.note(format_args!("{asked} is asked for {change:?}"));
-        let names = |ids: &[NodeId]| {
-            ids.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
-        };
+        let names =
+            |ids: &[NodeId]| ids.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ");
         let (voters, learners) = (names(&change.voters), names(&change.learners));
         let what = format_args!("is asked for the voters [{voters}] and the learners [{learners}]");
         self.tell(Who::Member(asked), what);
@@ -149,17 +149,89 @@ impl<A: Application> World<A> {
     fn new_server(&mut self) -> NodeId {
         let last = self.seats.keys().next_back().expect("there are members");
         let id = NodeId(last.0 + 1);
-        let roster: BTreeSet<NodeId> = self.members().into_iter().collect();
-        self.seats.insert(id, Seat::new(id, Origin::Joins));
-        self.with_network(|network, weather| network.follows(weather, id, &roster));
+        let mut seat = Seat::new(id, Origin::Joins);
+        seat.roster = self.members().into_iter().collect();
+        self.seats.insert(id, seat);
         let after = self.choices.between(START_US.0, START_US.1);
         self.queue.push(self.now_us() + after, Later::Start(id));
         id
     }
 
     /// A member has told what became of a change that was asked of it.
-    pub(crate) fn change_answered(&mut self, outcome: &Result<Configuration, ChangeError>) {
+    pub(crate) fn change_answered(
+        &mut self,
+        member: NodeId,
+        outcome: &Result<Configuration, ChangeError>,
+    ) {
         self.operator.changes += u64::from(outcome.is_ok());
+        match outcome {
+            Ok(members) => self.tell(Who::Member(member), format_args!("has members {members}")),
+            Err(error) => self.tell(Who::Member(member), format_args!("answers: {error}")),
+        }
+    }
+
+    /// A member has told what became of a transfer that was asked of it.
+    pub(crate) fn transfer_answered(
+        &mut self,
+        member: NodeId,
+        outcome: &Result<NodeId, TransferError>,
+    ) {
+        self.operator.transfers += u64::from(outcome.is_ok());
+        match outcome {
+            Ok(leader) => self.tell(Who::Member(member), format_args!("knows that {leader} leads")),
+            Err(error) => self.tell(Who::Member(member), format_args!("answers: {error}")),
+        }
+    }
+
+    /// A member is told by its configuration whom to be connected to.
+    pub(crate) fn follows(&mut self, member: NodeId, peers: &Peers) {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        seat.turns_away = peers.removed.iter().copied().collect();
+        seat.guests.retain(|guest| !seat.turns_away.contains(guest));
+        let mut all: BTreeSet<NodeId> = peers.addresses.keys().copied().collect();
+        all.extend(&seat.guests);
+        // A server that has joined and knows nothing yet asks those it was told of.
+        if peers.addresses.is_empty() && seat.origin == Origin::Joins {
+            all.extend(&seat.roster);
+        }
+        let known: BTreeSet<NodeId> = self.seats.keys().copied().collect();
+        all.retain(|peer| known.contains(peer));
+        self.with_network(|network, weather| network.follows(weather, member, &all));
+    }
+
+    /// Somebody has shaken hands whom the member does not know: it is found where it says.
+    pub(crate) fn meets_guest(&mut self, member: NodeId, guest: NodeId) {
+        if self.network.dials(member, guest) {
+            return;
+        }
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        seat.guests.insert(guest);
+        let Some(running) = &seat.running else { return };
+        let peers = running.member.peers();
+        self.follows(member, &peers);
+    }
+
+    /// Whether a member knows that another was removed, and can tell it so.
+    pub(crate) fn is_turned_away(&self, from: NodeId, by: NodeId) -> bool {
+        self.network.reaches(from, by) && self.seats[&by].turns_away.contains(&from)
+    }
+
+    /// A member is none any more, and its server is taken away.
+    ///
+    /// # Errors
+    /// If it is a member all the same.
+    pub(crate) fn goes(&mut self, member: NodeId, ended: Ended) -> Result<(), Violation> {
+        let is_member = self.invariants.is_member(member);
+        if matches!(ended, Ended::Removed(_)) && !is_member {
+            self.tell(Who::Member(member), format_args!("stops: {ended}"));
+            self.end(member, Death::Killed);
+            self.seats.get_mut(&member).expect("there is such a member").gone = true;
+            return Ok(());
+        }
+        Err(Violation {
+            invariant: "only a member that was removed stops by itself",
+            seen: format!("member {member} stops: {ended}"),
+        })
     }
 }
 

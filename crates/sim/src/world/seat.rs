@@ -4,7 +4,7 @@
 //! Responsible for doing with the log what the shipped runtime's log thread does: one job after the
 //! other, segments prepared beside it. Not responsible for time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::io;
 
@@ -21,6 +21,7 @@ use crate::disk::ledger::Damage;
 use crate::disk::rot::Aim;
 use crate::disk::{DiskHandle, SimDisk};
 use crate::world::clocks::Clocks;
+use crate::world::operator::address;
 
 /// The log's segments are small, so that runs of seconds roll and cut them.
 const SEGMENT_BYTES: (u64, u64) = (64 << 10, 256 << 10);
@@ -31,9 +32,27 @@ const HUNG_LOOK_US: u64 = 100_000;
 /// The cluster's id.
 const CLUSTER: u64 = 0x6a61_6e67_6164_6121;
 
+/// How a member came to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// One of those that the cluster began with.
+    Founds,
+    /// Added later: it knows no members before it is told.
+    Joins,
+}
+
 /// A member's place.
 pub(crate) struct Seat<A: Application> {
     pub(crate) id: NodeId,
+    pub(crate) origin: Origin,
+    /// Whether it was removed and has stopped: it never comes back.
+    pub(crate) gone: bool,
+    /// Whom a server that joins is told of.
+    pub(crate) roster: BTreeSet<NodeId>,
+    /// Whom this life has met that its configuration does not hold.
+    pub(crate) guests: BTreeSet<NodeId>,
+    /// Who was removed, as this life knows.
+    pub(crate) turns_away: BTreeSet<NodeId>,
     pub(crate) disk: SimDisk,
     /// Names the life of the disk's contents.
     pub(crate) incarnation: u64,
@@ -157,9 +176,14 @@ impl Upset {
 }
 
 impl<A: Application> Seat<A> {
-    pub(crate) fn new(id: NodeId) -> Seat<A> {
+    pub(crate) fn new(id: NodeId, origin: Origin) -> Seat<A> {
         Seat {
             id,
+            origin,
+            gone: false,
+            roster: BTreeSet::new(),
+            guests: BTreeSet::new(),
+            turns_away: BTreeSet::new(),
             disk: SimDisk::new(),
             incarnation: 0x1000 + id.0,
             life: 0,
@@ -269,7 +293,10 @@ impl<A: Application> Seat<A> {
             incarnation: self.incarnation,
             group: 0,
         };
-        let configuration = Configuration::of_voters(members.iter().copied());
+        let configuration = match self.origin {
+            Origin::Founds => founded(members),
+            Origin::Joins => Configuration::default(),
+        };
         Ok(Wal::create(handle.clone(), options, identity, configuration)?)
     }
 
@@ -383,6 +410,12 @@ impl<A: Application> Running<A> {
     pub(crate) fn worker(&mut self) -> &mut A::Worker {
         &mut self.worker
     }
+}
+
+/// What the cluster begins with.
+fn founded(members: &[NodeId]) -> Configuration {
+    let addresses = members.iter().map(|id| (*id, vec![address(*id)])).collect();
+    Configuration { addresses, ..Configuration::of_voters(members.iter().copied()) }
 }
 
 /// The time stamped on the log's last entry.

@@ -12,7 +12,7 @@
 //! * whether a disk holds what was made durable, for which its log is recovered on a copy.
 
 use jangada_raft::invariants::{CLUSTER, ClusterInvariant};
-use jangada_raft::{NodeId, Raft, Standing};
+use jangada_raft::{NodeId, Position, Raft, RoleKind, Standing};
 
 use crate::application::Application;
 use crate::invariants::Violation;
@@ -57,6 +57,12 @@ impl<A: Application> World<A> {
         let (standing, commit, last) = (status.standing, status.commit, status.last);
         self.timeline.stands(self.queue.now_us(), member, &standing);
         self.invariants.stands(member, standing, commit, last, &term_at)?;
+        if standing.role == RoleKind::Leader
+            && let Some(index) = raft.configuration_index()
+            && let Some(term) = raft.term_at(index)
+        {
+            self.invariants.configures(Position { index, term }, raft.configuration());
+        }
         let record = status.record;
         self.invariants.hashes(member, record.applied.index, record.hash)?;
         for bound in running.member.bounds() {
