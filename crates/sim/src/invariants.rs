@@ -170,12 +170,20 @@ impl Invariants {
         Invariants { configurations: vec![(Position::default(), first)], ..Invariants::default() }
     }
 
+    /// The configurations that a leader may count by: the newest that is committed, and those behind
+    /// it.
+    fn in_force(&self) -> impl Iterator<Item = &Configuration> {
+        let committed = self.committed();
+        let indexes = self.configurations.iter().map(|(at, _)| at.index);
+        let newest = indexes.filter(|index| *index <= committed).max().unwrap_or_default();
+        let behind = self.configurations.iter().filter(move |(at, _)| newest <= at.index);
+        behind.map(|(_, configuration)| configuration)
+    }
+
     /// Whether a member is one in any configuration that may be in force.
     #[must_use]
     pub fn is_member(&self, member: NodeId) -> bool {
-        self.configurations
-            .iter()
-            .any(|(_, configuration)| configuration.members().any(|id| id == member))
+        self.in_force().any(|configuration| configuration.members().any(|id| id == member))
     }
 
     /// The newest configuration that is known to be committed.
@@ -198,10 +206,6 @@ impl Invariants {
         self.configurations
             .retain(|(known, _)| known.index < position.index || known.index <= committed);
         self.configurations.push((position, configuration.clone()));
-        let of_committed = |(known, _): &&(Position, Configuration)| known.index <= committed;
-        let newest = self.configurations.iter().filter(of_committed).map(|(known, _)| known.index);
-        let newest = newest.max().unwrap_or_default();
-        self.configurations.retain(|(known, _)| newest <= known.index);
     }
 
     /// The highest index known to be committed.
@@ -307,7 +311,7 @@ impl Invariants {
         };
         // A configuration is in force as soon as it is appended (§6), so a leader may have counted by
         // any that is newer than the last committed one.
-        let held = self.configurations.iter().any(|(_, members)| members.agrees(holds));
+        let held = self.in_force().any(|members| members.agrees(holds));
         let asked = !self.configurations.is_empty();
         require(!asked || held, "what is acknowledged is on a quorum of disks", || {
             let holders: Vec<NodeId> =

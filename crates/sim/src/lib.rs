@@ -80,5 +80,6 @@ pub use run::seed::Seed;
 pub use run::sweep::{SweepOptions, sweep};
 pub use run::trace::Trace;
 pub use run::{Clients, Failure, Report, Rest, run};
+pub use world::operator::Deeds;
 pub use world::topology::Topology;
 pub use world::{World, WorldOptions};

@@ -21,6 +21,7 @@ use crate::faults::FaultCounts;
 use crate::invariants::Violation;
 use crate::run::panics::caught;
 use crate::run::timeline::Line;
+use crate::world::operator::Deeds;
 use crate::world::{World, WorldOptions};
 
 /// How long the members have to settle once nothing goes wrong any more, in microseconds: until the last
@@ -79,6 +80,8 @@ pub struct Report {
     pub bounds: Bounds,
     /// How the run came to rest.
     pub rest: Rest,
+    /// What came of what operators asked, and of what members do about their disks.
+    pub deeds: Deeds,
 }
 
 /// How a run came to rest once faults had stopped, as its slowest member did.
@@ -182,6 +185,7 @@ pub fn run<A: Application>(
                 rot: world.rot(),
                 bounds: world.bounds().clone(),
                 rest,
+                deeds: world.deeds(),
             });
         }
         Ok(Err(violation)) => (violation.invariant.to_owned(), violation.to_string()),

@@ -798,6 +798,7 @@ impl<A: Application> World<A> {
         self.bounds.arrives(&running.inbox);
         running.member.step(now, &mut running.inbox, &mut effects);
         let seen = take(&running.seen);
+        self.look_at_members(member);
         for command in seen {
             self.invariants.applies(member, command)?;
             if self.applied_max < command.position.index {
@@ -806,6 +807,10 @@ impl<A: Application> World<A> {
             }
         }
         for effect in effects.drain(..) {
+            // A member that ends by itself has said all that it has to say before.
+            if self.seats[&member].running.is_none() {
+                break;
+            }
             self.effect(member, effect)?;
         }
         let Some(running) = self.seats.get_mut(&member).and_then(|seat| seat.running.as_mut())

@@ -21,6 +21,7 @@ use crate::run::plan::Plan;
 use crate::run::scenario::{Held, SCENARIOS, Scenario};
 use crate::run::{Failure, Rest};
 use crate::workload::Coverage;
+use crate::world::operator::Deeds;
 
 /// What is run.
 #[derive(Clone)]
@@ -67,6 +68,8 @@ pub struct Progress {
     pub bounds: Bounds,
     /// How the slowest of the runs came to rest.
     pub rest: Rest,
+    /// What came of what operators asked, and of what members do about their disks.
+    pub deeds: Deeds,
     /// The hash over everything that happened in all runs, in the order of the seeds.
     pub trace_hash: u64,
 }
@@ -120,6 +123,7 @@ impl Progress {
         self.coverage.add(&held.coverage);
         self.bounds.add(&report.bounds);
         self.rest = self.rest.and(report.rest);
+        self.deeds.add(report.deeds);
         self.trace_hash = mix(self.trace_hash.wrapping_add(1) ^ report.trace_hash);
     }
 }

@@ -10,6 +10,7 @@
 //!    cluster have told it to go, or long after.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use jangada::{ChangeError, Ended, Event, Peers, Ticket, TransferError};
 use jangada_raft::{CatchUp, Configuration, MemberChange, NodeId};
@@ -34,13 +35,53 @@ const START_US: (u64, u64) = (1_000, 1_500_000);
 #[derive(Debug, Default)]
 pub(crate) struct Operator {
     asked: u64,
-    /// How many changes were done.
-    pub(crate) changes: u64,
-    /// How many transfers were done.
-    pub(crate) transfers: u64,
+    pub(crate) deeds: Deeds,
+}
+
+/// What came of what operators asked, and of what members do beside serving.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Deeds {
+    /// Changes of the members that were done.
+    pub changes: u64,
+    /// Transfers of leadership that were done.
+    pub transfers: u64,
+    /// Members that were removed and have stopped.
+    pub removed: u64,
+    /// Snapshots that were installed.
+    pub snapshots: u64,
+    /// Members that hold again all that their disks had lost.
+    pub recovered: u64,
+}
+
+impl Deeds {
+    /// Adds another run's.
+    pub fn add(&mut self, other: Deeds) {
+        self.changes += other.changes;
+        self.transfers += other.transfers;
+        self.removed += other.removed;
+        self.snapshots += other.snapshots;
+        self.recovered += other.recovered;
+    }
+}
+
+impl fmt::Display for Deeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Deeds { changes, transfers, removed, snapshots, recovered } = self;
+        write!(
+            f,
+            "{changes} changes of members, {removed} removed, {transfers} transfers of leadership, \
+             {snapshots} snapshots installed, {recovered} members recovered"
+        )
+    }
 }
 
 impl<A: Application> World<A> {
+    /// What came of what operators asked, and of what members do beside serving.
+    #[must_use]
+    pub fn deeds(&self) -> Deeds {
+        self.operator.deeds
+    }
+
     /// Draws whether the operator does something in this period.
     pub(crate) fn operate(&mut self) {
         if self.draws(Fault::MembersChanged) {
@@ -163,7 +204,7 @@ impl<A: Application> World<A> {
         member: NodeId,
         outcome: &Result<Configuration, ChangeError>,
     ) {
-        self.operator.changes += u64::from(outcome.is_ok());
+        self.operator.deeds.changes += u64::from(outcome.is_ok());
         match outcome {
             Ok(members) => self.tell(Who::Member(member), format_args!("has members {members}")),
             Err(error) => self.tell(Who::Member(member), format_args!("answers: {error}")),
@@ -176,7 +217,7 @@ impl<A: Application> World<A> {
         member: NodeId,
         outcome: &Result<NodeId, TransferError>,
     ) {
-        self.operator.transfers += u64::from(outcome.is_ok());
+        self.operator.deeds.transfers += u64::from(outcome.is_ok());
         match outcome {
             Ok(leader) => self.tell(Who::Member(member), format_args!("knows that {leader} leads")),
             Err(error) => self.tell(Who::Member(member), format_args!("answers: {error}")),
@@ -201,11 +242,12 @@ impl<A: Application> World<A> {
 
     /// Somebody has shaken hands whom the member does not know: it is found where it says.
     pub(crate) fn meets_guest(&mut self, member: NodeId, guest: NodeId) {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        // Also who is known: the configuration that names it may be rolled back, or an older one come.
+        seat.guests.insert(guest);
         if self.network.dials(member, guest) {
             return;
         }
-        let seat = self.seats.get_mut(&member).expect("there is such a member");
-        seat.guests.insert(guest);
         let Some(running) = &seat.running else { return };
         let peers = running.member.peers();
         self.follows(member, &peers);
@@ -225,6 +267,7 @@ impl<A: Application> World<A> {
         if matches!(ended, Ended::Removed(_)) && !is_member {
             self.tell(Who::Member(member), format_args!("stops: {ended}"));
             self.end(member, Death::Killed);
+            self.operator.deeds.removed += 1;
             self.seats.get_mut(&member).expect("there is such a member").gone = true;
             return Ok(());
         }

@@ -57,18 +57,24 @@ impl<A: Application> World<A> {
         let (standing, commit, last) = (status.standing, status.commit, status.last);
         self.timeline.stands(self.queue.now_us(), member, &standing);
         self.invariants.stands(member, standing, commit, last, &term_at)?;
-        if standing.role == RoleKind::Leader
-            && let Some(index) = raft.configuration_index()
-            && let Some(term) = raft.term_at(index)
-        {
-            self.invariants.configures(Position { index, term }, raft.configuration());
-        }
         let record = status.record;
         self.invariants.hashes(member, record.applied.index, record.hash)?;
         for bound in running.member.bounds() {
             self.bounds.see(bound)?;
         }
         self.look_at_standing(member, standing)
+    }
+
+    /// Takes down by which configuration a leader counts. Before anything that it says.
+    pub(crate) fn look_at_members(&mut self, member: NodeId) {
+        let Some(running) = &self.seats[&member].running else { return };
+        let raft = running.member.raft();
+        if raft.role() == RoleKind::Leader
+            && let Some(index) = raft.configuration_index()
+            && let Some(term) = raft.term_at(index)
+        {
+            self.invariants.configures(Position { index, term }, raft.configuration());
+        }
     }
 
     /// A change of role or term is when logs can have come to differ.

@@ -64,6 +64,13 @@ impl Summary<'_> {
                 "stopped": rot.stopped,
                 "harmless": rot.harmless,
             },
+            "deeds": {
+                "changes": progress.deeds.changes,
+                "transfers": progress.deeds.transfers,
+                "removed": progress.deeds.removed,
+                "snapshots": progress.deeds.snapshots,
+                "recovered": progress.deeds.recovered,
+            },
             "coverage": coverage,
             "never_met": progress.coverage.blind_spots(),
             "trace_hash": format!("{:016x}", progress.trace_hash),
@@ -97,6 +104,7 @@ impl Summary<'_> {
         writeln!(out, "calm: {}", progress.rest)?;
         writeln!(out, "highest: {}", progress.bounds)?;
         writeln!(out, "damage: {}", progress.rot)?;
+        writeln!(out, "deeds: {}", progress.deeds)?;
         writeln!(out, "trace hash: {:016x}", progress.trace_hash)
     }
 }
