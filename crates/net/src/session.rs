@@ -104,10 +104,10 @@ impl Outgoing {
     /// # Errors
     /// The message is not taken, and nothing of it will be sent.
     pub fn push(&mut self, message: &PeerMessage) -> Result<(), PushError> {
-        if self.met.is_none() {
+        let Some(met) = self.met else {
             return Err(PushError::NotOpen);
-        }
-        self.queue.push(self.group, message)
+        };
+        self.queue.push(met.version, self.group, message)
     }
 
     /// What waits to be sent.
@@ -232,7 +232,9 @@ impl Incoming {
         if self.buffer.len() < length {
             return Ok(None);
         }
-        let message = wire::decode(self.group, self.buffer.split_to(length).freeze())?;
+        let mut bytes = self.buffer.split_to(length);
+        wire::take_from_version(met.version, &mut bytes)?;
+        let message = wire::decode(self.group, bytes.freeze())?;
         if message.lane() != met.lane {
             return Err(DecodeError::Lane);
         }

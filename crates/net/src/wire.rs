@@ -21,6 +21,7 @@ mod decode;
 mod encode;
 mod error;
 mod snapshot;
+mod versions;
 
 use bytes::Bytes;
 use jangada_entry::FRAME_BYTES_MAX;
@@ -31,6 +32,10 @@ pub use ask::{MEMBERSHIP_BYTES_MAX, fits};
 pub use decode::{Header, decode};
 pub use encode::{Encoded, Size, encode, encode_head, measure};
 pub use error::{DecodeError, EncodeError};
+#[cfg(any(test, feature = "next-wire"))]
+pub use versions::NEXT_VERSION;
+pub use versions::{decode_as, encode_as};
+pub(crate) use versions::{put_in_version, take_from_version};
 
 /// The size of a message's header in bytes.
 pub const HEADER_BYTES: usize = 24;

@@ -54,16 +54,23 @@ impl SendQueue {
         self.bytes == 0
     }
 
-    /// Puts a message of `group` at the end.
+    /// Puts a message of `group` at the end, in the version that was agreed on.
     ///
     /// # Errors
     /// The message is not taken, and nothing of it will be sent.
-    pub fn push(&mut self, group: u64, message: &PeerMessage) -> Result<(), PushError> {
+    pub fn push(
+        &mut self,
+        version: u16,
+        group: u64,
+        message: &PeerMessage,
+    ) -> Result<(), PushError> {
         let size = wire::measure(message).map_err(PushError::Message)?;
         if 0 < self.bytes && self.bytes_max < self.bytes + size.total() {
             return Err(PushError::Full);
         }
+        let start = self.tail.len();
         wire::encode_head(group, message, size, &mut self.tail);
+        wire::put_in_version(version, &mut self.tail[start..]);
         for payload in wire::payloads(message) {
             self.push_payload(payload);
         }
