@@ -428,6 +428,8 @@ impl<'a> Reader<'a> {
         if !self.entered {
             // Nothing tells behind what the log began; the machine holds what was before.
             self.state.reset(machine.applied, machine.configuration.clone());
+            let applied = HardState { term: machine.applied.term, vote: None };
+            self.state.hard_state = higher(self.state.hard_state, applied);
             self.entered = true;
         }
         self.report.lost = Some(Lost { place, after: self.state.last_position() });
@@ -514,6 +516,7 @@ fn bytes_of(list: &BatchHeader, entries: &[Position]) -> u64 {
 
 /// The later one of two; within a term, the one that tells of a vote.
 fn higher(one: HardState, other: HardState) -> HardState {
-    let newer = one.term < other.term || (one.term == other.term && one.vote.is_none());
+    let votes = one.term == other.term && one.vote.is_none();
+    let newer = one.term < other.term || votes;
     if newer { other } else { one }
 }
