@@ -24,9 +24,11 @@ const FORMAT: u8 = 1;
 const KIND_ROWS: u8 = 1;
 const KIND_END: u8 = 2;
 
-/// Format, kind, the length of the row key that is followed, zero; a number of rows; an index; two
-/// revisions.
-const HEADER_BYTES: usize = 32;
+/// Format, kind, the length of the row key that is followed, zero; a number of rows; the state.
+const HEADER_BYTES: usize = 8 + STATE_BYTES;
+
+/// An index, two revisions, a number of rows and a sum.
+const STATE_BYTES: usize = 40;
 
 const CRC_BYTES: usize = 4;
 
@@ -55,6 +57,8 @@ pub(crate) struct State {
     pub(crate) scheduled: Option<i64>,
     /// The last compaction whose rows are all removed.
     pub(crate) finished: Option<i64>,
+    /// What its rows come to: between two states of one index a compaction may have removed some.
+    pub(crate) tally: Tally,
 }
 
 /// What a chunk brings.
@@ -150,8 +154,6 @@ pub(crate) fn end(meta: &Meta, after: Option<RowKey>) -> Bytes {
     let mut buffer = BytesMut::new();
     header(&mut buffer, KIND_END, Place { state: State::of(meta), after });
     buffer.put_i64_le(meta.revision);
-    buffer.put_u64_le(meta.tally.rows);
-    buffer.put_u64_le(meta.tally.sum);
     buffer.put_u32_le(meta.record.len() as u32);
     buffer.put_slice(&meta.record);
     buffer.put_u32_le(meta.members.len() as u32);
@@ -247,9 +249,7 @@ fn decode_rows(
 }
 
 fn decode_end(mut rest: &[u8], state: State) -> Result<Meta, ChunkError> {
-    let mut fixed = take(&mut rest, 24)?;
-    let revision = fixed.get_i64_le();
-    let tally = Tally { rows: fixed.get_u64_le(), sum: fixed.get_u64_le() };
+    let revision = take(&mut rest, 8)?.get_i64_le();
     let record = Bytes::copy_from_slice(field(&mut rest)?);
     let mut meta = Meta {
         commits: 0,
@@ -258,7 +258,7 @@ fn decode_end(mut rest: &[u8], state: State) -> Result<Meta, ChunkError> {
         revision,
         compact_scheduled: state.scheduled,
         compact_finished: state.finished,
-        tally,
+        tally: state.tally,
         members: Vec::new(),
         alarms: Vec::new(),
     };
@@ -324,6 +324,7 @@ impl State {
             applied: meta.applied,
             scheduled: meta.compact_scheduled,
             finished: meta.compact_finished,
+            tally: meta.tally,
         }
     }
 
@@ -331,11 +332,13 @@ impl State {
         buffer.put_u64_le(self.applied);
         buffer.put_i64_le(self.scheduled.unwrap_or(NONE));
         buffer.put_i64_le(self.finished.unwrap_or(NONE));
+        buffer.put_u64_le(self.tally.rows);
+        buffer.put_u64_le(self.tally.sum);
     }
 
     /// Reads a state; `None` if there cannot be such a one.
     fn decode(bytes: &[u8]) -> Option<State> {
-        let mut bytes = bytes.get(..24)?;
+        let mut bytes = bytes.get(..STATE_BYTES)?;
         let applied = bytes.get_u64_le();
         let mut revision = || match bytes.get_i64_le() {
             NONE => Some(None),
@@ -343,8 +346,9 @@ impl State {
             _ => None,
         };
         let (scheduled, finished) = (revision()?, revision()?);
+        let tally = Tally { rows: bytes.get_u64_le(), sum: bytes.get_u64_le() };
         let sound = 0 < applied && finished <= scheduled;
-        sound.then_some(State { applied, scheduled, finished })
+        sound.then_some(State { applied, scheduled, finished, tally })
     }
 }
 
@@ -389,7 +393,7 @@ impl Place {
         if bytes.is_empty() {
             return Some(Place::default());
         }
-        let (state, after) = bytes.split_at_checked(24)?;
+        let (state, after) = bytes.split_at_checked(STATE_BYTES)?;
         Some(Place { state: State::decode(state)?, after: Some(row_key(after).ok()?) })
     }
 }

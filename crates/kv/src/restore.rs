@@ -108,7 +108,7 @@ impl Incoming {
     /// Takes a chunk; answers the rows in it.
     pub(crate) fn take(&mut self, bytes: &Bytes) -> Result<Option<Rows>, RestoreError> {
         let Chunk { state, after, content } = decode(bytes)?;
-        let another = state.applied != self.place.state.applied;
+        let another = state != self.place.state;
         if another && !self.place.goes_on_in(&state) {
             return Err(RestoreError::Apart);
         }

@@ -373,3 +373,39 @@ fn a_restoration_that_is_given_up_leaves_nothing_behind() {
 fn histories_with_restarts_and_snapshots_keep_what_was_done() {
     (1..=40).for_each(histories::run);
 }
+
+#[test]
+fn a_stream_goes_on_while_the_rows_of_one_compaction_are_removed_in_parts() {
+    let mut source = Subject::open(Some(&Disk::default()));
+    for at in 0..2_000 {
+        source.put(&format!("key {}", at % 50), b"a value of some length");
+    }
+    source.compact(source.revision());
+    for at in 0..20 {
+        source.put(&format!("behind {at}"), &[7; CHUNK]);
+    }
+    let mut target = Subject::open(Some(&Disk::default()));
+    // Some of the rows are removed, and some are not yet.
+    let rows = |source: &Subject| match source.machine.snapshot(&[]).expect("well") {
+        Some(stream) if stream.applied() == source.index => Some(source.chunks(&[])),
+        _ => None,
+    };
+    let first = loop {
+        source.turn();
+        if let Some(chunks) = rows(&source) {
+            break chunks;
+        }
+    };
+    let mut restoration = target.machine.restore();
+    target.push(&mut restoration, &first[..first.len() - 5]);
+    source.settle();
+    let rest = source.chunks(&restoration.place());
+    assert!(source.chunks(&[]).len() < first.len(), "more rows are removed");
+    assert_eq!(rest.len(), 5, "the stream goes on");
+    target.push(&mut restoration, &rest);
+    target.finish(&mut restoration);
+    target.settle();
+    assert_eq!(target.content(), source.content());
+    let sizes = [&source, &target].map(|s| s.machine.shared().read().size_in_use());
+    assert_eq!(sizes[0], sizes[1]);
+}
