@@ -127,6 +127,8 @@ within a minute: this measures the checks, not the code.
 
 - *Random schedules* drive the consensus module alone (`crates/raft/tests/schedule`), the *core world* lets it run in
   simulated time, each step held to the executable specification.
+- *Restarts and copies of the store* drive the store alone, with crashes, lost chunks and compactions in between
+  (`crates/kv/tests/harness`).
 - *Crash points*, *rot points*, *failing syncs* and *old bytes* try the log (`crates/wal/tests`).
 - The *full worlds* run the members that ship, with their log and engine, on simulated disks and a simulated network.
 
