@@ -80,7 +80,6 @@ fn bounded(message: &PeerMessage) {
             Message::VoteResponse(response) => response.term.0 <= NUMBER_MAX,
             Message::TimeoutNow(request) => request.term.0 <= NUMBER_MAX,
         },
-        PeerMessage::Retention { everyone_holds } => everyone_holds.0 <= NUMBER_MAX,
         PeerMessage::ReadIndexResponse { index, .. } => {
             index.is_none_or(|index| index.0 <= NUMBER_MAX)
         }
@@ -197,7 +196,10 @@ pub(crate) fn message(input: &mut Input<'_>) -> PeerMessage {
             number: input.number(),
             index: (input.byte() & 1 == 1).then(|| Index(input.small())),
         },
-        _ => PeerMessage::Retention { everyone_holds: Index(input.small()) },
+        _ => {
+            let (first, last) = (position(input), Index(input.small()));
+            PeerMessage::FramesRequest { first, last }
+        }
     }
 }
 

@@ -77,12 +77,6 @@ pub enum PeerMessage {
         /// The entries.
         frames: Vec<Frame>,
     },
-    /// The leader tells how far every member's log is known to reach, so that followers, too, keep
-    /// what a member may still need from them should they come to lead.
-    Retention {
-        /// The lowest match index of all members.
-        everyone_holds: Index,
-    },
     /// An operator of this member asks something of the leader. Answered by
     /// [`PeerMessage::Answer`].
     Ask {
@@ -143,8 +137,7 @@ impl PeerMessage {
             PeerMessage::Snapshot(_) => Lane::Snapshots,
             PeerMessage::Raft(_)
             | PeerMessage::ReadIndexRequest { .. }
-            | PeerMessage::ReadIndexResponse { .. }
-            | PeerMessage::Retention { .. } => Lane::Control,
+            | PeerMessage::ReadIndexResponse { .. } => Lane::Control,
         }
     }
 }

@@ -92,7 +92,6 @@ mod kind {
     pub(super) const FORWARD_REFUSED: u8 = 10;
     pub(super) const READ_INDEX_REQUEST: u8 = 11;
     pub(super) const READ_INDEX_RESPONSE: u8 = 12;
-    pub(super) const RETENTION: u8 = 13;
     pub(super) const TIMEOUT_NOW: u8 = 14;
     pub(super) const SNAPSHOT_WANTED: u8 = 20;
     pub(super) const SNAPSHOT_OFFER: u8 = 21;

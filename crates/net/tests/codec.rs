@@ -179,8 +179,6 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
             let first = frames.first().map_or(Position::default(), Frame::position);
             PeerMessage::FramesResponse { first, begins: Index(3), frames }
         }),
-        1 => (0..1_u64 << 62)
-            .prop_map(|index| PeerMessage::Retention { everyone_holds: Index(index) }),
     ]
 }
 

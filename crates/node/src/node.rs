@@ -368,10 +368,14 @@ fn open_log(
         return Wal::create(disk, config.log_options.clone(), identity, configuration)
             .map_err(failed);
     }
-    let machine = Machine {
-        applied: record.applied,
-        configuration: Configuration::of_voters(config.members.iter().map(|m| m.id)),
+    let configuration = match record.membership.configuration() {
+        // Nothing was applied yet, or by a version that did not note it.
+        none if *none == Configuration::default() => {
+            Configuration::of_voters(config.members.iter().map(|m| m.id))
+        }
+        known => known.clone(),
     };
+    let machine = Machine { applied: record.applied, configuration };
     let options = config.log_options.clone();
     let (wal, recovered) = Wal::open_beside(disk, options, &machine).map_err(&failed)?;
     let found = recovered.identity;

@@ -163,6 +163,7 @@ impl Progress {
     }
 
     /// Up to where the peer's durable log equals the leader's, counted or not.
+    #[cfg(test)]
     pub(crate) fn held(&self) -> Index {
         self.match_index
     }

@@ -195,15 +195,6 @@ impl Raft {
         leader.peers.get(&peer).map(|progress| progress.match_index())
     }
 
-    /// Leader: up to where every member, learners included, durably holds the log; 0 when this
-    /// member does not lead. The log may be cut up to here without leaving anyone behind.
-    #[must_use]
-    pub fn matched_by_all(&self) -> Index {
-        let Role::Leader(leader) = &self.role else { return Index(0) };
-        let peers = leader.peers.values().map(|progress| progress.held());
-        peers.min().map_or(self.durable_index(), |least| least.min(self.durable_index()))
-    }
-
     /// Leader: whether a snapshot was asked for ([`Output::SendSnapshot`]) for the peer, and its end
     /// not told yet.
     #[must_use]

@@ -238,8 +238,7 @@ fn repeat_of(message: &PeerMessage) -> Repeat {
         | PeerMessage::FramesRequest { .. }
         | PeerMessage::FramesResponse { .. }
         | PeerMessage::ReadIndexRequest { .. }
-        | PeerMessage::ReadIndexResponse { .. }
-        | PeerMessage::Retention { .. } => Repeat::Allowed,
+        | PeerMessage::ReadIndexResponse { .. } => Repeat::Allowed,
     }
 }
 

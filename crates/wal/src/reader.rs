@@ -467,7 +467,10 @@ impl<'a> Reader<'a> {
     fn check_what_is_missing(&self) -> Result<(), OpenError> {
         let applied = self.beside.applied();
         let base = self.state.base.index;
-        if applied < base {
+        // A machine that holds nothing though the log was cut behind it was lost since: it is given
+        // another member's state. The log is whole.
+        let machine_is_lost = self.beside.machine().is_some() && applied == Index(0);
+        if applied < base && !machine_is_lost {
             return Err(OpenError::Missing { base, durable_applied: applied });
         }
         let fault = self.first_fault.filter(|_| !self.state.faulty().is_empty());

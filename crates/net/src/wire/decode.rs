@@ -146,9 +146,6 @@ fn decode_body(
         kind::FRAMES_RESPONSE => return frames_response(group, fields, payloads),
         kind::ASK => return super::ask::ask(fields),
         kind::ANSWER => return super::ask::answer(fields),
-        kind::RETENTION => {
-            return Ok(PeerMessage::Retention { everyone_holds: fields.index()? });
-        }
         other => return Err(DecodeError::Kind(other)),
     };
     Ok(PeerMessage::Raft(message))

@@ -78,7 +78,7 @@ pub fn measure(message: &PeerMessage) -> Result<Size, EncodeError> {
             check_follow(*first, frames)?;
             32
         }
-        PeerMessage::ReadIndexRequest { .. } | PeerMessage::Retention { .. } => 8,
+        PeerMessage::ReadIndexRequest { .. } => 8,
         PeerMessage::ReadIndexResponse { .. } => 24,
         // Rare, so written twice.
         PeerMessage::Ask { .. } | PeerMessage::Answer { .. } => super::ask::encode(message)?.len(),
@@ -130,7 +130,6 @@ pub fn encode_head(group: u64, message: &PeerMessage, size: Size, out: &mut Byte
             out.put_u32_le(0);
         }
         PeerMessage::ReadIndexRequest { number } => out.put_u64_le(*number),
-        PeerMessage::Retention { everyone_holds } => out.put_u64_le(everyone_holds.0),
         PeerMessage::ReadIndexResponse { number, index } => {
             out.put_u64_le(*number);
             out.put_u64_le(index.map_or(0, |index| index.0));
@@ -160,7 +159,6 @@ fn kind_of(message: &PeerMessage) -> u8 {
         PeerMessage::ForwardRefused { .. } => kind::FORWARD_REFUSED,
         PeerMessage::ReadIndexRequest { .. } => kind::READ_INDEX_REQUEST,
         PeerMessage::ReadIndexResponse { .. } => kind::READ_INDEX_RESPONSE,
-        PeerMessage::Retention { .. } => kind::RETENTION,
         PeerMessage::Snapshot(message) => snapshot::kind_of(message),
         PeerMessage::FramesRequest { .. } => kind::FRAMES_REQUEST,
         PeerMessage::FramesResponse { .. } => kind::FRAMES_RESPONSE,

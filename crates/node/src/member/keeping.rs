@@ -1,16 +1,16 @@
 //! The log as the member keeps it: what is written, what is told to be durable, and what is cut off.
 
 use jangada_net::PeerMessage;
-use jangada_raft::{Input, NodeId, Position, RoleKind, Write, canon};
+use jangada_raft::{Input, Position, Write, canon};
 
 use super::{Effect, LogCut, LogWritten, Member};
 use crate::machine::StateMachine;
 use crate::snapshot::Snapshots;
 use crate::tail::Tail;
 
-/// How often the leader tells how far every log reaches, and each member looks whether its log can
-/// be cut (microseconds). The log grows by this much more than needed; cutting costs little.
-pub(super) const RETENTION_INTERVAL_US: u64 = 1_000_000;
+/// How often it is looked whether the log can be cut (microseconds). It grows by this much more than
+/// needed; cutting costs little.
+pub(super) const CUT_INTERVAL_US: u64 = 1_000_000;
 
 impl<M: StateMachine> Member<M> {
     /// Puts the frames of this step into the log under the names the module gave them.
@@ -95,32 +95,19 @@ impl<M: StateMachine> Member<M> {
         }
     }
 
-    pub(super) fn look_after_retention(&mut self) {
-        if self.now.monotonic_us < self.retention_at_us {
+    /// Has the log cut behind what the machine holds durably, whoever lags: that one is sent a snapshot.
+    /// Without snapshots the log is all there is to build a machine from, here or elsewhere.
+    pub(super) fn cut_log(&mut self) {
+        if self.now.monotonic_us < self.cut_at_us {
             return;
         }
-        self.retention_at_us = self.now.monotonic_us + RETENTION_INTERVAL_US;
-        if self.raft.role() == RoleKind::Leader {
-            self.everyone_holds = self.raft.matched_by_all();
-            let configuration = self.raft.configuration();
-            let members = configuration.voters.iter().chain(&configuration.learners);
-            let peers: Vec<NodeId> = members.copied().filter(|peer| *peer != self.id).collect();
-            for peer in peers {
-                let everyone_holds = self.everyone_holds;
-                self.send(peer, PeerMessage::Retention { everyone_holds });
-            }
+        self.cut_at_us = self.now.monotonic_us + CUT_INTERVAL_US;
+        if self.machine.snapshots() == Snapshots::None {
+            return;
         }
-        let offers = self.machine.snapshots();
-        // Without snapshots nobody could do without what is cut.
-        let mut index = match offers {
-            Snapshots::None => self.machine.durable_index().min(self.everyone_holds),
-            Snapshots::Whole | Snapshots::Streamed => self.machine_durable(),
-        };
+        let mut index = self.machine_durable();
         if canon!(log_is_cut_ahead_of_the_engine) {
-            index = self.everyone_holds.min(self.settled());
-        }
-        if canon!(log_is_cut_ahead_of_the_others) {
-            index = self.machine.durable_index();
+            index = self.settled();
         }
         if self.log_begins.index < index
             && let Some(term) = self.raft.term_at(index)
@@ -128,10 +115,7 @@ impl<M: StateMachine> Member<M> {
             let up_to = Position { index, term };
             let configuration = self.raft.configuration_at(index);
             let configuration = configuration.expect("the log holds the entry").clone();
-            let trailing_bytes = match offers {
-                Snapshots::None => 0,
-                Snapshots::Whole | Snapshots::Streamed => self.options.trailing_bytes_max,
-            };
+            let trailing_bytes = self.options.trailing_bytes_max;
             let log_bytes_max = self.options.transfer_log_bytes_max;
             let needed = self.needed_behind().map(|index| (index, log_bytes_max));
             let cut = LogCut { up_to, configuration, trailing_bytes, needed };

@@ -64,7 +64,7 @@ use crate::saved::SavedState;
 use crate::snapshot::Snapshots as Offers;
 use crate::tail::Tail;
 use asks::Asks;
-use keeping::RETENTION_INTERVAL_US;
+use keeping::CUT_INTERVAL_US;
 use log::Writer;
 use membership::{ChangeUnderWay, Configured, LingeringMembers};
 use mending::Mending;
@@ -93,8 +93,8 @@ pub struct Member<M: StateMachine> {
     time_ms: u64,
     /// The entry before the first one that the log retains.
     log_begins: Position,
-    everyone_holds: Index,
-    retention_at_us: u64,
+    /// When it is looked next whether the log can be cut.
+    cut_at_us: u64,
     /// The last leader there was, and the term it led.
     leader_last: Option<(Term, NodeId)>,
     leader_changes: u64,
@@ -257,8 +257,7 @@ impl<M: StateMachine> Member<M> {
             time_ms: start.time_ms.max(record.time_ms),
             record,
             log_begins,
-            everyone_holds: log_begins.index,
-            retention_at_us: now.monotonic_us + RETENTION_INTERVAL_US,
+            cut_at_us: now.monotonic_us + CUT_INTERVAL_US,
             leader_last: None,
             leader_changes: 0,
             configuration: Arc::default(),
@@ -337,7 +336,7 @@ impl<M: StateMachine> Member<M> {
         self.settle_transfers();
         self.run_reads();
         self.write_log();
-        self.look_after_retention();
+        self.cut_log();
         self.expire();
         self.expire_asks();
         self.expire_membership();
@@ -352,7 +351,7 @@ impl<M: StateMachine> Member<M> {
         if self.more_to_apply {
             return self.now.monotonic_us;
         }
-        let mut next = self.retention_at_us;
+        let mut next = self.cut_at_us;
         if let Some(timer) = self.timers.next() {
             next = next.min(timer);
         }
@@ -391,7 +390,6 @@ impl<M: StateMachine> Member<M> {
             last: self.raft.last_index(),
             log_begins: self.log_begins,
             machine_durable: self.machine_durable(),
-            everyone_holds: self.everyone_holds,
             leader_changes: self.leader_changes,
             snapshots_sent: self.snapshots.sent,
             snapshots_installed: self.snapshots.installed,

@@ -84,11 +84,6 @@ impl<M: StateMachine> Member<M> {
             PeerMessage::Answer { number, answer, .. } => {
                 self.ask_answered(Ticket(number), answer);
             }
-            PeerMessage::Retention { everyone_holds } => {
-                if self.leader() == Some(from) {
-                    self.everyone_holds = self.everyone_holds.max(everyone_holds);
-                }
-            }
         }
     }
 }

@@ -192,8 +192,6 @@ pub struct Status {
     pub log_begins: Position,
     /// The last index that the state machine holds durably.
     pub machine_durable: Index,
-    /// How far every member's log is known to reach.
-    pub everyone_holds: Index,
     /// How many leaders have come since the member started.
     pub leader_changes: u64,
     /// How many snapshots this member has sent since it started, to their end.

@@ -219,11 +219,25 @@ impl<T: Timer> Backend for Served<T> {
         let status = handle.status();
         exposition
             .family(
-                "jangada_everyone_holds_index",
-                Kind::Gauge,
-                "The index up to which every member is known to hold the log.",
+                "jangada_snapshots_sent_total",
+                Kind::Counter,
+                "The snapshots that this member has sent to others, to their end.",
             )
-            .sample(&[], status.everyone_holds.0);
+            .sample(&[], status.snapshots_sent);
+        exposition
+            .family(
+                "jangada_snapshots_installed_total",
+                Kind::Counter,
+                "The snapshots of others that this member has installed.",
+            )
+            .sample(&[], status.snapshots_installed);
+        exposition
+            .family(
+                "jangada_needs_snapshot",
+                Kind::Gauge,
+                "1 while this member serves nothing until it has been sent a snapshot.",
+            )
+            .sample(&[], u8::from(status.needs_snapshot));
         self.expose_peers(exposition);
     }
 }

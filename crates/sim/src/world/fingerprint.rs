@@ -224,7 +224,6 @@ fn peer_message(message: &PeerMessage, into: &mut Fingerprint) {
             (process, number).hash(into);
             into.text(format_args!("{answer:?}"));
         }
-        PeerMessage::Retention { everyone_holds } => everyone_holds.hash(into),
     }
 }
 

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use jangada_net::{PeerMessage, SnapshotChunk, SnapshotHead, SnapshotMessage, SnapshotRefusal};
-use jangada_raft::{Index, Input, NodeId, Position, RoleKind, Term};
+use jangada_raft::{Index, Input, NodeId, Position, RoleKind, Term, canon};
 
 use super::super::Member;
 use super::whole::WholeReader;
@@ -77,7 +77,9 @@ impl Stream {
 impl<M: StateMachine> Member<M> {
     /// The consensus module wants a snapshot to be sent.
     pub(in crate::member) fn snapshot_asked_for(&mut self, peer: NodeId, at_least: Index) {
-        self.want_to_send(peer, By::Module, at_least);
+        if !canon!(cut_log_sends_no_snapshot) {
+            self.want_to_send(peer, By::Module, at_least);
+        }
     }
 
     /// A peer wants to be sent a snapshot.
