@@ -105,17 +105,15 @@ pub(crate) const WAITING: &[Other] = &[
 ];
 
 /// Bugs that have a switch and that no check finds within a minute.
-pub(crate) const UNFOUND: &[Other] = &[
-    Other {
-        number: "",
-        what: "The engine stores entries that are durable and not committed \
+pub(crate) const UNFOUND: &[Other] = &[Other {
+    number: "",
+    what: "The engine stores entries that are durable and not committed \
                (`engine_stores_what_is_durable_alone`)",
-        seen: "own",
-        why: "an entry must be durable, replaced, committed on other disks and stored by the engine \
+    seen: "own",
+    why: "an entry must be durable, replaced, committed on other disks and stored by the engine \
               before the replacing write is done, and the power be lost just then: it did not happen in \
               some hundred seeds",
-    },
-];
+}];
 
 /// Bugs that this design cannot have.
 pub(crate) const IMPOSSIBLE: &[Other] = &[

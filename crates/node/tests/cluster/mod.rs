@@ -174,15 +174,7 @@ impl<M: Remembers> Cluster<M> {
         for _ in 0..count {
             self.until("there is a leader", |cluster| cluster.leader().is_some());
             let leader = self.leader().expect("just seen");
-            self.proposed += 1;
-            let command = format!("command {:040}", self.proposed);
-            let mut buffer = Draft::buffer(command.len());
-            buffer.extend_from_slice(command.as_bytes());
-            let process = self.running.get_mut(&leader).expect("it runs");
-            let incarnation = 1_000_000;
-            let origin = Origin { incarnation, sequence: self.proposed };
-            let draft = Draft::new(buffer, Kind::Command, 1, GROUP, origin);
-            process.events.push(Event::Propose(draft));
+            self.propose_on(leader);
             let wanted = self.proposed as usize;
             self.until("the leader has applied it", |cluster| {
                 cluster
@@ -192,6 +184,28 @@ impl<M: Remembers> Cluster<M> {
                     || cluster.leader() != Some(leader)
             });
         }
+    }
+
+    /// Proposes a command on a leader whom nobody hears, and lets it reach that one's log.
+    pub(crate) fn propose_unheard(&mut self, leader: u64) {
+        let last = self.member(leader).status().last;
+        self.propose_on(leader);
+        self.until("it is in the log", |cluster| {
+            last < cluster.member(leader).status().last
+                && cluster.member(leader).raft().durable_index()
+                    == cluster.member(leader).status().last
+        });
+    }
+
+    fn propose_on(&mut self, leader: u64) {
+        self.proposed += 1;
+        let command = format!("command {:040}", self.proposed);
+        let mut buffer = Draft::buffer(command.len());
+        buffer.extend_from_slice(command.as_bytes());
+        let origin = Origin { incarnation: 1_000_000, sequence: self.proposed };
+        let draft = Draft::new(buffer, Kind::Command, 1, GROUP, origin);
+        let process = self.running.get_mut(&leader).expect("it runs");
+        process.events.push(Event::Propose(draft));
     }
 
     /// Waits until all that live have applied the same.
