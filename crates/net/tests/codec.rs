@@ -1,5 +1,7 @@
 //! The codec: what is encoded comes back, what is damaged is refused, and nothing panics.
 
+#[path = "codec/asks.rs"]
+mod asks;
 mod common;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,7 +14,8 @@ use jangada_net::{
 };
 use jangada_raft::{
     AppendOutcome, AppendRequest, AppendResponse, Heartbeat, HeartbeatResponse, Index, Message,
-    Position, PreVoteRequest, PreVoteResponse, Range, ReadRound, Term, VoteRequest, VoteResponse,
+    Position, PreVoteRequest, PreVoteResponse, Range, ReadRound, Term, TimeoutNow, VoteRequest,
+    VoteResponse,
 };
 use proptest::prelude::*;
 
@@ -93,9 +96,10 @@ fn raft() -> impl Strategy<Value = Message> {
         (number.clone(), any::<bool>()).prop_map(|(term, granted)| {
             Message::PreVoteResponse(PreVoteResponse { term: Term(term), granted })
         }),
-        (number.clone(), position()).prop_map(|(term, last)| {
-            Message::VoteRequest(VoteRequest { term: Term(term), last, transfer: false })
+        (number.clone(), position(), any::<bool>()).prop_map(|(term, last, transfer)| {
+            Message::VoteRequest(VoteRequest { term: Term(term), last, transfer })
         }),
+        number.clone().prop_map(|term| Message::TimeoutNow(TimeoutNow { term: Term(term) })),
         (number.clone(), any::<bool>()).prop_map(|(term, granted)| {
             Message::VoteResponse(VoteResponse { term: Term(term), granted })
         }),
@@ -170,6 +174,8 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
         1 => (any::<u64>(), prop::option::of(0..1_u64 << 62)).prop_map(|(number, index)| {
             PeerMessage::ReadIndexResponse { number, index: index.map(Index) }
         }),
+        2 => asks::ask(),
+        2 => asks::answer(),
         3 => snapshot().prop_map(PeerMessage::Snapshot),
         1 => (position(), 0..1_u64 << 62).prop_map(|(first, last)| {
             PeerMessage::FramesRequest { first, last: Index(last) }

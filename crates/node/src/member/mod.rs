@@ -452,8 +452,8 @@ impl<M: StateMachine> Member<M> {
         match event {
             Event::Received { from, message } => self.received(from, message),
             Event::Hello { peer, incarnation, level } => {
-                self.level_shown(peer, level);
                 self.hello(peer, incarnation);
+                self.level_shown(peer, level);
             }
             Event::TurnedAway { by, reason } => self.turned_away(by, reason),
             Event::ChangeMembers { ticket, change } => {

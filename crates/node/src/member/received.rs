@@ -9,10 +9,15 @@ use super::asks::Asker as Asking;
 use super::reads::Asker;
 use super::{Effect, Member, ProposeError, Ticket};
 use crate::machine::StateMachine;
+use crate::record::members_of;
 
 /// The most messages kept of a peer while the note of its incarnation is being written. A handful
 /// come in the milliseconds that takes; what is beyond is repeated by the protocol.
 pub(super) const UNMET_MESSAGES_MAX: usize = 256;
+
+/// The most peers that are remembered, beyond those in the configuration: all that a cluster goes
+/// through while one member lags.
+pub(super) const ACQUAINTANCES_MAX: usize = 512;
 
 impl<M: StateMachine> Member<M> {
     /// A peer is counted only under the incarnation it was first met under (member invariant 4).
@@ -26,6 +31,9 @@ impl<M: StateMachine> Member<M> {
                     self.effects.push(Effect::Stranger { peer, met, shown: incarnation });
                 }
             }
+            // Whoever it is, it is no member that this one has heard of, and there are too many.
+            None if ACQUAINTANCES_MAX <= self.acquaintances.iter().count()
+                && !members_of(self.raft.configuration()).any(|member| member == peer) => {}
             None => {
                 self.acquaintances.meet(peer, incarnation);
                 self.unmet.insert(peer, Vec::new());

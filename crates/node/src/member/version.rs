@@ -41,7 +41,10 @@ impl Levels {
 impl<M: StateMachine> Member<M> {
     /// A peer speaks versions up to this one.
     pub(super) fn level_shown(&mut self, peer: NodeId, level: u16) {
-        self.levels.peers.insert(peer, level);
+        // Of those that count alone, so that there are never many.
+        if self.acquaintances.of(peer).is_some() {
+            self.levels.peers.insert(peer, level);
+        }
     }
 
     /// Proposes the highest version that everybody in the configuration speaks, if it is news.
