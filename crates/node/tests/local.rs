@@ -1,6 +1,9 @@
 //! The in-process runtime through the public border.
 
-use jangada::{Frame, LocalCluster, Options, Outcome, ProposeError, ReadError, StateMachine};
+use jangada::{
+    Ended, Frame, LocalCluster, MemberChange, NodeId, Options, Outcome, ProposeError, ReadError,
+    StateMachine,
+};
 
 #[derive(Default)]
 struct Sum(u64);
@@ -56,6 +59,24 @@ fn a_dropped_future_takes_nothing_back() {
     let cluster = cluster(3);
     drop(cluster.handles()[0].propose(b"abc"));
     assert_eq!(cluster.handles()[0].propose(b"d").wait(), Ok(4));
+}
+
+#[test]
+fn a_member_that_is_removed_ends_and_the_others_go_on() {
+    let cluster = cluster(3);
+    let handles = cluster.handles();
+    assert_eq!(handles[0].propose(b"a").wait(), Ok(1));
+    assert_eq!(handles[1].transfer_leadership(Some(NodeId(3))).wait(), Ok(NodeId(3)));
+    let voters = vec![NodeId(1), NodeId(2)];
+    let change = MemberChange { voters: voters.clone(), ..MemberChange::default() };
+    let configuration = handles[0].change_members(change).wait().expect("it is done");
+    assert_eq!(configuration.voters, voters);
+    assert_eq!(handles[1].propose(b"b").wait(), Ok(2));
+    // Whatever waits at the removed member is told.
+    while !handles[2].is_stopped() {
+        let _ = handles[2].propose(b"").wait();
+    }
+    assert_eq!(handles[2].ended(), Some(Ended::Removed(NodeId(3))));
 }
 
 #[test]
