@@ -111,7 +111,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let engine_options = jangada_kv::Options::default();
     let metrics = Arc::new(Metrics::default());
     let commits = metrics.backend_commit.clone();
-    let (machine, engine) = machine::open(&config.data_dir, engine_options, commits)?;
+    let others = 1 < config.members.len();
+    let (machine, engine) = machine::open(&config.data_dir, engine_options, commits, others)?;
     let store = machine.shared().clone();
     let peer_listeners = listeners.peer.into_iter().map(|listener| listener.socket).collect();
     let node = node_config(&config, disk, peer_listeners, &metrics);
