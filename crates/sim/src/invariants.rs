@@ -96,13 +96,30 @@ pub struct Written {
     pub after: Index,
     /// The terms of the entries that follow it.
     pub terms: Vec<Term>,
+    /// Set when the log is begun anew behind a snapshot first: its last entry, which is committed.
+    pub anew: Option<Index>,
+}
+
+impl Written {
+    /// Does to the names of a log what the batch does to the log; answers the lowest index that holds
+    /// another entry, or none, from then on. What a snapshot covers stays: the state machine holds
+    /// what was committed there.
+    fn splice_into(&self, names: &mut Names, committed: &[Term]) -> Option<Index> {
+        let of_snapshot = self.anew.and_then(|last| {
+            let covered = (last.0 as usize).min(committed.len());
+            names.splice(Index(0), &committed[..covered])
+        });
+        let lost = names.splice(self.after, &self.terms);
+        of_snapshot.into_iter().chain(lost).min()
+    }
 }
 
 impl From<&LogBatch> for Written {
     fn from(batch: &LogBatch) -> Written {
         let durable = Durable { hard_state: batch.hard_state, last: batch.last };
         let terms = batch.entries.iter().map(|frame| frame.position().term).collect();
-        Written { durable, after: batch.after, terms }
+        let anew = batch.anew.as_ref().map(|(last, _)| last.index);
+        Written { durable, after: batch.after, terms, anew }
     }
 }
 
@@ -239,7 +256,7 @@ impl Invariants {
         let known = self.members.entry(member).or_default();
         let Some(under_way) = known.under_way.take() else { return Ok(()) };
         known.durable = under_way.durable;
-        let lost = known.names.splice(under_way.after, &under_way.terms);
+        let lost = under_way.splice_into(&mut known.names, &self.committed);
         self.still_held(lost)
     }
 
@@ -264,6 +281,12 @@ impl Invariants {
             return Ok(());
         };
         let found = Durable { hard_state, last: log.last_position() };
+        let base = log.prev.index.0 as usize;
+        let is_behind = known.names.term_at(log.prev.index) != Some(log.prev.term);
+        if 0 < base && is_behind && self.committed.get(base - 1) == Some(&log.prev.term) {
+            // The machine has installed a snapshot; the log is begun anew behind it.
+            return Ok(());
+        }
         // A batch under way may be there, too: the log says that it has no space also when it
         // found none for what follows the batch.
         let there = known.under_way.as_ref().filter(|batch| batch.durable == found);
@@ -279,7 +302,7 @@ impl Invariants {
         )?;
         let mut names = known.names.clone();
         if let Some(batch) = there {
-            names.splice(batch.after, &batch.terms);
+            batch.splice_into(&mut names, &self.committed);
         }
         let other = (log.prev.index.0 + 1..=log.last.0)
             .map(Index)
@@ -335,14 +358,22 @@ impl Invariants {
     ) -> Result<(), Violation> {
         let known = self.members.entry(member).or_default();
         let found = Durable { hard_state, last: log.last_position() };
-        let known_to_be = known.durable;
         let under_way = known.under_way.take();
+        // The process died after it had installed a snapshot and before its log was begun anew, which
+        // is made up for when the log is opened.
+        let base = log.prev.index.0 as usize;
+        let is_behind = known.names.term_at(log.prev.index) != Some(log.prev.term);
+        if 0 < base && is_behind && self.committed.get(base - 1) == Some(&log.prev.term) {
+            known.names.splice(Index(0), &self.committed[..base]);
+            known.durable.last = log.prev;
+        }
+        let known_to_be = known.durable;
         let written = under_way.as_ref().is_some_and(|batch| batch.durable == found);
         let expected = known_to_be == found || written;
         if known_to_be != found
             && let Some(batch) = under_way.as_ref().filter(|_| written)
         {
-            known.names.splice(batch.after, &batch.terms);
+            batch.splice_into(&mut known.names, &self.committed);
         }
         let terms: Vec<Term> = (log.prev.index.0 + 1..=log.last.0)
             .filter_map(|index| log.term_at(Index(index)))

@@ -87,7 +87,7 @@ fn what_never_falls() {
 fn batch(term: u64, vote: Option<NodeId>, after: u64, last: Position) -> Written {
     let durable = Durable { hard_state: HardState { term: Term(term), vote }, last };
     let terms = vec![last.term; (last.index.0 - after) as usize];
-    Written { durable, after: Index(after), terms }
+    Written { durable, after: Index(after), terms, anew: None }
 }
 
 #[test]
