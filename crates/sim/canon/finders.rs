@@ -13,9 +13,10 @@ use jangada_sim::run::scenario::{CoreScenario, Scenario, StoreScenario, TallySce
 use jangada_sim::run::seed::Seed;
 use jangada_sim::workload::{Workload, WorkloadOptions};
 
+use crate::cluster::machines::{Streamed, Whole};
 use crate::harness::schedule::{Random, run as run_schedule};
 use crate::store_harness;
-use crate::{crash_points, histories, leftovers, rot_points};
+use crate::{crash_points, histories, leftovers, rot_points, transfers};
 
 /// How many letters of what a check saw are kept.
 const WHAT_MAX: usize = 160;
@@ -45,6 +46,8 @@ pub(crate) enum Finder {
     Leftovers,
     /// Chosen histories of one member.
     Histories,
+    /// Snapshots sent to a member behind the cut, which dies at any point.
+    Transfers,
     /// The store alone, restarted and copied.
     Copies,
     /// The full world with a counter.
@@ -56,7 +59,7 @@ pub(crate) enum Finder {
 }
 
 /// Every finder.
-pub(crate) const ALL: [Finder; 12] = [
+pub(crate) const ALL: [Finder; 13] = [
     Finder::Schedule,
     Finder::Core,
     Finder::Checker,
@@ -65,6 +68,7 @@ pub(crate) const ALL: [Finder; 12] = [
     Finder::Rot,
     Finder::Leftovers,
     Finder::Histories,
+    Finder::Transfers,
     Finder::Copies,
     Finder::Tally,
     Finder::Store,
@@ -97,6 +101,7 @@ impl Finder {
             Finder::Rot => "rot",
             Finder::Leftovers => "leftovers",
             Finder::Histories => "histories",
+            Finder::Transfers => "transfers",
             Finder::Copies => "copies",
             Finder::Tally => "tally",
             Finder::Store => "store",
@@ -122,7 +127,8 @@ impl Finder {
             | Finder::Syncs
             | Finder::Rot
             | Finder::Leftovers
-            | Finder::Histories => "states",
+            | Finder::Histories
+            | Finder::Transfers => "states",
         }
     }
 
@@ -174,6 +180,14 @@ impl Finder {
                 let what = seen(|| leftovers::behind_the_end(&mut states));
                 all(states, what)
             }
+            Finder::Transfers => all(
+                2,
+                seen(|| {
+                    transfers::catches_up::<Streamed>();
+                    transfers::catches_up::<Whole>();
+                    transfers::crash_points::<Streamed>();
+                }),
+            ),
             Finder::Histories => all(
                 2,
                 seen(|| {
@@ -196,6 +210,7 @@ impl fmt::Display for Finder {
             Finder::Rot => "rot points of the log",
             Finder::Leftovers => "old bytes behind the log",
             Finder::Histories => "chosen histories of a member",
+            Finder::Transfers => "snapshots to a member",
             Finder::Copies => "restarts and copies of the store",
             Finder::Tally => "full world, counter",
             Finder::Store => "full world, store",

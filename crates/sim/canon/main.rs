@@ -11,6 +11,8 @@
 //! ... --test canon -- --sound                                                   no bug: nothing is found
 //! ```
 
+#[path = "../../node/tests/cluster/mod.rs"]
+mod cluster;
 #[path = "../../wal/tests/crash_points/mod.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod crash_points;
@@ -30,6 +32,8 @@ mod rot_points;
 mod store_harness;
 #[path = "../../wal/tests/support/mod.rs"]
 mod support;
+#[path = "../../node/tests/transfers/mod.rs"]
+mod transfers;
 
 mod bugs;
 mod finders;

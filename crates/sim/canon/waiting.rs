@@ -49,12 +49,6 @@ pub(crate) const WAITING: &[Other] = &[
         why: "membership change",
     },
     Other {
-        number: "23",
-        what: "The log is purged and no snapshot is sent",
-        seen: "openraft #1828",
-        why: "snapshots",
-    },
-    Other {
         number: "24",
         what: "A snapshot is installed over a committed index that conflicts",
         seen: "openraft #1892",

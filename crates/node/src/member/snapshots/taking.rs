@@ -213,8 +213,7 @@ impl<M: StateMachine> Member<M> {
         if !self.is_news(last) {
             return self.hold_it_already(last.index);
         }
-        let upon_another = canon!(second_snapshot_is_staged_upon_the_first);
-        let kept = self.snapshots.kept.take().filter(|_| resumes || upon_another);
+        let kept = self.snapshots.kept.take().filter(|_| resumes);
         let (stage, resume) = match (kept, self.machine.snapshots()) {
             (Some(kept), _) => (kept.stage, Some(kept.resume)),
             (None, Snapshots::Whole) => (Stage::Whole(Vec::new()), None),
