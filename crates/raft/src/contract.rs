@@ -209,7 +209,8 @@ pub enum Input {
     Read,
     /// The driver has sent entries under a [`Grant`]: everything after the grant's `prev` up to and
     /// including `last`, which is `grant.range.prev.index` when nothing but the commit index was
-    /// sent. Given in the step order of the sends, and only for a grant of the present term.
+    /// sent. Given in the step order of the sends, and only for a grant of the present term. Answered by
+    /// nothing; a flush follows.
     Sent {
         /// The grant's peer.
         peer: NodeId,

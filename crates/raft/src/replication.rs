@@ -95,8 +95,13 @@ impl Raft {
         let commit = *commit_index;
         for (peer, progress) in &mut leader.peers {
             let Some(offer) = progress.offer(log.last_index(), commit, limits) else { continue };
-            // What was cut off the log cannot be sent: the peer needs a snapshot.
+            // What was cut off the log cannot be sent: the peer needs a snapshot. Who was removed is
+            // not worth one: the state would travel to tell a member that it is none any more.
             let start = log.start().index;
+            if offer.prev < start && leader.departing.contains_key(peer) {
+                mark!(departing_member_gets_no_snapshot);
+                continue;
+            }
             if offer.prev < start {
                 if !canon!(cut_log_sends_no_snapshot) {
                     progress.become_snapshot();

@@ -22,6 +22,7 @@ impl Raft {
         if self.restarted.take_start() {
             self.restart(Timer::Election, out);
         }
+        let is_report = matches!(input, Input::Sent { .. });
         match input {
             Input::Timer(timer) => self.fire(timer, out),
             Input::Receive { from, message } => self.receive(from, message, out),
@@ -44,7 +45,10 @@ impl Raft {
             Input::Flush => self.flush(out),
         }
         self.finish_recovery(out);
-        self.advance_membership(out);
+        // A report of what was sent is answered by nothing; a flush follows it.
+        if !is_report {
+            self.advance_membership(out);
+        }
         // Whatever changed the term or the vote is written, though nobody waits for it.
         self.write_hard_state(out);
         invariants::assert_cheap(self);

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jangada_raft::{
     AppendOutcome, Configuration, Grant, HardState, Index, Input, Limits, Message, NodeId, Output,
-    Position, Raft, Range, RecoveryNumber, RoleKind, Start, Term, WriteNumber,
+    Position, Raft, Range, RecoveryNumber, RoleKind, Start, Term, TransferEnded, WriteNumber,
 };
 
 /// The size of every entry, in bytes.
@@ -263,7 +263,16 @@ impl Cluster {
             }
             _ => Vec::new(),
         };
+        let asked = match &input {
+            Input::TransferLeadership { to } => *to,
+            _ => None,
+        };
+        let is_report = matches!(input, Input::Sent { .. });
         raft.step(input, &mut out);
+        assert!(!is_report || out.is_empty(), "a report of what was sent is answered by nothing");
+        if out.contains(&Output::TransferEnded(TransferEnded::Replaced)) {
+            assert_eq!(raft.transfer_target(), asked, "a transfer goes where it was last asked to");
+        }
         if let Some(before) = before {
             let flushed = |mut raft: Raft| {
                 let mut out = Vec::new();
@@ -280,7 +289,15 @@ impl Cluster {
                 self.transfers.retain(|(from, _), _| *from != id);
             }
             match &output {
-                Output::Send { to, message } => self.send(id, *to, message.clone()),
+                Output::Send { to, message } => {
+                    if let Message::TimeoutNow(_) = message {
+                        let raft = self.raft(id.0);
+                        let held = raft.match_index(*to);
+                        let all = Some(raft.last_index());
+                        assert_eq!(held, all, "who is asked to stand holds the whole log");
+                    }
+                    self.send(id, *to, message.clone());
+                }
                 Output::Grant(grant) => grants.push(grant.clone()),
                 Output::Configured { position, configuration } => {
                     among.push((position.index, configuration.clone()));

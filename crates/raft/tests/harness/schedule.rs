@@ -576,6 +576,7 @@ fn has_recovered(cluster: &Cluster, apart: &BTreeSet<NodeId>) -> bool {
     let done = leader.commit_index() == leader.last_index()
         && !members.is_joint()
         && members.voters.contains(&leader.id())
+        && leader.transfer_target().is_none()
         && (members.target.is_empty() || members.target.iter().any(waits));
     let equal = |raft: &&Raft| {
         raft.commit_index() == leader.commit_index()
