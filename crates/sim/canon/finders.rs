@@ -14,7 +14,7 @@ use jangada_sim::run::seed::Seed;
 use jangada_sim::workload::{Workload, WorkloadOptions};
 
 use crate::cluster::machines::{Streamed, Whole};
-use crate::harness::schedule::{Random, run as run_schedule};
+use crate::harness::schedule::{Random, run_with_joiners as run_schedule};
 use crate::store_harness;
 use crate::{crash_points, histories, leftovers, rot_points, transfers};
 
@@ -141,7 +141,9 @@ impl Finder {
         let seed = start + number;
         match self {
             Finder::Schedule => {
-                one(seen(|| drop(run_schedule(Random::of_seed(seed), &cluster(seed), 1_500))))
+                let (cluster, joiners) = (cluster(seed), joiners(seed));
+                let random = Random::of_seed(seed);
+                one(seen(|| drop(run_schedule(random, &cluster, joiners, 1_500))))
             }
             Finder::Core => world(&CoreScenario, if seed % 4 == 3 { 5 } else { 3 }, seed),
             Finder::Copies => one(seen(|| store_harness::histories::run(seed))),
@@ -237,6 +239,15 @@ fn cluster(seed: u64) -> Configuration {
             learners: ids(&[4, 5]),
             ..Configuration::default()
         },
+    }
+}
+
+/// How many members more there are in that cluster, which may join; without any the membership stays.
+fn joiners(seed: u64) -> u64 {
+    match seed % 8 {
+        1 | 2 => 3,
+        5 => seed / 8 % 3,
+        _ => 0,
     }
 }
 

@@ -12,43 +12,6 @@ pub(crate) struct Other {
 /// Bugs of what is not built yet.
 pub(crate) const WAITING: &[Other] = &[
     Other {
-        number: "8",
-        what: "A configuration is not rolled back with the entries that are cut off",
-        seen: "hashicorp, LogCabin",
-        why: "membership change",
-    },
-    Other {
-        number: "9",
-        what: "The configuration is not reloaded from the log's tail at a restart",
-        seen: "camunda #57389",
-        why: "membership change",
-    },
-    Other {
-        number: "10",
-        what: "A learner refuses to vote though an entry that it lacks has promoted it",
-        seen: "etcd, camunda #57386",
-        why: "membership change",
-    },
-    Other {
-        number: "11",
-        what: "A joint decision needs the new half only",
-        seen: "§6",
-        why: "membership change: while no configuration follows another, the new half alone is \
-              consistent with itself",
-    },
-    Other {
-        number: "12",
-        what: "A leader removed by an uncommitted entry may not campaign, and nobody else can win",
-        seen: "openraft #2091",
-        why: "membership change",
-    },
-    Other {
-        number: "13",
-        what: "A joint configuration is left before its entry is committed",
-        seen: "camunda #60086",
-        why: "membership change",
-    },
-    Other {
         number: "24",
         what: "A snapshot is installed over a committed index that conflicts",
         seen: "openraft #1892",
@@ -59,12 +22,6 @@ pub(crate) const WAITING: &[Other] = &[
         what: "Two snapshots in quick succession",
         seen: "etcd #18055",
         why: "snapshots",
-    },
-    Other {
-        number: "26",
-        what: "A transfer of leadership is stuck, or has a stale target",
-        seen: "hashicorp GH-570, GH-581",
-        why: "leadership transfer",
     },
     Other {
         number: "29",
@@ -123,8 +80,7 @@ pub(crate) const IMPOSSIBLE: &[Other] = &[
         number: "7",
         what: "Two single-server changes from one base",
         seen: "raft-dev 2015",
-        why: "there is no single-server change: joint consensus is the only mechanism, and comes with \
-              membership change",
+        why: "there is no single-server change: joint consensus is the only mechanism",
     },
     Other {
         number: "#14685",
