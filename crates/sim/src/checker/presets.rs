@@ -149,14 +149,16 @@ impl Preset {
             scope(
                 "leadership is handed over, and a fault",
                 Bounds {
-                    proposals_max: 1,
+                    terms_max: 2,
                     losses_max: 1,
                     duplicates_max: 1,
-                    give_ups_max: 1,
-                    in_flight_max: 3,
-                    ..crash(Bounds { transfers_max: 1, transfer_timers_max: 1, ..led(3) })
+                    transfers_max: 1,
+                    transfer_timers_max: 1,
+                    heartbeats_max: 0,
+                    ..crash(calm(3))
                 },
             ),
+            scope("a leader is given up", Bounds { give_ups_max: 2, proposals_max: 1, ..led(3) }),
         ];
         [scopes, more].concat()
     }
