@@ -30,6 +30,7 @@
 //! | `crash 1 2 applied 0` | as before, the state machine having kept what it had applied up to 0 |
 //! | `restart 1` | starts it from its disk |
 //! | `rot 1 2` | takes the log of member 1, which is down, back by its last 2 writes; it restarts recovering |
+//! | `rot 1 to 5` | the same, entries up to 5 being left |
 //! | `snapshot 1->3`, `snapshot 1->3 5/2` | the snapshot that was asked for arrives and is installed: of all that is applied, or one up to 5/2 that was made before |
 //! | `snapshot 1->3 fails` | it is lost |
 //! | `hold 3 5/2` | the state machine of member 3 holds a snapshot up to 5/2, and the module is not told |
@@ -247,6 +248,10 @@ impl Script {
                 cluster.restart(node(id));
                 vec![]
             }
+            ["rot", id, "to", last] => {
+                cluster.rot_to(node(id), Index(number(last)));
+                vec![]
+            }
             ["rot", id, writes] => {
                 cluster.rot(node(id), number(writes) as usize);
                 vec![]
@@ -281,10 +286,14 @@ impl Script {
                 self.input(id, Input::SnapshotInstalled { last, configuration })
             }
             ["delivered", id, peer, last] => {
+                cluster.transfers.remove(&(node(id), node(peer)));
                 let last = Index(number(last));
                 self.input(id, Input::SnapshotDelivered { peer: node(peer), last })
             }
-            ["failed", id, peer] => self.input(id, Input::SnapshotFailed(node(peer))),
+            ["failed", id, peer] => {
+                cluster.transfers.remove(&(node(id), node(peer)));
+                self.input(id, Input::SnapshotFailed(node(peer)))
+            }
             ["cut", id, index] => {
                 cluster.cut(node(id), Index(number(index)));
                 vec![]

@@ -12,28 +12,10 @@ pub(crate) struct Other {
 /// Bugs of what is not built yet.
 pub(crate) const WAITING: &[Other] = &[
     Other {
-        number: "24",
-        what: "A snapshot is installed over a committed index that conflicts",
-        seen: "openraft #1892",
-        why: "snapshots",
-    },
-    Other {
-        number: "25",
-        what: "Two snapshots in quick succession",
-        seen: "etcd #18055",
-        why: "snapshots",
-    },
-    Other {
         number: "29",
         what: "A deposed leader lets leases expire",
         seen: "etcd #15247",
         why: "leases",
-    },
-    Other {
-        number: "34",
-        what: "A snapshot is sent with a membership older than itself",
-        seen: "openraft #1808",
-        why: "snapshots",
     },
     Other {
         number: "#14571",

@@ -448,6 +448,15 @@ impl Cluster {
         }
     }
 
+    /// A stopped member's log loses the entries after `last`.
+    pub(crate) fn rot_to(&mut self, id: NodeId, last: Index) {
+        let disk = &mut self.members.get_mut(&id).expect("a known member").disk;
+        assert!(disk.applied <= last, "what is applied is not needed from the log");
+        disk.terms.truncate((last.0 - disk.start.index.0) as usize);
+        disk.configurations.retain(|(index, _)| *index <= last);
+        disk.recovering = Some(RecoveryNumber(0));
+    }
+
     /// Installs the snapshot that is under way from one member to another: the one given, or one of all
     /// that the sender has applied. Whether it was installed; if not, it has failed.
     pub(crate) fn deliver_snapshot(

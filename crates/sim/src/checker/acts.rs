@@ -11,11 +11,19 @@ use super::member::{Act, Member};
 /// Everything that can happen to the member. What the bounds do not allow is not left out.
 pub(crate) fn acts(bounds: &Bounds, member: &Member) -> Vec<(Act, Spent)> {
     let free = Spent::default();
-    let Some(raft) = &member.raft else { return vec![(Act::Restart, free)] };
+    let Some(raft) = &member.raft else {
+        let rots = member.may_lose().map(|kept| (Act::Rot { kept }, Cost::Rot.spent()));
+        return std::iter::once((Act::Restart, free)).chain(rots).collect();
+    };
     let mut acts = vec![(Act::Flush, free)];
     for count in 1..=member.pending.len() {
         acts.push((Act::Persist(count), free));
     }
+    if member.may_cut() {
+        acts.push((Act::Cut, Cost::Cut.spent()));
+    }
+    let in_snapshot = bounds.members().into_iter().filter(|peer| raft.is_in_snapshot(*peer));
+    acts.extend(in_snapshot.map(|peer| (Act::SnapshotFailed(peer), Cost::SnapshotFailure.spent())));
     let leads = raft.role() == RoleKind::Leader;
     let mut timers = Vec::new();
     if leads {

@@ -79,9 +79,15 @@ pub struct Bounds {
     pub losses_max: u64,
     /// Messages that arrive and stay under way nonetheless.
     pub duplicates_max: u64,
+    /// Logs that are cut behind all that their member has applied.
+    pub cuts_max: u64,
+    /// Snapshots of which a leader is told that they failed, whatever becomes of them.
+    pub snapshot_failures_max: u64,
+    /// Logs that come back without their last entries.
+    pub rots_max: u64,
     /// Processes that end; each may come back.
     pub crashes_max: u64,
-    /// Crashes, losses, duplicates, broken connections and peers that seem gone, all told.
+    /// Crashes, losses, rot, duplicates, broken connections and peers that seem gone, all told.
     pub faults_max: u64,
 }
 
@@ -107,6 +113,9 @@ pub(crate) enum Cost {
     Transfer,
     TransferTimer,
     GiveUp,
+    Cut,
+    SnapshotFailure,
+    Rot,
 }
 
 /// How often each thing that is counted has happened, four bits for each.
@@ -122,7 +131,12 @@ impl Cost {
         let one = |cost: Cost| 1_u128 << (4 * cost as u32);
         let is_fault = matches!(
             self,
-            Cost::PeerDown | Cost::Disconnect | Cost::Loss | Cost::Duplicate | Cost::Crash
+            Cost::PeerDown
+                | Cost::Disconnect
+                | Cost::Loss
+                | Cost::Duplicate
+                | Cost::Crash
+                | Cost::Rot
         );
         Spent(one(self) | if is_fault { one(Cost::Fault) } else { 0 })
     }
@@ -174,6 +188,9 @@ impl Bounds {
             disconnects_max: 0,
             losses_max: 0,
             duplicates_max: 0,
+            cuts_max: 0,
+            snapshot_failures_max: 0,
+            rots_max: 0,
             crashes_max: 0,
             faults_max: 0,
         }
@@ -246,6 +263,9 @@ impl Bounds {
             ("broken connections", self.disconnects_max),
             ("lost messages", self.losses_max),
             ("duplicated messages", self.duplicates_max),
+            ("cut logs", self.cuts_max),
+            ("failed snapshots", self.snapshot_failures_max),
+            ("logs that lose their end", self.rots_max),
             ("crashes", self.crashes_max),
             ("faults in all", self.faults_max),
         ];
@@ -288,6 +308,9 @@ impl Bounds {
             (Cost::Transfer, self.transfers_max),
             (Cost::TransferTimer, self.transfer_timers_max),
             (Cost::GiveUp, self.give_ups_max),
+            (Cost::Cut, self.cuts_max),
+            (Cost::SnapshotFailure, self.snapshot_failures_max),
+            (Cost::Rot, self.rots_max),
         ];
         limits.iter().fold(Spent::default(), |spent, (cost, limit)| {
             assert!(*limit <= COUNT_MAX, "at most {COUNT_MAX} of anything is counted");

@@ -25,7 +25,14 @@ pub(crate) fn judge<'a>(
             return Err(Violation::new(&name, logs.join("; ")));
         }
     }
-    let holds = |member: &Member| member.disk.log.starts_with(committed);
+    // A state machine that is ahead of its log holds what it has installed; and what a member had
+    // acknowledged and lost is counted still, for it gives no vote before it holds it again.
+    let holds = |member: &Member| {
+        let installed = member.disk.installed.as_ref();
+        member.disk.log.starts_with(committed)
+            || installed.is_some_and(|covered| covered.log.starts_with(committed))
+            || member.disk.is_recovering
+    };
     let is_held = |by: &Configuration| {
         by.agrees(|id| members.clone().any(|member| member.id == id && holds(member)))
     };

@@ -11,10 +11,11 @@
 
 use std::collections::BTreeMap;
 
-use jangada_raft::{Configuration, Message, NodeId, Output, Raft, RoleKind, Timer};
+use jangada_raft::{Configuration, NodeId, Output, Raft, RoleKind, Timer};
 
 use super::history::History;
 use super::member::{Act, Ending, Ground, Member, Numbering, Said};
+use super::parcel::Parcel;
 use super::stage::{Deed, Stage, guarded};
 use super::tables::Tables;
 use super::violation::Violation;
@@ -29,7 +30,7 @@ const DEEDS_MAX: usize = 10_000;
 pub(crate) fn check(
     tables: &Tables,
     members: Vec<Member>,
-    packets: Vec<(NodeId, NodeId, Message)>,
+    packets: Vec<(NodeId, NodeId, Parcel)>,
     history: History,
 ) -> Result<(), Violation> {
     let ground = Ground { numbering: Numbering::Plain, ..tables.ground.clone() };
@@ -63,6 +64,7 @@ impl Calm {
         }
         self.settle()?;
         for round in 0..ROUNDS_MAX * ids.len() {
+            self.fail_what_is_lost(&ids)?;
             self.everyone(&ids, Timer::ElectionSoon)?;
             self.everyone(&ids, Timer::Heartbeat)?;
             self.everyone(&ids, Timer::QuorumCheck)?;
@@ -91,6 +93,17 @@ impl Calm {
             true => Ok(()),
             false => Err(self.unfinished("a new command is committed and a new read served")),
         }
+    }
+
+    /// Leaders learn that a snapshot will not arrive any more: nothing is under way here.
+    fn fail_what_is_lost(&mut self, ids: &[NodeId]) -> Result<(), Violation> {
+        for (leader, peer) in ids.iter().flat_map(|id| ids.iter().map(move |peer| (*id, *peer))) {
+            let raft = self.stage.members[&leader].raft.as_ref();
+            if raft.is_some_and(|raft| raft.is_in_snapshot(peer)) {
+                self.turn(leader, Act::SnapshotFailed(peer))?;
+            }
+        }
+        self.settle()
     }
 
     /// Fires a timer at everyone, one after the other.

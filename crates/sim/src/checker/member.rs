@@ -16,11 +16,12 @@ use std::collections::VecDeque;
 
 use jangada_raft::{
     AppendOutcome, Configuration, Grant, HardState, Index, Input, Limits, MemberChange, Message,
-    NodeId, Output, Position, Raft, Range, ReadRound, RoleKind, Start, Term, Timer, WriteNumber,
-    invariants,
+    NodeId, Output, Position, Raft, Range, ReadRound, RecoveryNumber, RoleKind, Start, Term, Timer,
+    WriteNumber, invariants,
 };
 
 use super::history::Fact;
+use super::parcel::{Covered, Parcel};
 use super::violation::Violation;
 use crate::specification::{self, Glimpse};
 
@@ -68,8 +69,18 @@ pub(crate) struct Disk {
     pub(crate) log: Vec<Term>,
     /// The configurations among them, by index.
     pub(crate) configurations: Vec<(Index, Configuration)>,
+    /// The log is kept from behind this entry on; what was cut off stays here for the checks.
+    start: Index,
+    /// The configuration at `start`, if it was ever cut or begun anew.
+    base: Option<Configuration>,
     /// What the state machine has durably applied.
     pub(crate) applied: Index,
+    /// A snapshot that the state machine has installed and the log does not follow yet.
+    pub(crate) installed: Option<Covered>,
+    /// Whether the log may have lost what was acknowledged.
+    pub(crate) is_recovering: bool,
+    /// How many recoveries have begun.
+    recoveries: u64,
 }
 
 /// A write that the member asked for and that is not durable.
@@ -80,6 +91,8 @@ pub(crate) struct Pending {
     range: Option<Range>,
     /// The configurations among its entries, by index.
     configurations: Vec<(Index, Configuration)>,
+    /// What takes the place of the whole log, if it is begun anew.
+    anew: Option<Covered>,
     /// The log's last entry as of this write.
     last: Position,
 }
@@ -90,6 +103,8 @@ pub(crate) struct Member {
     pub(crate) id: NodeId,
     /// `None` while it is down.
     pub(crate) raft: Option<Raft>,
+    /// The terms of what was cut off the log that runs.
+    prefix: Vec<Term>,
     pub(crate) disk: Disk,
     pub(crate) pending: VecDeque<Pending>,
     durable: WriteNumber,
@@ -103,7 +118,7 @@ pub(crate) struct Member {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Act {
     /// A message arrives.
-    Receive { from: NodeId, message: Message },
+    Receive { from: NodeId, message: Parcel },
     /// A timer fires.
     Timer(Timer),
     /// A peer's process seems gone.
@@ -129,6 +144,12 @@ pub(crate) enum Act {
     /// The process ends. So many of the writes under way survive, and the state machine has kept what
     /// it had applied up to an index.
     Crash { survive: usize, applied: Index },
+    /// The log is cut behind all that is applied.
+    Cut,
+    /// The driver says that the snapshot for this peer was not delivered.
+    SnapshotFailed(NodeId),
+    /// While the member is down its log loses all but so many entries.
+    Rot { kept: u64 },
     /// It starts from its disk.
     Restart,
     /// No more inputs are at hand.
@@ -150,7 +171,7 @@ pub(crate) enum Said {
     /// An output of the module.
     Output(Output),
     /// A message left it.
-    Sent(NodeId, Message),
+    Sent(NodeId, Parcel),
 }
 
 /// A turn.
@@ -161,6 +182,8 @@ pub(crate) struct Turn {
     /// The first thing that did not hold.
     pub(crate) violation: Option<Violation>,
     refinement: Refinement,
+    /// Whether a snapshot is being installed: what it commits is learnt and not counted.
+    installs: bool,
 }
 
 impl Turn {
@@ -174,14 +197,34 @@ impl Turn {
 
 impl Disk {
     fn range(&self) -> Range {
-        let mut range = Range::empty(Position::default());
-        self.log.iter().for_each(|term| range.push(*term));
+        let start = self.start.0 as usize;
+        let term = start.checked_sub(1).map_or(Term(0), |last| self.log[last]);
+        let mut range = Range::empty(Position { index: self.start, term });
+        self.log[start..].iter().for_each(|term| range.push(*term));
         range
+    }
+
+    fn begin_anew(&mut self, covered: &Covered) {
+        self.log = covered.log.clone();
+        self.configurations = covered.configurations.clone();
+        self.start = covered.last().index;
+        self.base = Some(covered.base.clone());
+    }
+
+    /// What the state machine has installed is of no interest any more where the log follows it.
+    fn forget_installed(&mut self) {
+        if self.installed.as_ref().is_some_and(|covered| self.log.starts_with(&covered.log)) {
+            self.installed = None;
+        }
     }
 
     fn write(&mut self, write: &Pending) {
         (self.term, self.vote) = (write.hard_state.term, write.hard_state.vote);
         let Some(range) = &write.range else { return };
+        if let Some(covered) = &write.anew {
+            self.begin_anew(covered);
+            return self.forget_installed();
+        }
         self.log.truncate(range.prev.index.0 as usize);
         self.configurations.retain(|(index, _)| *index <= range.prev.index);
         self.configurations.extend(write.configurations.iter().cloned());
@@ -189,6 +232,7 @@ impl Disk {
         for index in range.first().0..=range.last.0 {
             self.log.push(range.term_at(Index(index)).expect("within the range"));
         }
+        self.forget_installed();
     }
 }
 
@@ -198,6 +242,7 @@ impl Member {
         let mut member = Member {
             id,
             raft: None,
+            prefix: Vec::new(),
             disk: Disk::default(),
             pending: VecDeque::new(),
             durable: WriteNumber(0),
@@ -219,9 +264,27 @@ impl Member {
             Act::Restart => self.start(ground, &mut turn),
             Act::Persist(count) => self.persist(*count, &mut turn),
             Act::Flush => {}
-            Act::Receive { from, message } => {
+            Act::Receive { from, message: Parcel::Word(message) } => {
                 let (from, message) = (*from, message.clone());
                 self.step(Input::Receive { from, message }, &mut turn);
+            }
+            Act::Receive { from, message: Parcel::Snapshot(term, covered) } => {
+                self.install(*from, *term, covered, &mut turn);
+            }
+            Act::Receive { from, message: Parcel::Delivered(term, last) } => {
+                let raft = self.raft.as_ref().expect("only who runs receives");
+                // The driver tells nobody whose term or role has changed since.
+                if raft.role() == RoleKind::Leader && raft.term() == *term {
+                    let input = Input::SnapshotDelivered { peer: *from, last: *last };
+                    self.step(input, &mut turn);
+                }
+            }
+            Act::Cut => self.cut(),
+            Act::SnapshotFailed(peer) => self.step(Input::SnapshotFailed(*peer), &mut turn),
+            Act::Rot { kept } => {
+                self.disk.log.truncate(*kept as usize);
+                self.disk.configurations.retain(|(index, _)| index.0 <= *kept);
+                self.disk.is_recovering = true;
             }
             Act::Timer(timer) => self.step(Input::Timer(*timer), &mut turn),
             Act::PeerDown(peer) => self.step(Input::PeerDown(*peer), &mut turn),
@@ -238,7 +301,7 @@ impl Member {
             Act::ForgetLeader => self.step(Input::ForgetLeader, &mut turn),
             Act::StepDown => self.step(Input::StepDown, &mut turn),
         }
-        if ending == Ending::Flushed && !matches!(act, Act::Crash { .. } | Act::Restart) {
+        if ending == Ending::Flushed && self.raft.is_some() && !matches!(act, Act::Restart) {
             self.flush(&mut turn);
         }
         if ground.numbering == Numbering::Canonical {
@@ -250,7 +313,7 @@ impl Member {
     /// The terms of the log from index 1; of the disk's while the member is down.
     pub(crate) fn log(&self) -> Vec<Term> {
         let Some(raft) = &self.raft else { return self.disk.log.clone() };
-        terms(raft, raft.last_index())
+        terms(&self.prefix, raft, raft.last_index())
     }
 
     /// What the state machine may have kept at most: what is committed and durable here.
@@ -258,6 +321,66 @@ impl Member {
         let raft = self.raft.as_ref();
         let applied = raft.map_or(Index(0), |raft| raft.commit_index().min(raft.durable_index()));
         self.disk.applied.max(applied)
+    }
+
+    /// Whether the log may be cut: all that was asked of the disk is done, and something is applied.
+    pub(crate) fn may_cut(&self) -> bool {
+        let start = self.raft.as_ref().map(|raft| raft.first_position().index);
+        self.pending.is_empty() && start < Some(self.applied_most())
+    }
+
+    /// How many entries a log that rots may be left with: those that the state machine has applied,
+    /// and perhaps more.
+    pub(crate) fn may_lose(&self) -> impl Iterator<Item = u64> + use<> {
+        let least = self.disk.applied.max(self.disk.start);
+        let sound = !self.disk.is_recovering && self.disk.installed.is_none();
+        (least.0..self.disk.log.len() as u64).filter(move |_| sound)
+    }
+
+    /// Whether a driver installs a snapshot that the leader of this term sends.
+    pub(crate) fn installs(raft: &Raft, term: Term) -> bool {
+        term <= raft.term() && raft.is_hard_state_durable()
+    }
+
+    fn install(&mut self, from: NodeId, term: Term, covered: &Covered, turn: &mut Turn) {
+        let raft = self.raft.as_ref().expect("only who runs receives");
+        if !Member::installs(raft, term) {
+            return;
+        }
+        let last = covered.last();
+        if raft.commit_index().max(self.disk.applied) < last.index {
+            self.disk.applied = last.index;
+            self.disk.installed = Some(covered.clone());
+            self.disk.forget_installed();
+        }
+        let configuration = covered.base.clone();
+        turn.installs = true;
+        self.step(Input::SnapshotInstalled { last, configuration }, turn);
+        turn.installs = false;
+        turn.said.push(Said::Sent(from, Parcel::Delivered(term, last.index)));
+    }
+
+    fn cut(&mut self) {
+        let index = self.applied_most();
+        let raft = self.raft.as_mut().expect("only who runs cuts");
+        let term = raft.term_at(index).expect("what is applied is in the log");
+        self.disk.base = raft.configuration_at(index).cloned();
+        raft.compact(Position { index, term });
+        self.disk.start = index;
+        self.disk.applied = index;
+        self.prefix = self.disk.log[..index.0 as usize].to_vec();
+    }
+
+    /// All that is applied, as a snapshot.
+    fn covered(&self) -> Covered {
+        let raft = self.raft.as_ref().expect("only who runs makes one");
+        let index = raft.commit_index().min(raft.durable_index());
+        let configurations = self.disk.configurations.iter();
+        Covered {
+            log: self.disk.log[..index.0 as usize].to_vec(),
+            configurations: configurations.filter(|(at, _)| *at <= index).cloned().collect(),
+            base: raft.configuration_at(index).cloned().unwrap_or_default(),
+        }
     }
 
     /// The same member, every member being called what `name` says. What waits is put in order, for
@@ -272,13 +395,21 @@ impl Member {
         let pending = self.pending.iter().map(|write| Pending {
             hard_state: write.hard_state.renamed(name),
             configurations: renamed_all(&write.configurations, name),
+            anew: write.anew.as_ref().map(|covered| covered.renamed(name)),
             ..write.clone()
         });
         let configurations = renamed_all(&self.disk.configurations, name);
         Member {
             id: name(self.id),
             raft: self.raft.as_ref().map(|raft| raft.renamed(name)),
-            disk: Disk { vote: self.disk.vote.map(name), configurations, ..self.disk.clone() },
+            prefix: self.prefix.clone(),
+            disk: Disk {
+                vote: self.disk.vote.map(name),
+                configurations,
+                base: self.disk.base.as_ref().map(|base| base.renamed(name)),
+                installed: self.disk.installed.as_ref().map(|covered| covered.renamed(name)),
+                ..self.disk.clone()
+            },
             pending: pending.collect(),
             durable: self.durable,
             held,
@@ -290,6 +421,16 @@ impl Member {
         assert!(self.raft.is_none(), "only who is down starts");
         let knows = !ground.joiners.contains(&self.id);
         let configuration = knows.then(|| ground.configuration.clone()).unwrap_or_default();
+        if let Some(covered) = self.disk.installed.take()
+            && !self.disk.log.starts_with(&covered.log)
+        {
+            self.disk.begin_anew(&covered);
+        }
+        let configuration = self.disk.base.clone().unwrap_or(configuration);
+        self.prefix = self.disk.log[..self.disk.start.0 as usize].to_vec();
+        self.disk.recoveries += u64::from(self.disk.is_recovering);
+        let recovering = self.disk.is_recovering.then_some(RecoveryNumber(self.disk.recoveries));
+        let kept = self.disk.configurations.iter().filter(|(at, _)| self.disk.start < *at);
         let start = Start {
             id: self.id,
             hard_state: HardState { term: self.disk.term, vote: self.disk.vote },
@@ -297,8 +438,8 @@ impl Member {
             log: self.disk.range(),
             commit: self.disk.applied,
             limits: ground.limits,
-            configurations: self.disk.configurations.clone(),
-            recovering: None,
+            configurations: kept.cloned().collect(),
+            recovering,
         };
         turn.acts([specification::recovery(&start)]);
         self.raft = Some(Raft::new(start));
@@ -311,6 +452,7 @@ impl Member {
         }
         self.disk.applied = applied;
         self.raft = None;
+        self.prefix.clear();
         self.durable = WriteNumber(0);
         self.held.clear();
         self.round_sent = ReadRound(0);
@@ -353,7 +495,7 @@ impl Member {
     fn step_releasing(&mut self, input: Input, released: &[(NodeId, Message)], turn: &mut Turn) {
         let raft = self.raft.as_mut().expect("only who runs is stepped");
         let led = (raft.role() == RoleKind::Leader)
-            .then(|| (raft.term(), terms(raft, raft.last_index())));
+            .then(|| (raft.term(), terms(&self.prefix, raft, raft.last_index())));
         let mut outputs = Vec::new();
         let mut among = match &input {
             Input::Receive { message: Message::AppendRequest(request), .. } => {
@@ -379,7 +521,7 @@ impl Member {
         }
         if let Some((term, log)) = led
             && (raft.role(), raft.term()) == (RoleKind::Leader, term)
-            && !terms(raft, raft.last_index()).starts_with(&log)
+            && !terms(&self.prefix, raft, raft.last_index()).starts_with(&log)
         {
             let detail = format!("{} leads term {term} and drops entries of its own", self.id);
             turn.violation.get_or_insert(Violation::new("leader append-only", detail));
@@ -403,13 +545,20 @@ impl Member {
     fn keep(&mut self, output: &Output, among: &[(Index, Configuration)], turn: &mut Turn) {
         let raft = self.raft.as_ref().expect("it has just been stepped");
         match output {
-            Output::Write(write) => self.pending.push_back(Pending {
-                number: write.number,
-                hard_state: write.hard_state,
-                range: write.range.clone(),
-                configurations: within(write.range.as_ref(), among),
-                last: raft.last_position(),
-            }),
+            Output::Write(write) => {
+                if write.anew.is_some() {
+                    let installed = self.disk.installed.as_ref();
+                    self.prefix = installed.map(|covered| covered.log.clone()).unwrap_or_default();
+                }
+                self.pending.push_back(Pending {
+                    number: write.number,
+                    hard_state: write.hard_state,
+                    range: write.range.clone(),
+                    configurations: within(write.range.as_ref(), among),
+                    anew: self.disk.installed.clone().filter(|_| write.anew.is_some()),
+                    last: raft.last_position(),
+                });
+            }
             Output::SendAfter { after, to, message } => {
                 self.held.push((*after, *to, message.clone()));
             }
@@ -421,8 +570,8 @@ impl Member {
                 }
             }
             Output::Commit(index) => turn.facts.push(Fact::Commits {
-                leads: (raft.role() == RoleKind::Leader).then(|| raft.term()),
-                log: terms(raft, *index),
+                leads: (raft.role() == RoleKind::Leader && !turn.installs).then(|| raft.term()),
+                log: terms(&self.prefix, raft, *index),
             }),
             Output::ReadQueued(round) => {
                 if *round <= self.round_sent {
@@ -436,6 +585,11 @@ impl Member {
             Output::ReadsReady { round, index } => {
                 turn.facts.push(Fact::ServesReads { round: *round, index: *index });
             }
+            Output::SendSnapshot { peer, .. } => {
+                let snapshot = Parcel::Snapshot(raft.term(), self.covered());
+                turn.said.push(Said::Sent(*peer, snapshot));
+            }
+            Output::Recovered => self.disk.is_recovering = false,
             Output::Send { .. }
             | Output::Grant(_)
             | Output::Assigned { .. }
@@ -444,8 +598,6 @@ impl Member {
             | Output::MembersChanged
             | Output::ChangeRefused(_)
             | Output::TransferEnded(_)
-            | Output::SendSnapshot { .. }
-            | Output::Recovered
             | Output::ProposalRefused(_)
             | Output::ReadRefused(_)
             | Output::Restart(_) => {}
@@ -461,7 +613,7 @@ impl Member {
         if let Message::Heartbeat(heartbeat) = &message {
             self.round_sent = self.round_sent.max(heartbeat.round);
         }
-        turn.said.push(Said::Sent(to, message));
+        turn.said.push(Said::Sent(to, Parcel::Word(message)));
     }
 
     fn honour(&mut self, grant: &Grant, turn: &mut Turn) {
@@ -485,7 +637,7 @@ impl Member {
             Message::AppendResponse(response) => match response.outcome {
                 AppendOutcome::Match(index) => {
                     let raft = self.raft.as_ref().expect("only who runs answers");
-                    let promised = terms(raft, index);
+                    let promised = terms(&self.prefix, raft, index);
                     let is_held = self.disk.log.starts_with(&promised);
                     if promised.len() < index.0 as usize || !is_held {
                         return Some("its disk does not hold the entries");
@@ -524,7 +676,7 @@ fn within(range: Option<&Range>, among: &[(Index, Configuration)]) -> Vec<(Index
     among.iter().filter(lies).cloned().collect()
 }
 
-fn renamed_all(
+pub(crate) fn renamed_all(
     configurations: &[(Index, Configuration)],
     name: &dyn Fn(NodeId) -> NodeId,
 ) -> Vec<(Index, Configuration)> {
@@ -540,7 +692,10 @@ pub(crate) fn renamed_message(message: &Message, name: &dyn Fn(NodeId) -> NodeId
     message
 }
 
-/// The terms of a log up to an index, or to its end.
-fn terms(raft: &Raft, last: Index) -> Vec<Term> {
-    (1..=last.0).map_while(|index| raft.term_at(Index(index))).collect()
+/// The terms of a log up to an index, or to its end; `prefix` holds those that were cut off.
+fn terms(prefix: &[Term], raft: &Raft, last: Index) -> Vec<Term> {
+    let cut = raft.first_position().index;
+    let known = prefix.iter().copied().take(cut.0.min(last.0) as usize);
+    let kept = (cut.0 + 1..=last.0).map_while(|index| raft.term_at(Index(index)));
+    known.chain(kept).collect()
 }

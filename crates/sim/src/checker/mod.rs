@@ -17,6 +17,9 @@
 //! | a member is told that a peer seems gone, or is back | `peer_downs_max`, `peer_ups_max` |
 //! | a command is proposed to a leader; a read | `proposals_max`, `reads_max` |
 //! | any number of a member's writes under way become durable at once, however late | |
+//! | a log is cut behind all that the member has applied | `cuts_max` |
+//! | a snapshot that a leader was asked for arrives, late, twice or never; it fails | `snapshot_failures_max` |
+//! | a log comes back without its last entries, and its member recovers | `rots_max` |
 //! | a process ends: any number of its writes under way survive, the rest is lost | `crashes_max` |
 //! | it comes back, at any later time | |
 //! | an input comes together with the next, without a flush between them | `held_max` |
@@ -64,6 +67,7 @@ mod history;
 mod judge;
 mod liveness;
 mod member;
+mod parcel;
 mod violation;
 
 mod script;

@@ -10,7 +10,8 @@ use super::bounds::{Bounds, Opening};
 
 /// What the bounds leave out, and who looks at it instead.
 pub const UNCOVERED: &[&str] = &[
-    "snapshots and cut logs, which are the simulator's",
+    "more than one cut, and more than one log that loses its end, along one path: the core-only \
+     simulation's",
     "more than one change of the membership along one path, or more than four members in it: the \
      core-only simulation's",
     "grants that are honoured late or in part, and appends reported late: the core-only simulation's",
@@ -40,6 +41,9 @@ pub struct Scope {
     pub states_max: u64,
 }
 
+/// The most states of a scope with cuts or rot by day: they are wide, and the others want their time.
+const CUT_STATES_MAX: u64 = 1_000_000;
+
 /// The most states of a scope at night: six such scopes are a billion transitions, and one of them
 /// fits into four gigabytes.
 const NIGHTLY_STATES_MAX: u64 = 60_000_000;
@@ -57,6 +61,7 @@ impl Preset {
         if members.is_none() {
             scopes.extend(self.other_configurations());
             scopes.extend(self.changes());
+            scopes.extend(self.cuts());
         }
         scopes
     }
@@ -160,6 +165,63 @@ impl Preset {
             ),
             scope("a leader is given up", Bounds { give_ups_max: 2, proposals_max: 1, ..led(3) }),
         ];
+        [scopes, more].concat()
+    }
+}
+
+impl Preset {
+    /// Scopes in which logs are cut, and lose their end.
+    fn cuts(self) -> Vec<Scope> {
+        // One decides and the other listens: the fewest among whom one can be left behind.
+        let listener =
+            Configuration { learners: vec![NodeId(2)], ..Configuration::of_voters([NodeId(1)]) };
+        let behind = Bounds {
+            proposals_max: 1,
+            cuts_max: 1,
+            heartbeats_max: 2,
+            disconnects_max: 1,
+            snapshot_failures_max: 1,
+            ..calm(3)
+        };
+        let alone = Bounds {
+            configuration: listener,
+            duplicates_max: 1,
+            crashes_max: 1,
+            faults_max: 2,
+            ..behind.clone()
+        };
+        let loses = Bounds {
+            heartbeats_max: 2,
+            crashes_max: 1,
+            rots_max: 1,
+            faults_max: 2,
+            in_flight_max: 2,
+            ..calm(3)
+        };
+        let scopes =
+            vec![scope("a snapshot", alone), scope("a log that loses its end", loses.clone())];
+        if self == Preset::Small {
+            return scopes;
+        }
+        let behind = Bounds { heartbeats_max: 1, faults_max: 1, ..behind };
+        let mut more = vec![
+            scope("a snapshot among three", behind.clone()),
+            scope(
+                "a snapshot, and another leads",
+                Bounds { elections_max: 1, quiets_max: 1, heartbeats_max: 0, ..behind },
+            ),
+            scope(
+                "a log that loses its end, and another leads",
+                Bounds {
+                    elections_max: 1,
+                    quiets_max: 1,
+                    proposals_max: 1,
+                    in_flight_max: 3,
+                    ..loses
+                },
+            ),
+        ];
+        more.iter_mut().for_each(|scope| scope.states_max = CUT_STATES_MAX);
         [scopes, more].concat()
     }
 }

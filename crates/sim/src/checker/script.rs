@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use jangada_raft::{CatchUp, Limits, MemberChange, NodeId, Output, marks};
 
 use super::bounds::Bounds;
-use super::member::{Act, Ending, Ground, Numbering, Refinement, Said, Turn};
+use super::member::{Act, Ending, Ground, Member, Numbering, Refinement, Said, Turn};
+use super::parcel::Parcel;
 use super::stage::{Deed, Original, Stage, guarded};
 use super::violation::Violation;
 
@@ -50,7 +51,9 @@ impl Script {
     /// Tells a deed; whether the cluster goes on.
     fn perform(&mut self, deed: &Deed) -> bool {
         let (command, id) = self.command(deed);
-        if let Deed::Deliver { from, to, message, original: Original::Stays, .. } = deed {
+        if let Deed::Deliver { from, to, message, original: Original::Stays, .. } = deed
+            && let Parcel::Word(_) = message
+        {
             let which = self.which(*from, *to, message);
             self.line(&format!("> duplicate {from}->{to}{which}"));
         }
@@ -60,7 +63,7 @@ impl Script {
         self.line(&format!("> {command}"));
         let Script { stage, ground, .. } = self;
         let Ok(turn) = guarded(|| stage.perform(deed, ground)) else { return false };
-        if let Deed::Deliver { from, to, message, .. } = deed {
+        if let Deed::Deliver { from, to, message: Parcel::Word(message), .. } = deed {
             self.line(&format!("{to} <- {from}: {message}"));
         }
         self.report(id, &turn);
@@ -73,13 +76,26 @@ impl Script {
             Deed::Take { member, act, ending } => {
                 (format!("{}{}", self.turn(*member, act), held(*ending)), *member)
             }
+            Deed::Deliver { to, message: Parcel::Snapshot(term, covered), ending, .. } => {
+                // A receiver whose disk does not hold the term installs nothing.
+                let raft = self.stage.members[to].raft.as_ref();
+                match raft.is_some_and(|raft| Member::installs(raft, *term)) {
+                    true => (format!("install {to} {}{}", covered.last(), held(*ending)), *to),
+                    false => (format!("flush {to}{}", held(*ending)), *to),
+                }
+            }
+            Deed::Deliver { from, to, message: Parcel::Delivered(_, last), ending, .. } => {
+                (format!("delivered {to} {from} {last}{}", held(*ending)), *to)
+            }
+            Deed::Lose { to, message: Parcel::Snapshot(..) | Parcel::Delivered(..), .. } => {
+                (format!("flush {to}"), *to)
+            }
             Deed::Deliver { from, to, message, ending, .. } => {
                 let which = self.which(*from, *to, message);
                 (format!("deliver {from}->{to}{which}{}", held(*ending)), *to)
             }
             Deed::Lose { from, to, message } => {
-                let place = self.stage.place_of(*from, *to, message);
-                let place = place.expect("the message is under way") + 1;
+                let place = self.place(*from, *to, message) + 1;
                 (format!("drop {from}->{to} {place}"), *to)
             }
             Deed::Disconnect { member, peer, ending } => {
@@ -112,14 +128,27 @@ impl Script {
                 }
             }
             Act::Restart => format!("restart {id}"),
+            Act::Cut => {
+                format!("cut {id} {}", self.stage.members[&id].applied_most())
+            }
+            Act::SnapshotFailed(peer) => format!("failed {id} {peer}"),
+            Act::Rot { kept } => format!("rot {id} to {kept}"),
             Act::Flush => format!("flush {id}"),
         }
     }
 
     /// Which message of its link, if not the first.
-    fn which(&self, from: NodeId, to: NodeId, message: &jangada_raft::Message) -> String {
-        let place = self.stage.place_of(from, to, message).expect("the message is under way");
+    fn which(&self, from: NodeId, to: NodeId, message: &Parcel) -> String {
+        let place = self.place(from, to, message);
         if place == 0 { String::new() } else { format!(" {}", place + 1) }
+    }
+
+    /// The message's place among those on its link; snapshots travel apart.
+    fn place(&self, from: NodeId, to: NodeId, message: &Parcel) -> usize {
+        let link = &self.stage.links[&(from, to)];
+        let place = link.iter().position(|other| other == message);
+        let before = &link[..place.expect("the message is under way")];
+        before.iter().filter(|other| matches!(other, Parcel::Word(_))).count()
     }
 
     fn report(&mut self, id: NodeId, turn: &Turn) {
@@ -128,7 +157,10 @@ impl Script {
             match said {
                 Said::Output(Output::Restart(timer)) => timers.push(timer.to_string()),
                 Said::Output(output) => self.line(&format!("{id} {output}")),
-                Said::Sent(to, message) => self.line(&format!("{id} -> {to}: {message}")),
+                Said::Sent(to, Parcel::Word(message)) => {
+                    self.line(&format!("{id} -> {to}: {message}"));
+                }
+                Said::Sent(_, Parcel::Snapshot(..) | Parcel::Delivered(..)) => {}
             }
         }
         timers.dedup();

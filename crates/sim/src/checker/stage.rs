@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use jangada_raft::{Message, NodeId, Timer};
+use jangada_raft::{NodeId, Timer};
 
 use super::bounds::{Bounds, Opening};
 use super::history::History;
 use super::member::{Act, Ending, Ground, Member, Numbering, Refinement, Said, Turn};
+use super::parcel::Parcel;
 use super::violation::Violation;
 use crate::run::panics::caught;
 
@@ -20,9 +21,9 @@ pub(crate) enum Deed {
     /// A member takes a turn.
     Take { member: NodeId, act: Act, ending: Ending },
     /// A message arrives; it may stay under way and arrive again.
-    Deliver { from: NodeId, to: NodeId, message: Message, original: Original, ending: Ending },
+    Deliver { from: NodeId, to: NodeId, message: Parcel, original: Original, ending: Ending },
     /// A message is lost.
-    Lose { from: NodeId, to: NodeId, message: Message },
+    Lose { from: NodeId, to: NodeId, message: Parcel },
     /// A connection breaks: what was under way on it is lost, and its sender hears of it.
     Disconnect { member: NodeId, peer: NodeId, ending: Ending },
 }
@@ -41,7 +42,7 @@ pub(crate) enum Original {
 pub(crate) struct Stage {
     pub(crate) members: BTreeMap<NodeId, Member>,
     /// What is under way on each link, in the order in which it was sent. No link is empty.
-    pub(crate) links: BTreeMap<(NodeId, NodeId), Vec<Message>>,
+    pub(crate) links: BTreeMap<(NodeId, NodeId), Vec<Parcel>>,
     pub(crate) history: History,
 }
 
@@ -66,7 +67,7 @@ impl Stage {
     }
 
     /// The place of a message on its link.
-    pub(crate) fn place_of(&self, from: NodeId, to: NodeId, message: &Message) -> Option<usize> {
+    pub(crate) fn place_of(&self, from: NodeId, to: NodeId, message: &Parcel) -> Option<usize> {
         self.links.get(&(from, to))?.iter().position(|other| other == message)
     }
 
@@ -143,7 +144,7 @@ impl Stage {
         turn
     }
 
-    fn remove(&mut self, from: NodeId, to: NodeId, message: &Message) {
+    fn remove(&mut self, from: NodeId, to: NodeId, message: &Parcel) {
         let place = self.place_of(from, to, message).expect("the message is under way");
         let link = self.links.get_mut(&(from, to)).expect("the link is in use");
         link.remove(place);

@@ -11,13 +11,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use jangada_raft::{Message, NodeId};
+use jangada_raft::NodeId;
 
 use super::acts::acts;
 use super::bounds::{Bounds, Cost, Spent};
 use super::fingerprint::{Table, fingerprint, mixed};
 use super::history::{Fact, History};
-use super::member::{Act, Ending, Ground, Member, Said, Turn, renamed_message};
+use super::member::{Act, Ending, Ground, Member, Said, Turn};
+use super::parcel::Parcel;
 use super::permutations::Permutation;
 use super::stage::guarded;
 use super::violation::Violation;
@@ -37,7 +38,7 @@ pub(crate) struct Known {
 pub(crate) struct Packet {
     pub(crate) from: NodeId,
     pub(crate) to: NodeId,
-    pub(crate) message: Message,
+    pub(crate) message: Parcel,
     pub(crate) prints: Vec<u128>,
 }
 
@@ -181,20 +182,20 @@ impl Tables {
         let raft = member.raft.as_ref();
         let seen = fingerprint(&(
             member.id,
-            (&member.disk.log, &member.disk.configurations),
+            (&member.disk.log, &member.disk.configurations, &member.disk.installed),
+            (member.disk.is_recovering, raft.map(jangada_raft::Raft::recovering)),
             (member.log(), raft.map(|raft| (raft.configurations(), raft.configuration()))),
             raft.map(|raft| (raft.role(), raft.term(), raft.commit_index(), raft.durable_index())),
         ));
         self.lock().members.number(print, || Known { member, prints, seen })
     }
 
-    pub(crate) fn packet(&self, from: NodeId, to: NodeId, message: &Message) -> u32 {
+    pub(crate) fn packet(&self, from: NodeId, to: NodeId, message: &Parcel) -> u32 {
         let content = fingerprint(message);
-        let names_members =
-            matches!(message, Message::AppendRequest(it) if !it.configurations.is_empty());
+        let names_members = message.names_members();
         let print = |permutation: &Permutation| {
             let content = match names_members {
-                true => fingerprint(&renamed_message(message, &|id| permutation.name(id))),
+                true => fingerprint(&message.renamed(&|id| permutation.name(id))),
                 false => content,
             };
             let (high, low) = ((content >> 64) as u64, content as u64);

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jangada_raft::invariants::ClusterInvariant;
-use jangada_raft::{Configuration, Message, NodeId, RoleKind, Term};
+use jangada_raft::{Configuration, NodeId, RoleKind, Term};
 
 use super::acts::acts;
 use super::bounds::{Cost, Spent};
 use super::expand::Expander;
 use super::member::{Act, Ending, Ground, Numbering};
+use super::parcel::Parcel;
 use super::stage::{Deed, Original, Stage};
 use super::tables::{Memory, Tables};
 use super::*;
@@ -22,7 +23,7 @@ fn key(stage: &Stage, spent: Spent) -> String {
     format!("{members:?} {messages:?} {:?} {spent:?}", stage.history)
 }
 
-fn sorted(link: (NodeId, NodeId), messages: &[Message]) -> String {
+fn sorted(link: (NodeId, NodeId), messages: &[Parcel]) -> String {
     let mut words: Vec<String> = messages.iter().map(|message| format!("{message:?}")).collect();
     words.sort();
     format!("{link:?} {words:?}")
@@ -257,6 +258,26 @@ fn a_counterexample_replays_as_a_script_of_the_module() {
     };
     let options = Options { also: ONE_LEADER_AT_A_TIME, ..Options::new(led) };
     replays("deposed_leader_learns_of_it_late", &options);
+}
+
+/// An invariant that is too strong: until a log that is begun anew is written, the one before is on the
+/// disk.
+const NEVER_BEGUN_ANEW: &[ClusterInvariant] = &[ClusterInvariant {
+    number: 997,
+    name: "a log that is kept is on the disk",
+    holds: |members| {
+        members.iter().all(|member| member.first_position().index <= member.durable_index())
+    },
+}];
+
+#[test]
+fn a_peer_behind_the_cut_is_sent_a_snapshot_and_installs_it() {
+    let scopes = Preset::Small.scopes(None);
+    let scope = scopes.into_iter().find(|scope| scope.name == "a snapshot").expect("it is there");
+    let options = Options { also: NEVER_BEGUN_ANEW, ..Options::new(scope.bounds) };
+    let broken = check(&options, |_| Next::Go).expect_err("the invariant is too strong");
+    assert!(broken.script.contains("needs a snapshot of 2 or later for 2"), "{broken}");
+    assert!(broken.script.contains("> install 2 "), "{broken}");
 }
 
 #[test]
