@@ -645,14 +645,6 @@ pub(crate) const BUGS: &[Bug] = &[
         quick: true,
     },
     Bug {
-        number: "23",
-        switch: "cut_log_sends_no_snapshot",
-        what: "The log is purged and no snapshot is sent",
-        seen: "openraft #1828",
-        finders: &[Finder::Transfers],
-        quick: true,
-    },
-    Bug {
         number: "",
         switch: "staged_restore_is_taken_for_finished",
         what: "A snapshot that is staged counts as installed",
