@@ -3,6 +3,8 @@
 //! [`crate::workload`]), and [`simulation`] takes anybody's.
 
 pub mod desk;
+pub mod exactly_once;
+pub mod exactly_once_clients;
 pub mod simulation;
 pub mod store;
 pub mod store_clients;
