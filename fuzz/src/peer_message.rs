@@ -80,6 +80,9 @@ fn bounded(message: &PeerMessage) {
             Message::VoteResponse(response) => response.term.0 <= NUMBER_MAX,
             Message::TimeoutNow(request) => request.term.0 <= NUMBER_MAX,
         },
+        PeerMessage::HashQuestion { index }
+        | PeerMessage::HashAnswer { index, .. }
+        | PeerMessage::HashDiffers { index, .. } => index.0 <= NUMBER_MAX,
         PeerMessage::ReadIndexResponse { index, .. } => {
             index.is_none_or(|index| index.0 <= NUMBER_MAX)
         }
@@ -142,7 +145,7 @@ fn seal_proposals(fixed: &mut [u8], payloads: &[u8]) {
 /// The next message that an input tells of.
 pub(crate) fn message(input: &mut Input<'_>) -> PeerMessage {
     let raft = |message| PeerMessage::Raft(message);
-    match input.byte() % 15 {
+    match input.byte() % 18 {
         0 => {
             let (term, last) = (Term(input.small()), position(input));
             raft(Message::PreVoteRequest(PreVoteRequest { term, last }))
@@ -186,8 +189,8 @@ pub(crate) fn message(input: &mut Input<'_>) -> PeerMessage {
         8 | 9 => append(input),
         10 => PeerMessage::Forward((0..input.byte() % 8).map(|_| proposal(input)).collect()),
         11 => PeerMessage::ForwardRefused {
-            reason: [ForwardRefusal::NotLeader, ForwardRefusal::Busy]
-                [usize::from(input.byte() & 1)],
+            reason: [ForwardRefusal::NotLeader, ForwardRefusal::Busy, ForwardRefusal::NoSpace]
+                [usize::from(input.byte() % 3)],
             process: input.number(),
             sequences: (0..input.byte() % 16).map(|_| input.number()).collect(),
         },
@@ -196,6 +199,9 @@ pub(crate) fn message(input: &mut Input<'_>) -> PeerMessage {
             number: input.number(),
             index: (input.byte() & 1 == 1).then(|| Index(input.small())),
         },
+        14 => PeerMessage::HashQuestion { index: Index(input.small()) },
+        15 => PeerMessage::HashAnswer { index: Index(input.small()), hash: input.number() },
+        16 => PeerMessage::HashDiffers { index: Index(input.small()), hash: input.number() },
         _ => {
             let (first, last) = (position(input), Index(input.small()));
             PeerMessage::FramesRequest { first, last }

@@ -77,6 +77,26 @@ pub enum PeerMessage {
         /// The entries.
         frames: Vec<Frame>,
     },
+    /// The leader asks for the running hash as of this entry. Answered by
+    /// [`PeerMessage::HashAnswer`] once it is applied, or not at all.
+    HashQuestion {
+        /// The entry.
+        index: Index,
+    },
+    /// The sender's running hash.
+    HashAnswer {
+        /// As of this entry.
+        index: Index,
+        /// The hash.
+        hash: u64,
+    },
+    /// The leader tells a member that a majority holds another hash than it does.
+    HashDiffers {
+        /// As of this entry.
+        index: Index,
+        /// The majority's hash.
+        hash: u64,
+    },
     /// An operator of this member asks something of the leader. Answered by
     /// [`PeerMessage::Answer`].
     Ask {
@@ -119,6 +139,8 @@ pub enum ForwardRefusal {
     NotLeader = 0,
     /// Too much is proposed and not committed yet.
     Busy = 1,
+    /// The leader's log is short of space, and the proposals are not essential.
+    NoSpace = 2,
 }
 
 impl PeerMessage {
@@ -137,7 +159,10 @@ impl PeerMessage {
             PeerMessage::Snapshot(_) => Lane::Snapshots,
             PeerMessage::Raft(_)
             | PeerMessage::ReadIndexRequest { .. }
-            | PeerMessage::ReadIndexResponse { .. } => Lane::Control,
+            | PeerMessage::ReadIndexResponse { .. }
+            | PeerMessage::HashQuestion { .. }
+            | PeerMessage::HashAnswer { .. }
+            | PeerMessage::HashDiffers { .. } => Lane::Control,
         }
     }
 }

@@ -93,6 +93,9 @@ mod kind {
     pub(super) const READ_INDEX_REQUEST: u8 = 11;
     pub(super) const READ_INDEX_RESPONSE: u8 = 12;
     pub(super) const TIMEOUT_NOW: u8 = 14;
+    pub(super) const HASH_QUESTION: u8 = 17;
+    pub(super) const HASH_ANSWER: u8 = 18;
+    pub(super) const HASH_DIFFERS: u8 = 19;
     pub(super) const SNAPSHOT_WANTED: u8 = 20;
     pub(super) const SNAPSHOT_OFFER: u8 = 21;
     pub(super) const SNAPSHOT_ACCEPT: u8 = 22;

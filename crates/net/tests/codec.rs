@@ -161,7 +161,11 @@ fn snapshot() -> impl Strategy<Value = SnapshotMessage> {
 }
 
 fn any_message() -> impl Strategy<Value = PeerMessage> {
-    let reason = prop_oneof![Just(ForwardRefusal::NotLeader), Just(ForwardRefusal::Busy)];
+    let reason = prop_oneof![
+        Just(ForwardRefusal::NotLeader),
+        Just(ForwardRefusal::Busy),
+        Just(ForwardRefusal::NoSpace)
+    ];
     let sequences = prop::collection::vec(any::<u64>(), 0..20);
     prop_oneof![
         4 => raft().prop_map(PeerMessage::Raft),
@@ -185,6 +189,11 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
             let first = frames.first().map_or(Position::default(), Frame::position);
             PeerMessage::FramesResponse { first, begins: Index(3), frames }
         }),
+        1 => (0..1_u64 << 62).prop_map(|index| PeerMessage::HashQuestion { index: Index(index) }),
+        1 => (0..1_u64 << 62, any::<u64>())
+            .prop_map(|(index, hash)| PeerMessage::HashAnswer { index: Index(index), hash }),
+        1 => (0..1_u64 << 62, any::<u64>())
+            .prop_map(|(index, hash)| PeerMessage::HashDiffers { index: Index(index), hash }),
     ]
 }
 

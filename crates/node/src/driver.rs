@@ -3,15 +3,17 @@
 //! A runtime owns the threads, the clock, the sockets and the files, and gives them to the driver as
 //! an [`Io`].
 
+use std::collections::BTreeMap;
 use std::task::Waker;
 
 use jangada_net::PeerMessage;
-use jangada_raft::{NodeId, Standing};
+use jangada_raft::{Index, NodeId, Standing};
 
 use crate::handle::{Handle, Inbox};
 use crate::machine::StateMachine;
 use crate::member::{
-    Effect, Ended, Event, LogBatch, LogCut, LogRead, Member, Mend, Now, Peers, SnapshotWork,
+    Effect, Ended, Event, LogBatch, LogCut, LogRead, Member, Mend, Now, Peers, Quarantine,
+    SnapshotWork,
 };
 use crate::saved::SavedState;
 use crate::waiters::Waiters;
@@ -38,6 +40,12 @@ pub(crate) trait Io {
     fn stranger(&mut self, peer: NodeId, met: u64, shown: u64);
     /// Whom to be connected to has changed.
     fn peers(&mut self, peers: Peers);
+    /// The log's disk is stuck: the process is to stop.
+    fn abort(&mut self, stalled_us: u64);
+    /// The member's state is not what a majority has.
+    fn quarantined(&mut self, quarantine: Quarantine);
+    /// The members' states differ, and nobody can tell who is right.
+    fn hashes_differ(&mut self, index: Index, hashes: BTreeMap<NodeId, u64>);
 }
 
 /// A member with its clients.
@@ -94,6 +102,9 @@ impl<M: StateMachine> Driver<M> {
                 Effect::Changed(standing) => io.changed(standing),
                 Effect::Stranger { peer, met, shown } => io.stranger(peer, met, shown),
                 Effect::Peers(peers) => io.peers(peers),
+                Effect::Abort { stalled_us } => io.abort(stalled_us),
+                Effect::Quarantined(quarantine) => io.quarantined(quarantine),
+                Effect::HashesDiffer { index, hashes } => io.hashes_differ(index, hashes),
                 Effect::Ends(ended) => {
                     self.ended = Some(ended);
                     self.waiters.keep(Effect::Ends(ended));
@@ -103,6 +114,7 @@ impl<M: StateMachine> Driver<M> {
                 | Effect::Doubt { .. }
                 | Effect::ReadReady(_)
                 | Effect::ReadExpired(_)
+                | Effect::ReadRefused(_)
                 | Effect::ChangeAnswered { .. }
                 | Effect::TransferAnswered { .. }
                 | Effect::HandedOver) => {

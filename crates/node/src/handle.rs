@@ -34,6 +34,8 @@ const PROPOSALS_MAX: usize = 1 << 20;
 pub enum ReadError {
     /// No leader confirmed itself in time.
     NoLeader,
+    /// This member's state is not what a majority has. Another member serves.
+    Quarantined,
     /// The member is stopping.
     Stopped,
 }
@@ -42,6 +44,10 @@ impl std::fmt::Display for ReadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             ReadError::NoLeader => "no leader confirmed itself in time; try again",
+            ReadError::Quarantined => {
+                "this member's state differs from what a majority of the members has, so it serves \
+                 nobody until it is replaced; ask another member"
+            }
             ReadError::Stopped => "the member is stopping",
         })
     }

@@ -114,7 +114,7 @@ pub use machine::{Outcome, StateMachine};
 pub use member::{
     Bound, ChangeError, Effect, Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogReader,
     LogWritten, Member, MemberStart, Mend, Mended, Now, Options, Peers, Piece, ProposeError,
-    ReadBatch, SnapshotWork, StartError, Status, Ticket, TransferError, TurnedAway,
+    Quarantine, ReadBatch, SnapshotWork, StartError, Status, Ticket, TransferError, TurnedAway,
 };
 pub use node::{
     Beginning, Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open,

@@ -7,13 +7,14 @@
 //! what it has applied: nobody here starts again, so its state need not be kept. The log of one that
 //! cannot grows with every command.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::task::Waker;
 use std::time::Duration;
 
 use jangada_net::PeerMessage;
-use jangada_raft::{Configuration, HardState, NodeId, Position, Range, Standing};
+use jangada_raft::{Configuration, HardState, Index, NodeId, Position, Range, Standing};
 
 use crate::clock::Clock;
 use crate::driver::{Driver, Io};
@@ -22,7 +23,7 @@ use crate::log::{Log, MemoryLog};
 use crate::machine::StateMachine;
 use crate::member::{
     Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, Member, MemberStart, Mend, Options, Peers,
-    SnapshotWork, StartError,
+    Quarantine, SnapshotWork, StartError,
 };
 use crate::saved::SavedState;
 use crate::snapshot::Turn;
@@ -171,6 +172,16 @@ impl Io for Memory<'_> {
 
     /// Memory joins everybody, and who was removed is told by its own log.
     fn peers(&mut self, _: Peers) {}
+
+    fn abort(&mut self, _: u64) {
+        unreachable!("a log in memory does not stall")
+    }
+
+    /// The member's status says so.
+    fn quarantined(&mut self, _: Quarantine) {}
+
+    /// The leader's status says so.
+    fn hashes_differ(&mut self, _: Index, _: BTreeMap<NodeId, u64>) {}
 }
 
 fn run<M: StateMachine>(mut places: Vec<Place<M>>, clock: &Clock) {

@@ -50,6 +50,13 @@ pub trait StateMachine: Send + 'static {
         None
     }
 
+    /// Whether a command of this version, as it was proposed, is one that has to pass when the log's
+    /// disk is nearly full: it frees space, or tells that there is none. It is asked before the command
+    /// is in the log, of whichever member leads, and only while space is short.
+    fn is_essential(&self, _version: u16, _command: &[u8]) -> bool {
+        false
+    }
+
     /// Ends a batch. `applied` is the last index it covers and `record` the node's own notes as of
     /// that index. A durable machine stores the batch's effects and the record in one transaction,
     /// unread, but not before [`StateMachine::log_durable`] has reached `applied`.

@@ -12,13 +12,14 @@
 mod peers;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -29,9 +30,9 @@ use jangada_net::{
     ForwardRefusal, Lane, PeerMessage, PeerStats, Proposal, SendError, Transport, TransportConfig,
     TransportEvent, TransportLimits, host_port,
 };
-use jangada_raft::{Configuration, NodeId, Standing};
+use jangada_raft::{Configuration, Index, NodeId, Standing};
 use jangada_wal::{
-    FileDisk, Identity, Machine, OpenError, Preparation, Prepared, Recovered, Wal, WalError,
+    FileDisk, Identity, Machine, OpenError, Preparation, Prepared, Recovered, Space, Wal, WalError,
 };
 
 use crate::clock::Clock;
@@ -41,7 +42,7 @@ use crate::log::Log;
 use crate::machine::StateMachine;
 use crate::member::{
     Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, Mend,
-    Options, Peers, SnapshotWork, StartError, TurnedAway,
+    Options, Peers, Quarantine, SnapshotWork, StartError, TurnedAway,
 };
 use crate::record::{Acquaintances, NotesError, Record};
 use crate::saved::{SavedError, SavedState};
@@ -628,6 +629,38 @@ impl Io for Network {
     fn peers(&mut self, peers: Peers) {
         self.directory.tell(&self.transport, &peers);
     }
+
+    fn abort(&mut self, stalled_us: u64) {
+        let seconds = stalled_us / 1_000_000;
+        let sentence = format!(
+            "the log's disk has not finished a write for {seconds} seconds; the process stops, for \
+             nobody is served by one that waits: look at the disk, then start it again"
+        );
+        tracing::error!("{sentence}");
+        eprintln!("jangada: {sentence}");
+        std::process::abort()
+    }
+
+    fn quarantined(&mut self, quarantine: Quarantine) {
+        let Quarantine { index, own, others } = quarantine;
+        tracing::error!(
+            index = index.0,
+            own = format!("{own:x}"),
+            others = format!("{others:x}"),
+            "this member's state differs from what a majority of the members has: it serves nobody \
+             until its state is replaced by another member's"
+        );
+    }
+
+    fn hashes_differ(&mut self, index: Index, hashes: BTreeMap<NodeId, u64>) {
+        let hashes: Vec<_> = hashes.iter().map(|(id, hash)| format!("{id}: {hash:x}")).collect();
+        tracing::error!(
+            index = index.0,
+            hashes = hashes.join(", "),
+            "the members' states differ, and no majority holds one of them: find out which is right, \
+             and replace the other members"
+        );
+    }
 }
 
 /// What was not taken for sending will not happen: the clients need not be left in doubt. It is as if
@@ -669,8 +702,8 @@ fn start_log_thread<M: StateMachine>(
 ) -> Result<(mpsc::Sender<Job>, JoinHandle<()>), NodeError> {
     let background = start_background_thread(disk)?;
     let (jobs, receiver) = mpsc::channel();
-    let preparing = false;
-    let thread = LogThread { wal, shared, sync_observer, figures, background, preparing };
+    let (preparing, is_full) = (false, false);
+    let thread = LogThread { wal, shared, sync_observer, figures, background, preparing, is_full };
     let handle = std::thread::Builder::new()
         .name("jangada-log".into())
         .spawn(move || thread.run(&receiver))
@@ -723,13 +756,30 @@ struct LogThread<M: StateMachine> {
     figures: Arc<Figures>,
     background: Background,
     preparing: bool,
+    /// What the member was told last.
+    is_full: bool,
 }
 
 impl<M: StateMachine> LogThread<M> {
     fn run(mut self, jobs: &mpsc::Receiver<Job>) {
         let _whole = StopOnPanic;
         self.prepare();
-        for job in jobs {
+        loop {
+            // What is short of space looks from time to time whether there is some again, though
+            // nobody writes.
+            let job = match self.is_full {
+                false => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                true => jobs.recv_timeout(FULL_RETRY),
+            };
+            let job = match job {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.wal.retry_space();
+                    self.prepare();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             match job {
                 Job::Write(batch) => self.write(&batch),
                 Job::Read(read) => {
@@ -780,9 +830,8 @@ impl<M: StateMachine> LogThread<M> {
                 Err(WalError::Full) => WalError::Full,
                 Err(error) => broken(&error),
             };
-            if !self.figures.log_full.swap(true, Ordering::Relaxed) {
-                tracing::error!("{error}; nothing is acknowledged until then");
-            }
+            self.tell_space(Space::Reserve);
+            tracing::error!("{error}; nothing is acknowledged until then");
             let retry_at = Instant::now() + FULL_RETRY;
             while Instant::now() < retry_at {
                 if self.shared.is_stopping() {
@@ -790,11 +839,9 @@ impl<M: StateMachine> LogThread<M> {
                 }
                 std::thread::sleep(STOP_POLL);
             }
+            self.wal.retry_space();
             self.prepare();
         };
-        if self.figures.log_full.swap(false, Ordering::Relaxed) {
-            tracing::info!("the disk of the log has space again");
-        }
         Some(done)
     }
 
@@ -811,6 +858,23 @@ impl<M: StateMachine> LogThread<M> {
             && let Some(preparation) = self.wal.preparation()
         {
             self.preparing = self.background.preparations.send(preparation).is_ok();
+        }
+        self.tell_space(self.wal.space());
+    }
+
+    /// Tells the member when the log begins to want space, and when it has it again.
+    fn tell_space(&mut self, space: Space) {
+        let is_full = space == Space::Reserve;
+        if std::mem::replace(&mut self.is_full, is_full) == is_full {
+            return;
+        }
+        self.figures.log_full.store(is_full, Ordering::Relaxed);
+        if is_full {
+            tracing::error!("the disk of the log is nearly full: free some space");
+            self.shared.push(Event::LogFull);
+        } else {
+            tracing::info!("the disk of the log has space again");
+            self.shared.push(Event::LogHasSpace);
         }
     }
 }

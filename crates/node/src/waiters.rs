@@ -56,6 +56,9 @@ impl<M: StateMachine> Waiters<M> {
             Effect::ReadExpired(batch) => {
                 self.answers.reads.push((batch, Err(ReadError::NoLeader)));
             }
+            Effect::ReadRefused(batch) => {
+                self.answers.reads.push((batch, Err(ReadError::Quarantined)));
+            }
             Effect::ChangeAnswered { ticket, outcome } => {
                 self.answers.questions.push((ticket, Answered::Change(outcome)));
             }

@@ -50,6 +50,11 @@ pub enum RequestError {
     TooLarge,
     /// Not all members speak the command's version; nothing was proposed.
     NotCapable,
+    /// The disk of the leader's log is nearly full; nothing was proposed.
+    NoSpace,
+    /// The member's state differs from what a majority has, and it serves nobody; nothing was
+    /// proposed.
+    Corrupt,
 }
 
 impl std::fmt::Display for RequestError {

@@ -360,6 +360,8 @@ impl From<RequestError> for ApiError {
             RequestError::Stopped => ApiError::Stopped,
             RequestError::TooLarge => ApiError::RequestTooLarge,
             RequestError::NotCapable => ApiError::NotCapable,
+            RequestError::NoSpace => ApiError::NoSpace,
+            RequestError::Corrupt => ApiError::Corrupt,
         }
     }
 }

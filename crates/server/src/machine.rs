@@ -10,7 +10,7 @@ use bytes::Bytes;
 use jangada::{
     Frame, Index, Outcome, SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateMachine,
 };
-use jangada_kv::{Entry, Machine, Reply, Shared};
+use jangada_kv::{Command, Entry, Machine, Reply, RequestOp, Shared, TxnRequest};
 
 /// The store, replicated.
 pub struct KvMachine {
@@ -33,6 +33,15 @@ impl KvMachine {
     }
 }
 
+/// Whether a transaction may put something.
+fn puts(transaction: &TxnRequest) -> bool {
+    transaction.success.iter().chain(&transaction.failure).any(|operation| match operation {
+        RequestOp::Put(_) => true,
+        RequestOp::Txn(nested) => puts(nested),
+        RequestOp::Range(_) | RequestOp::DeleteRange(_) => false,
+    })
+}
+
 impl StateMachine for KvMachine {
     type Reply = Reply;
 
@@ -52,6 +61,15 @@ impl StateMachine for KvMachine {
         let applied = self.machine.apply(entries).unwrap_or_else(|error| panic!("{error}"));
         let outcome = |o: jangada_kv::Outcome| Outcome { reply: o.reply, digest: o.digest };
         outcomes.extend(applied.into_iter().map(outcome));
+    }
+
+    /// Everything but what puts.
+    fn is_essential(&self, version: u16, command: &[u8]) -> bool {
+        match Command::decode(&Bytes::copy_from_slice(command), version) {
+            Ok(Command::Put(_)) | Err(_) => false,
+            Ok(Command::Txn(transaction)) => !puts(&transaction),
+            Ok(_) => true,
+        }
     }
 
     fn recovered(&self) -> Option<Bytes> {

@@ -109,6 +109,10 @@ impl<M: StateMachine> StateMachine for Witness<M> {
         }
     }
 
+    fn is_essential(&self, version: u16, command: &[u8]) -> bool {
+        self.machine.is_essential(version, command)
+    }
+
     fn end_batch(&mut self, applied: Index, record: Bytes) {
         self.machine.end_batch(applied, record);
     }

@@ -238,7 +238,10 @@ fn repeat_of(message: &PeerMessage) -> Repeat {
         | PeerMessage::FramesRequest { .. }
         | PeerMessage::FramesResponse { .. }
         | PeerMessage::ReadIndexRequest { .. }
-        | PeerMessage::ReadIndexResponse { .. } => Repeat::Allowed,
+        | PeerMessage::ReadIndexResponse { .. }
+        | PeerMessage::HashQuestion { .. }
+        | PeerMessage::HashAnswer { .. }
+        | PeerMessage::HashDiffers { .. } => Repeat::Allowed,
     }
 }
 
@@ -878,7 +881,7 @@ impl<A: Application> World<A> {
             Effect::ReadReady(batch) => {
                 self.happened.push_back(Happened::ReadReady { member, batch });
             }
-            Effect::ReadExpired(batch) => {
+            Effect::ReadExpired(batch) | Effect::ReadRefused(batch) => {
                 self.happened.push_back(Happened::ReadExpired { member, batch });
             }
             Effect::Peers(peers) => self.follows(member, &peers),
@@ -887,6 +890,24 @@ impl<A: Application> World<A> {
             Effect::Ends(ended) => self.goes(member, ended)?,
             // Nobody waits for it: processes end without a word here.
             Effect::Changed(_) | Effect::HandedOver => {}
+            Effect::Abort { stalled_us } => {
+                return Err(Violation {
+                    invariant: "no disk stalls for ever",
+                    seen: format!("{member} stops after {stalled_us} us in one write"),
+                });
+            }
+            Effect::Quarantined(quarantine) => {
+                return Err(Violation {
+                    invariant: "members that have applied the same hold the same hash",
+                    seen: format!("{member} is quarantined: {quarantine:?}"),
+                });
+            }
+            Effect::HashesDiffer { index, hashes } => {
+                return Err(Violation {
+                    invariant: "members that have applied the same hold the same hash",
+                    seen: format!("at {index}: {hashes:?}"),
+                });
+            }
             Effect::Stranger { peer, met, shown } => {
                 return Err(Violation {
                     invariant: "a peer keeps its incarnation",
@@ -950,15 +971,25 @@ impl<A: Application> World<A> {
             Ok(LogOutcome::Full) => {
                 self.note(format_args!("{member} has no space for its log"));
                 self.tell(Who::Member(member), format_args!("has no space for its log"));
+                self.log_space(member);
                 self.queue.push(now_us + FULL_RETRY_US, Later::LogDone { member, life });
                 self.start_preparation(member);
                 return Ok(());
             }
             Err(upset) => return self.upset(member, upset),
         }
+        self.log_space(member);
         self.start_preparation(member);
         self.start_job(member);
         Ok(())
+    }
+
+    /// Tells a member when its log begins to want space, and when it has it again.
+    fn log_space(&mut self, member: NodeId) {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        if let Some(event) = seat.log_space() {
+            self.deliver(member, event);
+        }
     }
 
     /// Gives the log's background work its time.
@@ -985,7 +1016,13 @@ impl<A: Application> World<A> {
             return self.upset(member, upset);
         }
         self.goes_on(member)?;
+        self.log_space(member);
         self.start_preparation(member);
+        // While space is short the log looks now and then whether there is some again.
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        if seat.retries_space() {
+            self.queue.push(self.queue.now_us() + FULL_RETRY_US, Later::Prepared { member, life });
+        }
         Ok(())
     }
 

@@ -146,6 +146,17 @@ fn decode_body(
         kind::FRAMES_RESPONSE => return frames_response(group, fields, payloads),
         kind::ASK => return super::ask::ask(fields),
         kind::ANSWER => return super::ask::answer(fields),
+        kind::HASH_QUESTION => {
+            return Ok(PeerMessage::HashQuestion { index: fields.index()? });
+        }
+        kind::HASH_ANSWER => {
+            let (index, hash) = (fields.index()?, fields.u64()?);
+            return Ok(PeerMessage::HashAnswer { index, hash });
+        }
+        kind::HASH_DIFFERS => {
+            let (index, hash) = (fields.index()?, fields.u64()?);
+            return Ok(PeerMessage::HashDiffers { index, hash });
+        }
         other => return Err(DecodeError::Kind(other)),
     };
     Ok(PeerMessage::Raft(message))
@@ -254,6 +265,7 @@ fn forward_refused(fields: &mut Fields<'_>) -> Result<PeerMessage, DecodeError> 
     let reason = match fields.u8()? {
         0 => ForwardRefusal::NotLeader,
         1 => ForwardRefusal::Busy,
+        2 => ForwardRefusal::NoSpace,
         other => return Err(DecodeError::Choice(other)),
     };
     fields.zero(3)?;

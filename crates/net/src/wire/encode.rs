@@ -78,7 +78,8 @@ pub fn measure(message: &PeerMessage) -> Result<Size, EncodeError> {
             check_follow(*first, frames)?;
             32
         }
-        PeerMessage::ReadIndexRequest { .. } => 8,
+        PeerMessage::ReadIndexRequest { .. } | PeerMessage::HashQuestion { .. } => 8,
+        PeerMessage::HashAnswer { .. } | PeerMessage::HashDiffers { .. } => 16,
         PeerMessage::ReadIndexResponse { .. } => 24,
         // Rare, so written twice.
         PeerMessage::Ask { .. } | PeerMessage::Answer { .. } => super::ask::encode(message)?.len(),
@@ -130,6 +131,11 @@ pub fn encode_head(group: u64, message: &PeerMessage, size: Size, out: &mut Byte
             out.put_u32_le(0);
         }
         PeerMessage::ReadIndexRequest { number } => out.put_u64_le(*number),
+        PeerMessage::HashQuestion { index } => out.put_u64_le(index.0),
+        PeerMessage::HashAnswer { index, hash } | PeerMessage::HashDiffers { index, hash } => {
+            out.put_u64_le(index.0);
+            out.put_u64_le(*hash);
+        }
         PeerMessage::ReadIndexResponse { number, index } => {
             out.put_u64_le(*number);
             out.put_u64_le(index.map_or(0, |index| index.0));
@@ -159,6 +165,9 @@ fn kind_of(message: &PeerMessage) -> u8 {
         PeerMessage::ForwardRefused { .. } => kind::FORWARD_REFUSED,
         PeerMessage::ReadIndexRequest { .. } => kind::READ_INDEX_REQUEST,
         PeerMessage::ReadIndexResponse { .. } => kind::READ_INDEX_RESPONSE,
+        PeerMessage::HashQuestion { .. } => kind::HASH_QUESTION,
+        PeerMessage::HashAnswer { .. } => kind::HASH_ANSWER,
+        PeerMessage::HashDiffers { .. } => kind::HASH_DIFFERS,
         PeerMessage::Snapshot(message) => snapshot::kind_of(message),
         PeerMessage::FramesRequest { .. } => kind::FRAMES_REQUEST,
         PeerMessage::FramesResponse { .. } => kind::FRAMES_RESPONSE,

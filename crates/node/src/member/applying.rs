@@ -11,7 +11,9 @@ impl<M: StateMachine> Member<M> {
         self.more_to_apply = false;
         let applied = self.record.applied.index;
         let commit = self.raft.commit_index();
-        if applied == commit || self.reading_to_apply || self.is_paused() {
+        // What a snapshot will replace is not worth applying to.
+        let waits = self.is_paused() || self.is_quarantined();
+        if applied == commit || self.reading_to_apply || waits {
             return;
         }
         let from = applied.next();
@@ -45,10 +47,12 @@ impl<M: StateMachine> Member<M> {
             let header = frame.header();
             if header.kind != Kind::Command {
                 self.record.chain(header.position, header.time_ms, 0);
+                self.hashes.chained(header.position.index, self.record.hash);
                 continue;
             }
             let outcome = outcomes.next().expect("one outcome for each command");
             self.record.chain(header.position, header.time_ms, outcome.digest);
+            self.hashes.chained(header.position.index, self.record.hash);
             let of_another_life = canon!(another_life_of_the_member_is_answered)
                 && header.origin.incarnation >> 32 == self.process >> 32;
             if header.origin.incarnation == self.process || of_another_life {

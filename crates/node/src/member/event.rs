@@ -8,8 +8,8 @@ use jangada_net::PeerMessage;
 use jangada_raft::{Configuration, Index, MemberChange, NodeId, Position, Standing};
 
 use super::{
-    ChangeError, LogBatch, LogCut, LogRead, LogReader, LogWritten, Mend, Mended, ReadBatch,
-    SnapshotWork, TransferError,
+    ChangeError, LogBatch, LogCut, LogRead, LogReader, LogWritten, Mend, Mended, Quarantine,
+    ReadBatch, SnapshotWork, TransferError,
 };
 use crate::record::Membership;
 use crate::saved::SavedState;
@@ -59,6 +59,11 @@ pub enum Event {
         /// The entries.
         frames: Vec<Frame>,
     },
+    /// The log wants space: what it has left is its reserve, or nothing. Told once until
+    /// [`Event::LogHasSpace`]; the batch under way is tried again until it is written.
+    LogFull,
+    /// The log has space again.
+    LogHasSpace,
     /// The log now begins after this entry.
     LogBegins(Position),
     /// Work on a snapshot is done.
@@ -154,8 +159,26 @@ pub enum Effect<R> {
     ReadReady(ReadBatch),
     /// No leader confirmed itself in time for this batch.
     ReadExpired(ReadBatch),
+    /// This member is quarantined and serves no reads.
+    ReadRefused(ReadBatch),
     /// Role, term or leader changed.
     Changed(Standing),
+    /// The log's disk has been stuck in one write for so long (microseconds) that the process is to
+    /// stop, as after a failed sync.
+    Abort {
+        /// For how long.
+        stalled_us: u64,
+    },
+    /// This member's state is not what a majority has. It serves nobody until its machine is replaced
+    /// by a snapshot.
+    Quarantined(Quarantine),
+    /// The members' states differ, and no majority holds one of them: nobody can tell who is right.
+    HashesDiffer {
+        /// Where.
+        index: Index,
+        /// What each member holds there that has said so.
+        hashes: BTreeMap<NodeId, u64>,
+    },
     /// A peer shows an incarnation other than the one it was first met under; nothing of it counts.
     Stranger {
         /// The peer.
@@ -263,6 +286,12 @@ pub enum ProposeError {
     TooLarge,
     /// Not every member speaks the version of the command. It did not happen.
     TooNew,
+    /// The disk of the leader's log is nearly full, and the command is not one that frees space
+    /// ([`StateMachine::is_essential`](crate::StateMachine::is_essential)). It did not happen.
+    NoSpace,
+    /// This member's state is not what a majority has. The command did not happen here; another member
+    /// takes it.
+    Quarantined,
     /// The member is stopping. The command may or may not happen.
     Stopped,
 }
@@ -284,6 +313,14 @@ impl std::fmt::Display for ProposeError {
             ProposeError::TooNew => {
                 "the command is of a version that not all members speak; it did not happen, upgrade \
                  them first"
+            }
+            ProposeError::NoSpace => {
+                "the disk of the leader's log is nearly full; the command did not happen, free some \
+                 space"
+            }
+            ProposeError::Quarantined => {
+                "this member's state differs from what a majority of the members has, so it serves \
+                 nobody until it is replaced; the command did not happen, ask another member"
             }
             ProposeError::Stopped => "the member is stopping; the command may or may not happen",
         })

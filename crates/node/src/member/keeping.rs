@@ -58,6 +58,7 @@ impl<M: StateMachine> Member<M> {
     }
 
     pub(super) fn log_written(&mut self, written: LogWritten) {
+        self.disk.progressed();
         for (to, message) in self.writer.written(written) {
             self.effects.push(Effect::Send { to, message: PeerMessage::Raft(message) });
         }

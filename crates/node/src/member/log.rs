@@ -219,6 +219,11 @@ impl Writer {
         self.gated.len()
     }
 
+    /// Whether a batch is under way.
+    pub(super) fn is_writing(&self) -> bool {
+        self.outstanding.is_some()
+    }
+
     /// Whether a batch is under way or waits.
     pub(super) fn is_busy(&self) -> bool {
         self.outstanding.is_some() || self.pending.is_some()

@@ -22,7 +22,9 @@ mod again;
 mod applying;
 mod asks;
 mod bounds;
+mod disk;
 mod event;
+mod hashes;
 mod keeping;
 mod log;
 mod membership;
@@ -50,6 +52,7 @@ use jangada_raft::{
 pub use asks::{ChangeError, TransferError};
 pub use bounds::{Bound, Piece};
 pub use event::{Effect, Ended, Event, Peers, ProposeError, Ticket, TurnedAway};
+pub use hashes::Quarantine;
 pub use log::{LogBatch, LogCut, LogRead, LogReader, LogWritten};
 pub use mending::{Mend, Mended};
 pub use reads::ReadBatch;
@@ -64,6 +67,8 @@ use crate::saved::SavedState;
 use crate::snapshot::Snapshots as Offers;
 use crate::tail::Tail;
 use asks::Asks;
+use disk::DiskWatch;
+use hashes::Hashes;
 use keeping::CUT_INTERVAL_US;
 use log::Writer;
 use membership::{ChangeUnderWay, Configured, LingeringMembers};
@@ -119,6 +124,9 @@ pub struct Member<M: StateMachine> {
     transfers_ended: Vec<TransferEnded>,
     /// Until when a member that is about to stop tries to hand over.
     handing_over_us: Option<u64>,
+
+    disk: DiskWatch,
+    hashes: Hashes,
 
     acquaintances: Acquaintances,
     /// Peers whose first meeting is being written, with what they have said since.
@@ -242,6 +250,7 @@ impl<M: StateMachine> Member<M> {
         let raft = Raft::new(raft_start);
         let timers =
             Timers::new(options.heartbeat_interval_us, options.election_timeout_us, random);
+        let hashes = Hashes::new(applied.index, record.hash);
         let mut member = Member {
             id: start.id,
             group: start.group,
@@ -273,6 +282,8 @@ impl<M: StateMachine> Member<M> {
             transfers: Vec::new(),
             transfers_ended: Vec::new(),
             handing_over_us: None,
+            disk: DiskWatch::new(now.monotonic_us),
+            hashes,
             acquaintances,
             unmet: BTreeMap::new(),
             strangers: BTreeSet::new(),
@@ -315,12 +326,9 @@ impl<M: StateMachine> Member<M> {
         for event in events.drain(..) {
             self.event(event);
         }
+        self.tend_disk();
         while let Some(timer) = self.timers.due(now) {
-            let stands = matches!(timer, Timer::Election | Timer::ElectionSoon);
-            // It could neither apply nor serve what it would lead.
-            if !(stands && self.needs_snapshot()) {
-                self.input(Input::Timer(timer));
-            }
+            self.timer(timer);
         }
         self.tend_snapshots();
         self.tend_mending();
@@ -332,6 +340,7 @@ impl<M: StateMachine> Member<M> {
         self.send_granted();
         self.tell_log_durable();
         self.apply();
+        self.tend_hashes();
         self.settle_asks();
         self.settle_transfers();
         self.run_reads();
@@ -375,6 +384,8 @@ impl<M: StateMachine> Member<M> {
             self.membership_next_us(),
             self.snapshots_next_us(),
             self.mending_next_us(),
+            self.disk_next_us(),
+            self.hashes_next_us(),
         ];
         others.into_iter().flatten().fold(next, u64::min)
     }
@@ -394,6 +405,10 @@ impl<M: StateMachine> Member<M> {
             snapshots_sent: self.snapshots.sent,
             snapshots_installed: self.snapshots.installed,
             needs_snapshot: self.needs_snapshot(),
+            log_full: self.disk.is_full(),
+            log_stalled_us: self.disk.stalled_us(),
+            quarantine: self.hashes.quarantine(),
+            hashes_differ: self.hashes.split(),
         }
     }
 
@@ -502,7 +517,7 @@ impl<M: StateMachine> Member<M> {
                 // What a snapshot covers is not applied any more.
                 let next = self.record.applied.index.next();
                 let first = frames.first().map(|frame| frame.position().index);
-                if first == Some(next) && !self.is_paused() {
+                if first == Some(next) && !self.is_paused() && !self.is_quarantined() {
                     self.apply_frames(frames);
                 }
             }
@@ -510,7 +525,12 @@ impl<M: StateMachine> Member<M> {
                 self.log_begins = position;
                 self.raft.compact(position);
             }
+            Event::LogFull => self.log_space(true),
+            Event::LogHasSpace => self.log_space(false),
             Event::Propose(draft) => self.submissions.push(Submission { draft, from: None }),
+            Event::Read(batch) if self.is_quarantined() => {
+                self.effects.push(Effect::ReadRefused(batch));
+            }
             Event::Read(batch) => {
                 let since_us = self.now.monotonic_us;
                 self.reads.arrived.push(Waiting { batch, since_us });
@@ -519,6 +539,21 @@ impl<M: StateMachine> Member<M> {
     }
 
     // ---- the consensus module ----
+
+    fn timer(&mut self, timer: Timer) {
+        // Who could not lead does not stand, and looks again later.
+        if matches!(timer, Timer::Election | Timer::ElectionSoon) && !self.may_lead() {
+            self.timers.restart(Timer::Election, self.now);
+            return;
+        }
+        self.input(Input::Timer(timer));
+    }
+
+    /// Whether the log's disk and the machine would let this member lead: one whose machine lacks what
+    /// no log holds could neither apply nor serve what it would lead.
+    fn may_lead(&self) -> bool {
+        !self.is_stalled() && !self.is_quarantined() && !self.needs_snapshot()
+    }
 
     fn input(&mut self, input: Input) {
         if self.is_mending() {
@@ -583,6 +618,7 @@ impl<M: StateMachine> Member<M> {
     fn changed(&mut self, standing: Standing) {
         self.grants.clear();
         self.reading.clear();
+        self.forget_rounds();
         for (peer, number) in self.reads.start_over() {
             self.send(peer, PeerMessage::ReadIndexResponse { number, index: None });
         }

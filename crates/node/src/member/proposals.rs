@@ -70,6 +70,7 @@ impl<M: StateMachine> Member<M> {
 
     /// Hands all commands that came in this step to the consensus module as one proposal.
     pub(super) fn submit(&mut self) {
+        self.turn_away();
         if self.submissions.is_empty() {
             return;
         }
@@ -87,6 +88,34 @@ impl<M: StateMachine> Member<M> {
         self.input(Input::Propose { entries, bytes });
         self.incoming.clear();
         assert!(self.submissions.is_empty(), "every command was stamped or refused");
+    }
+
+    /// Refuses what this member cannot take at all, before the consensus module is asked.
+    fn turn_away(&mut self) {
+        let leads = self.raft.role() == RoleKind::Leader;
+        let (reason, refusal) = if self.is_quarantined() {
+            (ProposeError::Quarantined, ForwardRefusal::NotLeader)
+        } else if leads && self.disk.is_full() && !canon!(full_log_takes_everything) {
+            (ProposeError::NoSpace, ForwardRefusal::NoSpace)
+        } else {
+            return;
+        };
+        let mut refused_to: BTreeMap<(NodeId, u64), Vec<u64>> = BTreeMap::new();
+        for submission in std::mem::take(&mut self.submissions) {
+            let draft = &submission.draft;
+            let essential = draft.kind() != Kind::Command
+                || self.machine.is_essential(draft.version(), draft.payload());
+            if !self.is_quarantined() && essential {
+                self.submissions.push(submission);
+                continue;
+            }
+            let Origin { incarnation: process, sequence } = draft.origin();
+            match submission.from {
+                Some(peer) => refused_to.entry((peer, process)).or_default().push(sequence),
+                None => self.effects.push(Effect::Refuse { sequence, reason }),
+            }
+        }
+        self.send_refusals(refused_to, refusal);
     }
 
     /// The commands of this step got their names.
@@ -151,9 +180,18 @@ impl<M: StateMachine> Member<M> {
         if let Refused::NotLeader(Some(leader)) = refused {
             self.forward(leader, forward);
         }
+        self.send_refusals(refused_to, refusal);
+    }
+
+    /// Tells those who forwarded commands which of them will not happen.
+    fn send_refusals(
+        &mut self,
+        refused_to: BTreeMap<(NodeId, u64), Vec<u64>>,
+        reason: ForwardRefusal,
+    ) {
         for ((peer, process), sequences) in refused_to {
             for sequences in sequences.chunks(FORWARD_PROPOSALS_MAX) {
-                let (sequences, reason) = (sequences.to_vec(), refusal);
+                let sequences = sequences.to_vec();
                 self.send(peer, PeerMessage::ForwardRefused { process, sequences, reason });
             }
         }

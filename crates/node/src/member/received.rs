@@ -52,9 +52,13 @@ impl<M: StateMachine> Member<M> {
             }
             return;
         }
+        if self.is_for_a_leader_to_be(&message) && !self.may_lead() {
+            return;
+        }
         match message {
-            // It could neither apply nor serve what it would lead.
-            PeerMessage::Raft(Message::TimeoutNow(_)) if self.needs_snapshot() => {}
+            PeerMessage::HashQuestion { index } => self.hash_asked(from, index),
+            PeerMessage::HashAnswer { index, hash } => self.hash_answered(from, index, hash),
+            PeerMessage::HashDiffers { index, hash } => self.hash_differs(from, index, hash),
             PeerMessage::Raft(message) => self.input(Input::Receive { from, message }),
             PeerMessage::Append { request, frames } => {
                 self.incoming = frames;
@@ -69,6 +73,7 @@ impl<M: StateMachine> Member<M> {
                 let reason = match reason {
                     ForwardRefusal::NotLeader => ProposeError::NoLeader,
                     ForwardRefusal::Busy => ProposeError::Busy,
+                    ForwardRefusal::NoSpace => ProposeError::NoSpace,
                 };
                 for sequence in sequences {
                     self.effects.push(Effect::Refuse { sequence, reason });
@@ -92,6 +97,18 @@ impl<M: StateMachine> Member<M> {
             PeerMessage::Answer { number, answer, .. } => {
                 self.ask_answered(Ticket(number), answer);
             }
+        }
+    }
+
+    /// What a member that may not lead leaves alone: to be asked to stand, and, while its state is not
+    /// to be trusted, to be asked for its vote.
+    fn is_for_a_leader_to_be(&self, message: &PeerMessage) -> bool {
+        match message {
+            PeerMessage::Raft(Message::TimeoutNow(_)) => true,
+            PeerMessage::Raft(Message::VoteRequest(_) | Message::PreVoteRequest(_)) => {
+                self.is_quarantined()
+            }
+            _ => false,
         }
     }
 }

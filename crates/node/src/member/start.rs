@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jangada_raft::{Configuration, HardState, Index, Limits, NodeId, Position, Range, Standing};
 
-use super::Ended;
+use super::{Ended, Quarantine};
 use crate::record::{NotesError, Record};
 use crate::saved::SavedState;
 use crate::snapshot::SnapshotError;
@@ -39,6 +39,8 @@ pub struct Options {
     /// The state of a machine that keeps nothing durable is saved once so many bytes of entries have
     /// been applied since the last time, and more than the state is large.
     pub save_after_bytes: u64,
+    /// After so long in one write of the log the process stops ([`Effect::Abort`](crate::Effect)).
+    pub stall_abort_us: u64,
 }
 
 impl Default for Options {
@@ -64,6 +66,8 @@ impl Default for Options {
             snapshot_bytes_per_second: 100 << 20,
             // As much as the log retains anyway.
             save_after_bytes: 64 << 20,
+            // Far longer than a disk that works takes, and than a storage system needs to fail over.
+            stall_abort_us: 60_000_000,
         }
     }
 }
@@ -201,4 +205,12 @@ pub struct Status {
     /// Whether its machine lacks what no log holds any more: it serves nothing until it has been sent
     /// a snapshot.
     pub needs_snapshot: bool,
+    /// Whether the log wants space.
+    pub log_full: bool,
+    /// For how long the log's oldest unfinished write has been under way (microseconds).
+    pub log_stalled_us: u64,
+    /// Why this member serves nobody, if its state is not what a majority has.
+    pub quarantine: Option<Quarantine>,
+    /// As the leader: where the members' states differ without a majority for one of them.
+    pub hashes_differ: Option<Index>,
 }

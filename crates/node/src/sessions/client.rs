@@ -29,6 +29,16 @@ pub enum SessionError {
         /// Whether the command may have happened, or may yet, once.
         in_doubt: bool,
     },
+    /// The leader's disk is nearly full, and the command is not one that frees space.
+    NoSpace {
+        /// Whether the command may have happened, or may yet, once.
+        in_doubt: bool,
+    },
+    /// Every member that the session was given, and that runs, is quarantined and serves nobody.
+    Quarantined {
+        /// Whether the command may have happened, or may yet, once.
+        in_doubt: bool,
+    },
     /// The command happened, once; its answer was lost on the way and too large to be kept.
     AnswerLost,
     /// The command is larger than an entry may be. It did not happen.
@@ -56,6 +66,12 @@ impl std::fmt::Display for SessionError {
             }
             SessionError::AnswerLost => {
                 "the command happened once; its answer was lost and too large to be kept"
+            }
+            SessionError::NoSpace { .. } => {
+                "the disk of the leader's log is nearly full; free some space and ask again"
+            }
+            SessionError::Quarantined { .. } => {
+                "every member that the session knows is quarantined; ask another"
             }
             SessionError::TooNew => {
                 "the command is of a version that not all members speak; it did not happen, upgrade \
@@ -266,6 +282,7 @@ async fn ask<'a, M: StateMachine<Reply: StoredReply>>(
     make: impl Fn() -> SessionCommand<'a> + Send,
 ) -> Asked<M::Reply> {
     let mut in_doubt = false;
+    let mut turned_away = 0;
     while let Some(handle) = running(handles, at) {
         let reply = match handle.propose_buffer(make().encode(), version).await {
             // An earlier answer will have been acknowledged by the next time.
@@ -273,6 +290,12 @@ async fn ask<'a, M: StateMachine<Reply: StoredReply>>(
             | Err(ProposeError::Busy | ProposeError::NoLeader) => None,
             Ok(reply) => Some(Ok(reply)),
             Err(ProposeError::TooLarge) => Some(Err(SessionError::TooLarge)),
+            Err(ProposeError::NoSpace) => Some(Err(SessionError::NoSpace { in_doubt })),
+            Err(ProposeError::Quarantined) => {
+                turned_away += 1;
+                let all = handles.len() <= turned_away;
+                all.then_some(Err(SessionError::Quarantined { in_doubt }))
+            }
             Err(ProposeError::TooNew) => Some(Err(SessionError::TooNew)),
             Err(ProposeError::InDoubt | ProposeError::Stopped) => {
                 in_doubt = true;

@@ -282,6 +282,17 @@ impl<M: StateMachine<Reply: StoredReply>> StateMachine for Sessions<M> {
         Some(split(&record).expect("it was read when the sessions were made").0)
     }
 
+    fn is_essential(&self, version: u16, command: &[u8]) -> bool {
+        match SessionCommand::decode(command) {
+            Some(SessionCommand::Plain(command) | SessionCommand::Propose { command, .. }) => {
+                self.machine.is_essential(version, command)
+            }
+            // It frees a little, and takes less.
+            Some(SessionCommand::Close(_)) => true,
+            Some(SessionCommand::Open | SessionCommand::KeepAlive(_)) | None => false,
+        }
+    }
+
     fn end_batch(&mut self, applied: Index, record: Bytes) {
         // A machine that is saved as a whole keeps nothing beside.
         let is_saved = self.machine.snapshots() == Snapshots::Whole;

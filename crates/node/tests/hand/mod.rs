@@ -11,8 +11,8 @@ use jangada::raft::{
 };
 use jangada::{
     ChangeError, Effect, Ended, Event, FEATURE_LEVEL, Log, LogBatch, LogCut, LogRead, LogWritten,
-    Member, MemberStart, MemoryLog, Now, Options, Outcome, Peers, ProposeError, StateMachine,
-    TransferError,
+    Member, MemberStart, MemoryLog, Now, Options, Outcome, Peers, ProposeError, Quarantine,
+    StateMachine, TransferError,
 };
 
 pub(crate) const SELF: NodeId = NodeId(1);
@@ -40,6 +40,11 @@ impl StateMachine for Journal {
         }
     }
 
+    /// What begins with an exclamation mark frees space.
+    fn is_essential(&self, _: u16, command: &[u8]) -> bool {
+        command.first() == Some(&b'!')
+    }
+
     fn log_durable(&mut self, index: Index) {
         let mut told = self.log_durable.lock().expect("nobody panics under the lock");
         *told = index.0.max(*told);
@@ -65,6 +70,7 @@ pub(crate) struct Hand {
     pub(crate) unwritten: Vec<LogBatch>,
     pub(crate) unread: Vec<LogRead>,
     pub(crate) now_us: u64,
+    pub(crate) wall_ms: u64,
     pub(crate) sent: Vec<(NodeId, PeerMessage)>,
     pub(crate) told: Vec<Told>,
     pub(crate) cuts: Vec<LogCut>,
@@ -86,6 +92,10 @@ pub(crate) enum Told {
     ReadReady(u64),
     ReadExpired(u64),
     Stranger(NodeId),
+    ReadRefused(u64),
+    Abort(u64),
+    Quarantined(Quarantine),
+    HashesDiffer(Index, usize),
 }
 
 pub(crate) fn at(index: u64, term: u64) -> Position {
@@ -174,6 +184,7 @@ impl Hand {
             unwritten: Vec::new(),
             unread: Vec::new(),
             now_us: 0,
+            wall_ms: 0,
             sent: Vec::new(),
             told: Vec::new(),
             cuts: Vec::new(),
@@ -231,7 +242,7 @@ impl Hand {
         let mut events: Vec<Event> = events.into_iter().collect();
         let mut effects = Vec::new();
         loop {
-            let now = Now { monotonic_us: self.now_us, wall_ms: 0 };
+            let now = Now { monotonic_us: self.now_us, wall_ms: self.wall_ms };
             self.member.step(now, &mut events, &mut effects);
             for effect in effects.drain(..) {
                 self.carry_out(effect, &mut events);
@@ -283,6 +294,10 @@ impl Hand {
             Effect::Doubt { sequence_max } => Told::Doubt(sequence_max),
             Effect::ReadReady(batch) => Told::ReadReady(batch.0),
             Effect::ReadExpired(batch) => Told::ReadExpired(batch.0),
+            Effect::ReadRefused(batch) => Told::ReadRefused(batch.0),
+            Effect::Abort { stalled_us } => Told::Abort(stalled_us),
+            Effect::Quarantined(quarantine) => Told::Quarantined(quarantine),
+            Effect::HashesDiffer { index, hashes } => Told::HashesDiffer(index, hashes.len()),
             Effect::Stranger { peer, .. } => Told::Stranger(peer),
             Effect::ChangeAnswered { ticket, outcome } => {
                 let error = outcome.as_ref().err().copied();

@@ -114,6 +114,8 @@ impl<T: Timer> Served<T> {
             Some(Err(ProposeError::InDoubt)) => Err(RequestError::TimeoutLeaderLost),
             Some(Err(ProposeError::TooLarge)) => Err(RequestError::TooLarge),
             Some(Err(ProposeError::TooNew)) => Err(RequestError::NotCapable),
+            Some(Err(ProposeError::NoSpace)) => Err(RequestError::NoSpace),
+            Some(Err(ProposeError::Quarantined)) => Err(RequestError::Corrupt),
             Some(Err(ProposeError::Stopped)) => Err(RequestError::Stopped),
             None => Err(RequestError::Timeout),
         };
@@ -144,6 +146,7 @@ impl<T: Timer> Backend for Served<T> {
         match timer.within(member.request_timeout, barrier).await {
             Some(Ok(())) => Ok(()),
             Some(Err(ReadError::NoLeader)) | None => Err(RequestError::Timeout),
+            Some(Err(ReadError::Quarantined)) => Err(RequestError::Corrupt),
             Some(Err(ReadError::Stopped)) => Err(RequestError::Stopped),
         }
     }

@@ -142,7 +142,11 @@ impl ExactlyOnceClients {
         );
         let times = if world.choices().below(8) == 0 { 2 } else { 1 };
         for _ in 0..times {
-            let members = world.members();
+            // At the end nobody waits for a member that stays cut off.
+            let members = match self.is_finished {
+                true => world.standing_members(),
+                false => world.members(),
+            };
             let member = *world.choices().pick(&members);
             if let Some(origin) = world.propose(member, frame.payload(), 1) {
                 self.desk.proposed(origin, Asked { client, wants });

@@ -128,7 +128,7 @@ pub(crate) fn event(event: &Event, into: &mut Fingerprint) {
         Event::TurnedAway { by, reason } => (by, reason).hash(into),
         Event::ChangeMembers { ticket, change } => (ticket, change).hash(into),
         Event::TransferLeadership { ticket, to } => (ticket, to).hash(into),
-        Event::HandOver => {}
+        Event::HandOver | Event::LogFull | Event::LogHasSpace => {}
         Event::PeerUp(peer)
         | Event::PeerDown(peer)
         | Event::LaneLost(peer)
@@ -174,7 +174,12 @@ pub(crate) fn effect<R: fmt::Debug>(effect: &Effect<R>, into: &mut Fingerprint) 
         }
         Effect::Refuse { sequence, reason } => (sequence, reason).hash(into),
         Effect::Doubt { sequence_max } => sequence_max.hash(into),
-        Effect::ReadReady(batch) | Effect::ReadExpired(batch) => batch.hash(into),
+        Effect::ReadReady(batch) | Effect::ReadExpired(batch) | Effect::ReadRefused(batch) => {
+            batch.hash(into);
+        }
+        Effect::Abort { stalled_us } => stalled_us.hash(into),
+        Effect::Quarantined(quarantine) => quarantine.hash(into),
+        Effect::HashesDiffer { index, hashes } => (index, hashes).hash(into),
         Effect::Changed(standing) => standing.hash(into),
         Effect::Stranger { peer, met, shown } => (peer, met, shown).hash(into),
         Effect::ChangeAnswered { ticket, outcome } => (ticket, outcome).hash(into),
@@ -206,6 +211,7 @@ fn peer_message(message: &PeerMessage, into: &mut Fingerprint) {
             into.write_u8(match reason {
                 ForwardRefusal::NotLeader => 0,
                 ForwardRefusal::Busy => 1,
+                ForwardRefusal::NoSpace => 2,
             });
         }
         PeerMessage::Snapshot(message) => message.hash(into),
@@ -223,6 +229,10 @@ fn peer_message(message: &PeerMessage, into: &mut Fingerprint) {
         PeerMessage::Answer { process, number, answer } => {
             (process, number).hash(into);
             into.text(format_args!("{answer:?}"));
+        }
+        PeerMessage::HashQuestion { index } => index.hash(into),
+        PeerMessage::HashAnswer { index, hash } | PeerMessage::HashDiffers { index, hash } => {
+            (index, hash).hash(into);
         }
     }
 }

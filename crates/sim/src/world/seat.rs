@@ -14,7 +14,7 @@ use jangada::{
 };
 use jangada_entry::Frame;
 use jangada_raft::{Configuration, HardState, Index, NodeId, Range, RoleKind, Term};
-use jangada_wal::{Disk, Identity, OpenError, Options, Preparation, Report, Wal, WalError};
+use jangada_wal::{Disk, Identity, OpenError, Options, Preparation, Report, Space, Wal, WalError};
 
 use crate::application::{Application, Seen, Witness};
 use crate::disk::ledger::Damage;
@@ -99,6 +99,8 @@ pub(crate) struct Running<A: Application> {
     pub(crate) jobs: VecDeque<Job>,
     /// Whether the first job is under way.
     pub(crate) working: bool,
+    /// Whether the member was told that its log wants space.
+    log_full: bool,
     preparation: Option<Preparation>,
     /// What the log held at the start.
     pub(crate) hard_state: HardState,
@@ -263,6 +265,7 @@ impl<A: Application> Seat<A> {
             effects: Vec::new(),
             jobs: VecDeque::new(),
             working: false,
+            log_full: false,
             preparation: None,
             hard_state: recovered.hard_state,
             log: recovered.range,
@@ -317,6 +320,23 @@ impl<A: Application> Seat<A> {
     pub(crate) fn writes(&self) -> bool {
         let job = self.running.as_ref().and_then(|running| running.jobs.front());
         matches!(job, Some(Job::Write(_)))
+    }
+
+    /// What the member is to be told about its log's space, if that has changed.
+    pub(crate) fn log_space(&mut self) -> Option<Event> {
+        let running = self.running.as_mut()?;
+        let is_full = running.wal.space() == Space::Reserve;
+        let changed = std::mem::replace(&mut running.log_full, is_full) != is_full;
+        changed.then_some(if is_full { Event::LogFull } else { Event::LogHasSpace })
+    }
+
+    /// Whether there is to be another try to make a segment, though nobody writes.
+    pub(crate) fn retries_space(&mut self) -> bool {
+        let Some(running) = self.running.as_mut().filter(|running| running.log_full) else {
+            return false;
+        };
+        running.wal.retry_space();
+        running.wants_preparation()
     }
 
     /// Does the log's first job.

@@ -96,6 +96,12 @@ impl<M: StateMachine> Member<M> {
         self.snapshots.needed.is_some()
     }
 
+    /// This member's machine is to be replaced by a snapshot that covers this entry at least.
+    pub(in crate::member) fn want_snapshot(&mut self, at_least: Index) {
+        let needed = self.snapshots.needed.get_or_insert(at_least);
+        *needed = at_least.max(*needed);
+    }
+
     pub(super) fn heard_from_sender(&mut self, from: NodeId, message: SnapshotMessage) {
         match message {
             SnapshotMessage::Offer { transfer, term } => self.offered(from, transfer, term),
@@ -458,6 +464,7 @@ impl<M: StateMachine> Member<M> {
         }
         self.log_safe = self.log_safe.max(last.index);
         self.machine.log_durable(self.log_safe);
+        self.replaced_by_snapshot();
         self.doubt_all();
         self.input(Input::SnapshotInstalled { last, configuration });
         self.members_changed();
