@@ -348,7 +348,7 @@ fn every_fault_has_its_name() {
         (raw(9, &words(&[1, 10 << 32, 0, 0, 0]), &[0; 9]), DecodeError::Short),
         (raw(9, &words(&[1, 1 << 32, 0, 0, 0]), &[7]), DecodeError::ProposalChecksum),
         (raw(9, &words(&[1, 9, 0, 0, 0]), &[]), DecodeError::Frame(FrameError::Kind(9))),
-        (raw(10, &words(&[2]), &[]), DecodeError::Choice(2)),
+        (raw(10, &words(&[3]), &[]), DecodeError::Choice(3)),
         (raw(10, &words(&[9 << 32]), &[]), DecodeError::Short),
         (raw(12, &words(&[1, 9, 0]), &[]), DecodeError::Reserved),
         // Term, commit, prev index and term, last, first term, number of later terms.
