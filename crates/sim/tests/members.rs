@@ -35,14 +35,14 @@ fn without_faults_nobody_waits_long() {
 #[test]
 fn whatever_goes_wrong_every_seed_holds() {
     let first = std::env::var("JANGADA_SIM_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    let seeds = std::env::var("JANGADA_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("JANGADA_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(80);
     let mut faults = FaultCounts::default();
     for seed in first..first + seeds {
         let (result, _) = simulate(seed, |choices| FaultRates::swarm(choices, &FAULTS), 10);
         let report = result.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
         faults.add(&report.faults);
     }
-    if seeds < 60 {
+    if seeds < 80 {
         return;
     }
     for fault in FAULTS.into_iter().filter(|fault| !fault.needs_engine()) {
