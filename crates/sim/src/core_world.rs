@@ -10,12 +10,13 @@
 //! One seed decides everything. [`run`] is one run: a while with faults under load, then calm, in
 //! which a leader must come within [`LEADER_US`] and everything be finished within [`FINISH_US`].
 
+mod changes;
 mod chaos;
 mod network;
 mod seat;
 mod snapshots;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
 use jangada_raft::{
@@ -29,7 +30,7 @@ use crate::invariants::{Violation, require};
 use crate::run::Failure;
 use crate::run::panics::caught;
 use crate::run::trace::Trace;
-use crate::specification::{Fact, Glimpse, Specification, observe, recovery};
+use crate::specification::{Fact, Glimpse, Name, Specification, observe, recovery};
 use crate::world::dice::{Dice, Suppressed};
 use crate::world::queue::{Queue, take_first};
 
@@ -75,8 +76,14 @@ const CLUSTER_CHECK_EVENTS: u64 = 4_096;
 /// What is simulated.
 #[derive(Clone, Debug)]
 pub struct CoreOptions {
-    /// How many voters there are.
+    /// How many voters there are at first.
     pub members: u64,
+    /// How many members more there are, which may be added.
+    pub joiners: u64,
+    /// How many changes of the membership are asked for in each simulated minute.
+    pub changes_per_minute: u64,
+    /// How many times leadership is to be handed over, or given up, in each simulated minute.
+    pub transfers_per_minute: u64,
     /// How often what goes wrong.
     pub rates: FaultRates,
     /// Occurrences of faults that are left out.
@@ -122,6 +129,8 @@ enum Later {
     Start(NodeId),
     Propose,
     Read,
+    Change,
+    HandOver,
     Cut,
     Chaos,
     Heal,
@@ -148,6 +157,8 @@ pub struct CoreWorld {
     network: Network,
     seats: Vec<Seat>,
     specification: Specification,
+    /// Every configuration that was ever made, by the name of its entry.
+    configured: BTreeMap<Name, Configuration>,
     trace: Trace,
     /// The member that the clients believe to lead.
     believed: NodeId,
@@ -171,6 +182,9 @@ impl Default for CoreOptions {
     fn default() -> CoreOptions {
         CoreOptions {
             members: 3,
+            joiners: 0,
+            changes_per_minute: 0,
+            transfers_per_minute: 0,
             rates: FaultRates::none(),
             suppressed: Suppressed::new(),
             proposals_per_second: 100,
@@ -233,9 +247,15 @@ impl CoreWorld {
             _ => Limits::default(),
         };
         let mut world = CoreWorld {
-            specification: Specification::new(&configuration),
-            network: Network::new(options.members as usize),
-            seats: configuration.members().map(Seat::new).collect(),
+            specification: Specification::with_joiners(
+                &configuration,
+                (1..=options.joiners).map(|joiner| NodeId(options.members + joiner)),
+            ),
+            configured: BTreeMap::new(),
+            network: Network::new((options.members + options.joiners) as usize),
+            seats: (1..=options.members + options.joiners)
+                .map(|id| Seat::new(NodeId(id)))
+                .collect(),
             trace: Trace::new(options.lines_max),
             counts: FaultCounts::default(),
             queue: Queue::new(),
@@ -259,11 +279,12 @@ impl CoreWorld {
         world.queue.push(CUT_US, Later::Cut);
         world.queue.push(HEARTBEAT_US, Later::Propose);
         world.queue.push(HEARTBEAT_US, Later::Read);
+        world.begins_changes();
         world
     }
 
     fn members(&self) -> impl Iterator<Item = NodeId> + use<> {
-        (1..=self.options.members).map(NodeId)
+        (1..=self.options.members + self.options.joiners).map(NodeId)
     }
 
     fn seat(&mut self, id: NodeId) -> &mut Seat {
@@ -322,23 +343,27 @@ impl CoreWorld {
         }
     }
 
-    /// Whether a leader is followed by everyone.
+    /// Whether a leader is followed by all members of its configuration.
     fn is_led(&self) -> bool {
-        let led = |seat: &Seat| seat.raft.as_ref().and_then(Raft::leader);
-        let leader = led(&self.seats[0]);
-        leader.is_some()
-            && self.seats.iter().all(|seat| led(seat) == leader)
-            && leader.and_then(|id| self.raft(id)).is_some_and(|r| r.role() == RoleKind::Leader)
+        let Some((leader, members)) = self.newest() else { return false };
+        let follows = |raft: &Raft| raft.leader() == Some(leader.id());
+        let mut seats = self.seats.iter().filter(|seat| members.is_member(seat.id));
+        seats.all(|seat| seat.raft.as_ref().is_some_and(follows))
     }
 
     /// Whether everything that was begun is done, everywhere.
     fn is_finished(&self) -> bool {
-        let end = self.seats[0].raft.as_ref().map(Raft::last_position);
+        let Some((leader, members)) = self.newest() else { return false };
+        let end = leader.last_position();
+        let stays = !members.is_joint() && members.target.is_empty();
         self.is_led()
-            && self.seats.iter().all(|seat| {
+            && stays
+            && members.voters.contains(&leader.id())
+            && leader.transfer_target().is_none()
+            && self.seats.iter().filter(|seat| members.is_member(seat.id)).all(|seat| {
                 let commit = seat.raft.as_ref().map(Raft::commit_index);
-                seat.raft.as_ref().map(Raft::last_position) == end
-                    && commit == end.map(|end| end.index)
+                seat.raft.as_ref().map(Raft::last_position) == Some(end)
+                    && commit == Some(end.index)
                     && seat.is_written()
                     && !seat.disk.is_recovering()
                     && seat.proposals.is_empty()
@@ -429,6 +454,8 @@ impl CoreWorld {
                 )
             }
             Later::Read => self.asks(Later::Read, self.options.reads_per_second, Input::Read),
+            Later::Change => self.changes(),
+            Later::HandOver => self.hands_over(),
             Later::Cut => {
                 self.queue.push(now_us + CUT_US, Later::Cut);
                 self.cuts();
@@ -458,7 +485,7 @@ impl CoreWorld {
         match self.raft(member) {
             Some(raft) if raft.role() == RoleKind::Leader => {}
             Some(raft) if raft.leader().is_some() => self.believed = raft.leader().expect("some"),
-            _ => self.believed = NodeId(member.0 % self.options.members + 1),
+            _ => self.believed = NodeId(member.0 % self.seats.len() as u64 + 1),
         }
         if self.queue.now_us() < self.seats[member.0 as usize - 1].paused_until_us {
             return Ok(());
@@ -578,9 +605,9 @@ impl CoreWorld {
             }
             Output::SendSnapshot { peer, .. } => self.sends_snapshot(id, peer),
             Output::Recovered => self.seat(id).disk.recovers(),
+            Output::Configured { position, configuration } => self.keeps(position, configuration),
             // The entries are in the write that follows; a refused client asks again.
             Output::NoOp { .. }
-            | Output::Configured { .. }
             | Output::MembersChanged
             | Output::ChangeRefused(_)
             | Output::TransferEnded(_)
@@ -617,8 +644,10 @@ impl CoreWorld {
             return Ok(());
         }
         self.may_rot(member);
-        let (configuration, limits) = (self.configuration.clone(), self.limits);
-        let start = self.seat(member).start(&configuration, limits);
+        let limits = self.limits;
+        let (log, start) = self.seat(member).disk.kept();
+        let held = self.held_by(member, &log, start);
+        let start = self.seat(member).start(held, limits);
         self.specification.accept(member, &recovery(&start))?;
         let now_us = self.queue.now_us();
         for peer in self.members().filter(|peer| *peer != member) {

@@ -126,7 +126,7 @@ impl CoreWorld {
             self.seat(member).tick_parts = self.choices.between(DRIFT_PARTS.0, DRIFT_PARTS.1);
         }
         if self.strikes(Fault::ConnectionReset) {
-            let peer = NodeId(1 + self.choices.below(self.options.members));
+            let peer = NodeId(1 + self.choices.below(self.seats.len() as u64));
             // Wrong as well as right: the peer lives, and may be heard again at once.
             let hints = [Hint::Lost, Hint::Down, Hint::Up];
             for hint in &hints[..1 + self.choices.below(3) as usize] {

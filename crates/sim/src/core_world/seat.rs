@@ -16,8 +16,14 @@ use crate::specification::names::Names;
 use crate::world::queue::take_first;
 
 /// The timers, each of which has one deadline.
-pub(super) const TIMERS: [Timer; 5] =
-    [Timer::Heartbeat, Timer::QuorumCheck, Timer::Quiet, Timer::Election, Timer::ElectionSoon];
+pub(super) const TIMERS: [Timer; 6] = [
+    Timer::Heartbeat,
+    Timer::QuorumCheck,
+    Timer::Quiet,
+    Timer::Election,
+    Timer::ElectionSoon,
+    Timer::Transfer,
+];
 
 /// A time that never comes.
 const NEVER: u64 = u64::MAX;
@@ -42,6 +48,11 @@ pub(super) struct Disk {
 pub(super) struct Carried(Names);
 
 impl Carried {
+    /// The names of all that it covers.
+    pub(super) fn names(&self) -> &Names {
+        &self.0
+    }
+
     /// The last entry that it covers.
     pub(super) fn last(&self) -> Position {
         let Name { term, index } = self.0.last();
@@ -99,6 +110,13 @@ pub(super) enum Lost {
 }
 
 impl Disk {
+    /// The names of all that was ever written, and where the log that is kept begins, as a new life
+    /// finds them.
+    pub(super) fn kept(&mut self) -> (Names, Index) {
+        self.joins();
+        (self.names.clone(), self.start)
+    }
+
     /// The kept log's names.
     fn log(&self) -> Range {
         let term = self.names.term_at(self.start).expect("the log is kept from within");
@@ -182,18 +200,21 @@ impl Seat {
     }
 
     /// Begins a life from the disk.
-    pub(super) fn start(&mut self, configuration: &Configuration, limits: Limits) -> Start {
+    pub(super) fn start(
+        &mut self,
+        (configuration, configurations): (Configuration, Vec<(Index, Configuration)>),
+        limits: Limits,
+    ) -> Start {
         self.life += 1;
-        self.disk.joins();
         let recovering = self.disk.is_recovering;
         let start = Start {
             id: self.id,
             hard_state: self.disk.hard_state,
-            configuration: configuration.clone(),
+            configuration,
             log: self.disk.log(),
             commit: self.disk.applied,
             limits,
-            configurations: Vec::new(),
+            configurations,
             recovering: recovering.then_some(RecoveryNumber(u64::from(self.life))),
         };
         self.raft = Some(Raft::new(start.clone()));

@@ -64,19 +64,23 @@ impl CoreWorld {
         if !is_installed {
             return Ok(());
         }
+        let (configuration, _) = self.held_by(from, transfer.carried.names(), last.index);
         self.seat(to).install(transfer.carried);
         if !self.is_calm && self.choices.below(ENDS_INSTALLED_ONE_IN) == 0 {
             let machine = self.choices.below(2) == 0;
             self.ends(to, machine);
             return Ok(());
         }
-        let configuration = self.configuration.clone();
         self.takes(to, Input::SnapshotInstalled { last, configuration })
     }
 
     /// Some of a member's log may have rotted while its process was down. The others must be able to
     /// do without it until it has recovered.
     pub(super) fn may_rot(&mut self, member: NodeId) {
+        // A member that is lost may be all that another membership has.
+        if self.options.changes_per_minute != 0 {
+            return;
+        }
         let sound = |seat: &&super::Seat| seat.id != member && !seat.disk.is_recovering();
         let others = self.seats.iter().filter(sound).count();
         if others * 2 <= self.seats.len() {

@@ -71,6 +71,38 @@ fn seeds_hold_and_reach_every_fault_and_mark() {
     assert!(!cfg!(debug_assertions) || missing.is_empty(), "no seed reaches {missing:?}");
 }
 
+/// The same, where the membership changes.
+const CHANGES_DEMANDED: [&str; 7] = [
+    "configuration_rolled_back",
+    "departed_member_released",
+    "learners_caught_up",
+    "removed_leader_hands_over",
+    "summons_obeyed",
+    "transfer_asks_for_what_is",
+    "transfer_given_up",
+];
+
+#[test]
+fn memberships_that_change_hold_and_come_to_rest() {
+    let mut marks = BTreeSet::new();
+    for number in 0..60 {
+        let mut choices = Choices::of_seed(number);
+        let options = CoreOptions {
+            members: if number % 4 == 3 { 1 } else { 3 },
+            joiners: 2,
+            changes_per_minute: 40,
+            transfers_per_minute: 30,
+            rates: FaultRates::swarm(&mut choices, &CORE_FAULTS),
+            ..CoreOptions::default()
+        };
+        let report = run(options, choices, 20_000_000)
+            .unwrap_or_else(|failure| panic!("seed {number}: {failure}"));
+        marks.extend(report.marks);
+    }
+    let missing: Vec<_> = CHANGES_DEMANDED.iter().filter(|it| !marks.contains(**it)).collect();
+    assert!(!cfg!(debug_assertions) || missing.is_empty(), "no seed reaches {missing:?}");
+}
+
 #[test]
 fn one_member_and_an_even_number_hold_too() {
     for number in 0..4 {

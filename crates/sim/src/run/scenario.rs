@@ -58,6 +58,17 @@ pub struct CoreScenario;
 pub const SCENARIOS: [&dyn Scenario; 4] =
     [&StoreScenario, &HistoryScenario, &TallyScenario, &CoreScenario];
 
+/// How many members the core world has beside its first voters: with three of those, any majority of
+/// them may be replaced.
+const CORE_JOINERS: u64 = 2;
+
+/// How many changes of the membership are asked for in a minute of the core world: there is time for
+/// most of them to be finished.
+const CORE_CHANGES_PER_MINUTE: u64 = 30;
+
+/// How often leadership is to be handed over in a minute of the core world.
+const CORE_TRANSFERS_PER_MINUTE: u64 = 20;
+
 /// The world of this name.
 #[must_use]
 pub fn scenario(name: &str) -> Option<&'static dyn Scenario> {
@@ -126,14 +137,20 @@ impl Scenario for CoreScenario {
 
     /// There are no clients but one source of proposals, so the plan's number of clients is not used.
     fn run(&self, plan: &Plan) -> Result<Held, Box<Failure>> {
+        // With changes of the membership in one half of the runs, and rotten logs in the other.
+        let mut choices = plan.seed.choices();
+        let changes = choices.below(2);
         let options = CoreOptions {
             members: plan.members,
+            joiners: changes * CORE_JOINERS,
+            changes_per_minute: changes * CORE_CHANGES_PER_MINUTE,
+            transfers_per_minute: CORE_TRANSFERS_PER_MINUTE,
             rates: plan.rates(),
             suppressed: plan.suppressed.clone(),
             lines_max: plan.lines_max,
             ..CoreOptions::default()
         };
-        let report = core_world::run(options, plan.seed.choices(), plan.duration_us)?;
+        let report = core_world::run(options, choices, plan.duration_us)?;
         Ok(Held {
             requests: report.acknowledged + report.reads,
             coverage: Coverage::default(),
