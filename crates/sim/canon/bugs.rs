@@ -502,14 +502,6 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         number: "",
-        switch: "recovery_is_answered_unconfirmed",
-        what: "Such a member is told what it must hold by a leader that may be deposed",
-        seen: "own",
-        finders: &[Finder::Core, Finder::Checker, Finder::Schedule],
-        quick: false,
-    },
-    Bug {
-        number: "",
         switch: "recovery_number_is_not_compared",
         what: "What an earlier recovery was told passes for an answer to this one",
         seen: "own",

@@ -176,6 +176,14 @@ impl Facts {
                             assert!(known == configuration, "committed configurations are equal");
                         }
                     }
+                    // Also where its entry was cut off, or came with a snapshot.
+                    let newest = self.configurations.range(..=commit).next_back();
+                    let goes_by = raft.configuration_at(commit);
+                    let is_cut = goes_by.is_none();
+                    assert!(
+                        is_cut || newest.is_none_or(|(_, newest)| Some(newest) == goes_by),
+                        "the newest committed configuration is the one that is gone by"
+                    );
                 }
                 Output::ReadQueued(round) => {
                     let highest = self.highest();
