@@ -420,7 +420,10 @@ impl Member {
     fn start(&mut self, ground: &Ground, turn: &mut Turn) {
         assert!(self.raft.is_none(), "only who is down starts");
         let knows = !ground.joiners.contains(&self.id);
-        let configuration = knows.then(|| ground.configuration.clone()).unwrap_or_default();
+        let configuration = match knows {
+            true => ground.configuration.clone(),
+            false => Configuration::default(),
+        };
         if let Some(covered) = self.disk.installed.take()
             && !self.disk.log.starts_with(&covered.log)
         {

@@ -204,7 +204,7 @@ pub fn check(
     let members = bounds.members();
     let ground = Ground::new(bounds, Numbering::Canonical, options.refinement);
     let permutations = match options.symmetry {
-        Symmetry::Reduced => permutations::keeping(&bounds),
+        Symmetry::Reduced => permutations::keeping(bounds),
         Symmetry::Ignored => permutations::identity(&members),
     };
     let mut stage = Stage::new(bounds, &ground);
