@@ -70,9 +70,11 @@ impl Batch {
         (crc, (row_key.as_bytes().len() + message) as u64)
     }
 
-    /// The bytes that the batch occupies, roughly.
+    /// The bytes that the batch occupies, roughly. The node's record is not among them: there is one
+    /// in a batch however many batches were joined, and the next may be shorter than the one before,
+    /// while a batch that is joined never gets smaller.
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.len() + self.entries.len() * size_of::<Entry>() + self.record.len()
+        self.rows.len() + self.entries.len() * size_of::<Entry>()
     }
 
     /// The number of rows.
