@@ -344,6 +344,18 @@ fn random() -> Result<u64, NodeError> {
     Ok(drawn | 1) // never zero, which stands for "nobody"
 }
 
+/// What a log that was never cut begins with.
+fn first_configuration(config: &Config) -> Configuration {
+    match config.beginning {
+        Beginning::Bootstrap => Configuration {
+            addresses: config.members.iter().map(|m| (m.id, m.addresses.clone())).collect(),
+            ..Configuration::of_voters(config.members.iter().map(|m| m.id))
+        },
+        // It counts for nothing, and counts nobody, before it has learnt of one.
+        Beginning::Join => Configuration::default(),
+    }
+}
+
 fn open_log(
     config: &Config,
     disk: FileDisk,
@@ -358,22 +370,17 @@ fn open_log(
         group: config.group,
     };
     if !Wal::exists(&disk).map_err(&failed)? {
-        let configuration = match config.beginning {
-            Beginning::Bootstrap => Configuration {
-                addresses: config.members.iter().map(|m| (m.id, m.addresses.clone())).collect(),
-                ..Configuration::of_voters(config.members.iter().map(|m| m.id))
-            },
-            // It counts for nothing, and counts nobody, before it has learnt of one.
-            Beginning::Join => Configuration::default(),
-        };
-        return Wal::create(disk, config.log_options.clone(), identity, configuration)
-            .map_err(failed);
+        return Wal::create(
+            disk,
+            config.log_options.clone(),
+            identity,
+            first_configuration(config),
+        )
+        .map_err(failed);
     }
     let configuration = match record.membership.configuration() {
         // Nothing was applied yet, or by a version that did not note it.
-        none if *none == Configuration::default() => {
-            Configuration::of_voters(config.members.iter().map(|m| m.id))
-        }
+        none if none.voters.is_empty() => first_configuration(config),
         known => known.clone(),
     };
     let machine = Machine { applied: record.applied, configuration };
