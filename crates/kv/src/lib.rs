@@ -82,7 +82,7 @@ pub use shared::{Shared, View};
 pub use slices::RangeSlices;
 pub use snapshot::{CHUNK_BYTES, SnapshotStream};
 pub use validate::{
-    TXN_DEPTH_MAX, check_delete, check_put, check_range, check_txn, cost, is_read_only,
+    TXN_DEPTH_MAX, check_delete, check_put, check_range, check_txn, cost, is_read_only, put_cost,
 };
 pub use versions::{CLUSTER_VERSION, COMMAND_VERSIONS, command_version_max};
 pub use writer::{EngineWriter, Turn};

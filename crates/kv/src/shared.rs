@@ -227,6 +227,12 @@ impl View<'_> {
         self.store.alarms().iter().copied().collect()
     }
 
+    /// Whether an alarm of this kind is raised, about whatever member.
+    #[must_use]
+    pub fn is_raised(&self, kind: AlarmKind) -> bool {
+        self.store.is_raised(kind)
+    }
+
     /// What the members have published, by id.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {

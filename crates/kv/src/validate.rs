@@ -74,7 +74,7 @@ pub fn is_read_only(txn: &TxnRequest) -> bool {
 #[must_use]
 pub fn cost(command: &Command) -> u64 {
     match command {
-        Command::Put(put) => put_cost(put),
+        Command::Put(put) => put_cost(&put.key, &put.value),
         Command::Txn(txn) => txn_cost(txn),
         Command::DeleteRange(_)
         | Command::Compact { .. }
@@ -89,8 +89,10 @@ pub(crate) fn contains_put(txn: &TxnRequest) -> bool {
     txn_cost(txn) > 0
 }
 
-fn put_cost(put: &PutRequest) -> u64 {
-    PUT_COST_BYTES + put.key.len() as u64 + put.value.len() as u64
+/// The [`cost`] of a put.
+#[must_use]
+pub fn put_cost(key: &[u8], value: &[u8]) -> u64 {
+    PUT_COST_BYTES + key.len() as u64 + value.len() as u64
 }
 
 /// The greater of the two branches.
@@ -99,7 +101,7 @@ fn txn_cost(txn: &TxnRequest) -> u64 {
         branch
             .iter()
             .map(|op| match op {
-                RequestOp::Put(put) => put_cost(put),
+                RequestOp::Put(put) => put_cost(&put.key, &put.value),
                 RequestOp::Txn(txn) => txn_cost(txn),
                 RequestOp::Range(_) | RequestOp::DeleteRange(_) => 0,
             })

@@ -18,6 +18,8 @@ use bytes::BytesMut;
 use jangada_entry::Draft;
 use jangada_kv::{Command, Reply, Shared};
 
+use crate::errors::ApiError;
+use crate::membership::Change;
 use crate::metrics::Exposition;
 
 /// Room for a command of the usual size; a larger one makes its own.
@@ -97,7 +99,7 @@ pub struct Sizes {
     pub allocated: u64,
     /// Of it, what is in use.
     pub in_use: u64,
-    /// The quota.
+    /// The quota; 0 for none.
     pub quota: u64,
 }
 
@@ -114,6 +116,20 @@ pub struct Member {
     pub client_urls: Vec<String>,
     /// Whether it is a learner.
     pub is_learner: bool,
+    /// How the member that is asked is connected to it.
+    pub connection: Connection,
+}
+
+/// How a member is connected to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Connection {
+    /// Not at all.
+    #[default]
+    None,
+    /// For less than [`HEALTHY_AFTER`](crate::membership::HEALTHY_AFTER).
+    Fresh,
+    /// For longer; a member is always so connected to itself.
+    Lasting,
 }
 
 /// The member behind the API.
@@ -157,8 +173,26 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// How much room the store takes.
     fn sizes(&self) -> Sizes;
 
-    /// The members of the cluster, in the order of their ids.
+    /// The quota, in bytes, that the store in use is held against; `None` for none.
+    fn quota(&self) -> Option<u64>;
+
+    /// The members of the cluster, in the order of their ids, as far as this member has applied.
     fn members(&self) -> Vec<Member>;
+
+    /// Changes the membership, and answers once the change is in force and applied on this member. A
+    /// voter that is to catch up first is then a learner that is waited for.
+    ///
+    /// # Errors
+    /// Those of [`RequestError`]; and when the membership has changed since it was asked for,
+    /// whatever makes the change impossible now.
+    fn change_members(&self, change: Change) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// Hands leadership over from this member to another voter, and answers once that one leads.
+    ///
+    /// # Errors
+    /// [`ApiError::NotLeader`], [`ApiError::BadLeaderTransferee`], [`ApiError::TimeoutLeaderTransfer`]
+    /// or those of [`RequestError`].
+    fn transfer_leadership(&self, to: u64) -> impl Future<Output = Result<(), ApiError>> + Send;
 
     /// Adds the metrics that the parts behind the member keep, when they are asked for.
     fn expose(&self, exposition: &mut Exposition);

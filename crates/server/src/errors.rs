@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //! 1. A row stands at its error's own place in the table.
-//! 2. The code is the one on the wire, which for two errors is not the one etcd's client library
+//! 2. The code is the one on the wire, which for three errors is not the one etcd's client library
 //!    shows: their texts reach the wire without a code of their own, as `Unknown`.
 
 use jangada_kv::KvError;
@@ -121,6 +121,8 @@ pub enum ApiError {
     TimeoutConnectionLost,
     /// The read could be confirmed, but this member is too far behind to answer it.
     TimeoutWaitingApplied,
+    /// The member that shall lead did not take over in time.
+    TimeoutLeaderTransfer,
     /// Too few members are healthy.
     Unhealthy,
     /// The members differ.
@@ -149,7 +151,7 @@ pub enum ApiError {
 type Row = (ApiError, Code, &'static str);
 
 /// The texts and codes, as of etcd 3.6.
-const TABLE: [Row; 63] = {
+const TABLE: [Row; 64] = {
     use ApiError as E;
     use Code as C;
     [
@@ -248,6 +250,11 @@ const TABLE: [Row; 63] = {
             E::TimeoutWaitingApplied,
             C::Unavailable,
             "etcdserver: request timed out, waiting for the applied index took too long",
+        ),
+        (
+            E::TimeoutLeaderTransfer,
+            C::Unknown,
+            "etcdserver: request timed out, leader transfer took too long",
         ),
         (E::Unhealthy, C::Unavailable, "etcdserver: unhealthy cluster"),
         (E::Corrupt, C::DataLoss, "etcdserver: corrupt cluster"),
@@ -387,8 +394,13 @@ mod tests {
     }
 
     #[test]
-    fn two_errors_reach_the_wire_without_a_code_of_their_own() {
+    fn three_errors_reach_the_wire_without_a_code_of_their_own() {
         let unknown: Vec<_> = ApiError::all().filter(|e| e.code() == Code::Unknown).collect();
-        assert_eq!(unknown, [ApiError::MemberNotEnoughStarted, ApiError::TooManyRequests]);
+        let expected = [
+            ApiError::MemberNotEnoughStarted,
+            ApiError::TooManyRequests,
+            ApiError::TimeoutLeaderTransfer,
+        ];
+        assert_eq!(unknown, expected);
     }
 }

@@ -17,6 +17,7 @@ pub mod grpc;
 mod http_api;
 pub mod machine;
 mod member;
+pub mod membership;
 pub mod metrics;
 pub mod proto;
 pub mod settings;

@@ -38,6 +38,11 @@ pub struct Settings {
     pub connections_max: usize,
     /// How long a graceful stop waits for requests under way.
     pub stop_timeout: Duration,
+    /// Whether changes of the membership are refused that leave too few members that run
+    /// (`--strict-reconfig-check`).
+    pub strict_reconfig: bool,
+    /// The most learners (`--max-learners`).
+    pub learners_max: usize,
     /// The origins of pages that may ask over HTTP (`--cors`); `*` for all.
     pub cors: Vec<String>,
     /// The host names that HTTP requests may be for (`--host-whitelist`); `*` for all.
@@ -85,6 +90,8 @@ impl Default for Settings {
             keepalive_timeout: Duration::from_secs(20),
             connections_max: connections_max(),
             stop_timeout: Duration::from_secs(1),
+            strict_reconfig: true,
+            learners_max: 1,
             cors: vec!["*".to_owned()],
             host_whitelist: vec!["*".to_owned()],
         }

@@ -22,10 +22,10 @@ pub struct Member {
 ///
 /// Invariants: 1. at least one member; 2. ids, names and peer URLs are unique.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Cluster {
+pub struct InitialCluster {
     /// Sorted by id.
     pub members: Vec<Member>,
-    /// Made from the members' ids.
+    /// Made from the members' ids, unless the cluster is there already.
     pub id: ClusterId,
 }
 
@@ -33,13 +33,13 @@ fn bad(problem: String) -> ConfigError {
     ConfigError::InitialCluster { problem }
 }
 
-impl Cluster {
+impl InitialCluster {
     /// Reads `name=url,name=url`; a name that stands twice has two URLs.
     ///
     /// # Errors
     ///
     /// [`ConfigError::InitialCluster`] or [`ConfigError::UnusableUrl`].
-    pub(super) fn parse(text: &str, token: &str) -> Result<Cluster, ConfigError> {
+    pub(super) fn parse(text: &str, token: &str) -> Result<InitialCluster, ConfigError> {
         let mut by_name: BTreeMap<&str, Vec<Url>> = BTreeMap::new();
         let mut seen = BTreeSet::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -70,7 +70,7 @@ impl Cluster {
         let distinct: BTreeSet<MemberId> = members.iter().map(|member| member.id).collect();
         assert_eq!(distinct.len(), members.len(), "cluster invariant 2");
         let id = ClusterId::of_first_members(distinct);
-        Ok(Cluster { members, id })
+        Ok(InitialCluster { members, id })
     }
 
     /// The member of that name, if it advertises these URLs.
@@ -111,7 +111,7 @@ pub(super) fn check_peer_url(name: &'static str, url: &Url) -> Result<(), Config
 
 /// Whether both lists lead to the same places: by their text or, failing that, by their
 /// addresses, so that `localhost` and `127.0.0.1` agree as they do in etcd.
-fn same_places(left: &[Url], right: &[Url]) -> bool {
+pub(crate) fn same_places(left: &[Url], right: &[Url]) -> bool {
     left == right || (left.len() == right.len() && addresses(left) == addresses(right))
 }
 
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn three_members_are_sorted_by_id() {
-        let cluster = Cluster::parse(
+        let cluster = InitialCluster::parse(
             "infra1=http://127.0.0.1:12380,infra2=http://127.0.0.1:22380,\
              infra3=http://127.0.0.1:32380",
             "etcd-cluster-1",
@@ -147,14 +147,15 @@ mod tests {
 
     #[test]
     fn a_name_twice_has_two_urls() {
-        let cluster = Cluster::parse("a=http://x:2,a=http://x:1", "t").expect("a good cluster");
+        let cluster =
+            InitialCluster::parse("a=http://x:2,a=http://x:1", "t").expect("a good cluster");
         let urls: Vec<&str> = cluster.members[0].peer_urls.iter().map(Url::as_str).collect();
         assert_eq!(urls, ["http://x:1", "http://x:2"]);
     }
 
     #[test]
     fn localhost_agrees_with_its_address() {
-        let cluster = Cluster::parse("a=http://localhost:1", "t").expect("a good cluster");
+        let cluster = InitialCluster::parse("a=http://localhost:1", "t").expect("a good cluster");
         let check =
             |url: &str| cluster.own("a", &[url.parse().expect("the text is a URL")]).is_ok();
         assert!(check("http://localhost:1"));
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn mistakes_get_a_sentence() {
         let check = |text: &str, expect: &str| {
-            let error = Cluster::parse(text, "t").expect_err("a bad cluster").to_string();
+            let error = InitialCluster::parse(text, "t").expect_err("a bad cluster").to_string();
             assert!(error.contains(expect), "{text}: {error}");
         };
         check("", "names no member");

@@ -38,8 +38,8 @@ fn no_settings_make_etcds_default_member() {
     assert_eq!(config.name, "default");
     assert_eq!(config.data_dir.to_str(), Some("default.etcd"));
     assert_eq!(config.wal_dir.to_str(), Some("default.etcd/wal"));
-    assert_eq!(config.member_id.to_string(), "8e9e05c52164694d");
-    assert_eq!(config.cluster_id.to_string(), "cdf818194e3a8c32");
+    assert_eq!(config.own().expect("it is named").id.to_string(), "8e9e05c52164694d");
+    assert_eq!(config.initial.id.to_string(), "cdf818194e3a8c32");
     assert_eq!(config.heartbeat_interval, Duration::from_millis(100));
     assert_eq!(config.election_timeout, Duration::from_secs(1));
     assert_eq!(config.limits.request_bytes_max, 1_572_864);
@@ -61,8 +61,8 @@ c=http://127.0.0.1:32380 --initial-cluster-token etcd-cluster-1 \
          --initial-cluster-state existing --quota-backend-bytes=-1 --cors=a,b",
     )
     .expect("a good line");
-    assert_eq!(config.member_id.to_string(), "91bc3c398fb3c146");
-    assert_eq!(config.members.len(), 3);
+    assert_eq!(config.own().expect("it is named").id.to_string(), "91bc3c398fb3c146");
+    assert_eq!(config.initial.members.len(), 3);
     assert_eq!(config.wal_dir.to_str(), Some("w"));
     assert_eq!(config.cluster_state, ClusterState::Existing);
     assert_eq!(config.limits.quota_backend_bytes, None);
@@ -74,9 +74,9 @@ c=http://127.0.0.1:32380 --initial-cluster-token etcd-cluster-1 \
 fn a_lone_member_is_its_own_cluster() {
     let config = config("--name x --initial-advertise-peer-urls http://127.0.0.1:7000")
         .expect("a good line");
-    assert_eq!(config.members.len(), 1);
-    assert_eq!(config.members[0].name, "x");
-    assert_eq!(config.members[0].peer_urls[0].as_str(), "http://127.0.0.1:7000");
+    assert_eq!(config.initial.members.len(), 1);
+    assert_eq!(config.initial.members[0].name, "x");
+    assert_eq!(config.initial.members[0].peer_urls[0].as_str(), "http://127.0.0.1:7000");
 }
 
 #[test]
@@ -154,8 +154,6 @@ fn settings_are_checked_against_one_another() {
     refused("--listen-client-urls http://127.0.0.1:1", "--advertise-client-urls is required when");
     refused("--listen-peer-urls http://host.example:1", "expected IP in URL for binding");
     refused("--listen-peer-urls=", "it takes at least one URL");
-    refused("--initial-cluster a=http://localhost:2380", "couldn't find local name \"default\"");
-    refused("--initial-cluster default=http://10.1.1.1:1", "must name the same URLs");
     refused("--initial-advertise-peer-urls http://localhost", "URLs with a port");
     refused("--reported-version 3.6.0-rc.1", "three numbers divided by dots");
     refused("--max-txn-ops 0", "a whole number from 1");
@@ -198,4 +196,15 @@ fn the_printed_configuration_is_a_configuration_file() {
     assert_eq!(again.name, "a");
     assert_eq!(again.limits.transaction_operations_max, 5);
     assert_eq!(again.log.outputs, ["stderr", "stdout"]);
+}
+
+#[test]
+fn a_member_finds_itself_among_the_first() {
+    let refused = |line: &str, expect: &str| {
+        let config = config(line).expect("the line by itself is good");
+        let error = config.own().expect_err("it is not named").to_string();
+        assert!(error.contains(expect), "{error}");
+    };
+    refused("--initial-cluster a=http://localhost:2380", "couldn't find local name \"default\"");
+    refused("--initial-cluster default=http://10.1.1.1:1", "must name the same URLs");
 }

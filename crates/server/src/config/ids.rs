@@ -30,15 +30,30 @@ impl MemberId {
     /// The id of a first member: SHA-1 over its sorted peer URLs and the cluster's token.
     #[must_use]
     pub fn of_first_member(peer_urls: &[Url], token: &str) -> MemberId {
-        let mut texts: Vec<&str> = peer_urls.iter().map(Url::as_str).collect();
-        texts.sort_unstable();
-        let mut hash = Sha1::new();
-        for text in texts {
-            hash.update(text.as_bytes());
-        }
+        let mut hash = hash_of(peer_urls);
         hash.update(token.as_bytes());
         MemberId(first_eight_bytes(hash))
     }
+
+    /// The id of a member that is added later: SHA-1 over its sorted peer URLs, the member that adds it
+    /// and how much of the log that one has applied, which no two additions share.
+    #[must_use]
+    pub fn of_later_member(peer_urls: &[Url], adder: u64, applied: u64) -> MemberId {
+        let mut hash = hash_of(peer_urls);
+        hash.update(adder.to_be_bytes());
+        hash.update(applied.to_be_bytes());
+        MemberId(first_eight_bytes(hash))
+    }
+}
+
+fn hash_of(peer_urls: &[Url]) -> Sha1 {
+    let mut texts: Vec<&str> = peer_urls.iter().map(Url::as_str).collect();
+    texts.sort_unstable();
+    let mut hash = Sha1::new();
+    for text in texts {
+        hash.update(text.as_bytes());
+    }
+    hash
 }
 
 impl ClusterId {
@@ -91,6 +106,16 @@ mod tests {
             ClusterId::of_first_members(members),
             ClusterId::of_first_members([members[2], members[0], members[1]]),
         );
+    }
+
+    #[test]
+    fn a_member_that_comes_again_has_another_id() {
+        let urls = ["http://a:2380".parse().expect("the text is a URL")];
+        let first = MemberId::of_later_member(&urls, 1, 7);
+        assert_eq!(first, MemberId::of_later_member(&urls, 1, 7));
+        assert_ne!(first, MemberId::of_later_member(&urls, 1, 8));
+        assert_ne!(first, MemberId::of_later_member(&urls, 2, 7));
+        assert_ne!(first, MemberId::of_first_member(&urls, ""));
     }
 
     #[test]

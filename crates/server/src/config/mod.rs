@@ -5,12 +5,12 @@
 //! precedence, help, ids, URLs, sockets and the log's set-up. Not responsible for what the values
 //! do. One table ([`table::GROUPS`]) drives parsing, help and the printed configuration.
 //!
-//! Invariants of a [`Config`]: 1. `members` is sorted by id, not empty, and holds `member_id`;
+//! Invariants of a [`Config`]: 1. `initial` has at least one member;
 //! 2. every listen URL is plain TCP at an address or `localhost`; 3. the election timeout is at
 //! least five heartbeats.
 
 mod arguments;
-mod cluster;
+pub(crate) mod cluster;
 mod directory;
 mod environment;
 mod error;
@@ -36,8 +36,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cluster::Cluster;
-pub use cluster::Member;
+pub use cluster::{InitialCluster, Member};
 pub use environment::variable_of;
 pub use error::ConfigError;
 pub use ids::{ClusterId, MemberId};
@@ -114,6 +113,8 @@ pub struct Limits {
     pub keepalive_interval: Option<Duration>,
     /// How long an unanswered ping keeps a connection open.
     pub keepalive_timeout: Duration,
+    /// Learners in the cluster.
+    pub learners_max: usize,
 }
 
 /// A checked configuration. Holds no open file or socket: see [`Config::listen`].
@@ -135,12 +136,8 @@ pub struct Config {
     pub advertise_peer_urls: Vec<Url>,
     /// How clients reach this member.
     pub advertise_client_urls: Vec<Url>,
-    /// All first members, this one included, sorted by id.
-    pub members: Vec<Member>,
-    /// This member.
-    pub member_id: MemberId,
-    /// The cluster.
-    pub cluster_id: ClusterId,
+    /// The members that are named, which only counts until this member has data of its own.
+    pub initial: InitialCluster,
     /// What tells clusters with the same URLs apart.
     pub cluster_token: String,
     /// Whether the cluster is to be formed.
@@ -155,6 +152,10 @@ pub struct Config {
     pub cors: Vec<String>,
     /// The host names that HTTP requests may be for; `*` for all.
     pub host_whitelist: Vec<String>,
+    /// Whether changes of the membership are refused that leave too few members that run.
+    pub strict_reconfig: bool,
+    /// Bytes of the log that are kept for members that are behind.
+    pub snapshot_catchup_bytes: u64,
     /// `SO_REUSEPORT` on the listeners.
     pub reuse_port: bool,
     /// The etcd version told to clients: three numbers divided by dots.
@@ -190,8 +191,7 @@ impl Config {
             cluster::check_peer_url("initial-advertise-peer-urls", url)?;
         }
         let token = settings.text("initial-cluster-token");
-        let cluster = first_members(settings, &name, &advertise_peer_urls, token)?;
-        let member_id = cluster.own(&name, &advertise_peer_urls)?.id;
+        let initial = first_members(settings, &name, &advertise_peer_urls, token)?;
         let mut warnings = settings.warnings().to_vec();
         let limits = limits(settings, &mut warnings);
         Ok(Config {
@@ -202,9 +202,7 @@ impl Config {
             listen_metrics_urls: metrics_urls(settings)?,
             advertise_peer_urls,
             advertise_client_urls,
-            members: cluster.members,
-            member_id,
-            cluster_id: cluster.id,
+            initial,
             cluster_token: token.to_owned(),
             cluster_state: match settings.text("initial-cluster-state") {
                 "existing" => ClusterState::Existing,
@@ -215,12 +213,23 @@ impl Config {
             limits,
             cors: settings.list("cors").to_vec(),
             host_whitelist: settings.list("host-whitelist").to_vec(),
+            snapshot_catchup_bytes: settings.integer("snapshot-catchup-bytes").unsigned_abs(),
+            strict_reconfig: settings.flag("strict-reconfig-check"),
             reuse_port: settings.flag("socket-reuse-port"),
             reported_version: reported_version(settings)?,
             log: LogConfig::from_settings(settings),
             warnings,
             name,
         })
+    }
+
+    /// This member among those that are named: only the flags of a member without data must say so.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NameNotInCluster`] or [`ConfigError::PeerUrlsDiffer`].
+    pub fn own(&self) -> Result<&Member, ConfigError> {
+        self.initial.own(&self.name, &self.advertise_peer_urls)
     }
 }
 
@@ -285,13 +294,13 @@ fn first_members(
     name: &str,
     advertised: &[Url],
     token: &str,
-) -> Result<Cluster, ConfigError> {
+) -> Result<InitialCluster, ConfigError> {
     match settings.text("initial-cluster") {
         "" => {
             let alone: Vec<String> = advertised.iter().map(|url| format!("{name}={url}")).collect();
-            Cluster::parse(&alone.join(","), token)
+            InitialCluster::parse(&alone.join(","), token)
         }
-        text => Cluster::parse(text, token),
+        text => InitialCluster::parse(text, token),
     }
 }
 
@@ -318,6 +327,7 @@ fn limits(settings: &Settings, warnings: &mut Vec<Warning>) -> Limits {
             .expect("the table bounds it"),
         keepalive_interval: (!keepalive.is_zero()).then_some(keepalive),
         keepalive_timeout: settings.duration("grpc-keepalive-timeout"),
+        learners_max: count("max-learners"),
     }
 }
 

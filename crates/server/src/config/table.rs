@@ -19,8 +19,7 @@ const NO_PROXY_EFFECT: &str = "the v2 proxy does not exist";
 const NO_LEASE: &str = "leases are not built yet";
 const NO_WATCH: &str = "watches are not built yet";
 const NO_CHECK: &str = "members compare their running hash as they apply";
-const NO_MEMBERSHIP: &str = "membership does not change at run time yet";
-const NO_SNAPSHOT: &str = "the log is cut by bytes, behind the engine and every member";
+const NO_SNAPSHOT: &str = "the log is cut by bytes; see --snapshot-catchup-bytes";
 const NO_SLOW_LOG: &str = "slow requests are counted in the metrics, not logged";
 const PACED: &str = "compaction goes on in slices that yield by themselves";
 const FIXED_TIMEOUT: &str = "peer connections are watched by heartbeats";
@@ -77,6 +76,12 @@ const MEMBER: &[Setting] = &[
         Text,
         "3.6.6",
         "the etcd version told to clients by Status, /version and --version",
+    ),
+    Setting::used(
+        "snapshot-catchup-bytes",
+        COUNT,
+        "67108864",
+        "bytes of the log kept for members that are behind; farther behind they get a snapshot",
     ),
     Setting::no_effect("snapshot-count", COUNT, "10000", NO_SNAPSHOT),
     Setting::no_effect("snapshot-catchup-entries", COUNT, "5000", NO_SNAPSHOT),
@@ -138,9 +143,14 @@ const CLUSTERING: &[Setting] = &[
         "http://localhost:2379",
         "the URLs by which clients reach this member",
     ),
-    Setting::no_effect("strict-reconfig-check", Bool, "true", NO_MEMBERSHIP),
+    Setting::used(
+        "strict-reconfig-check",
+        Bool,
+        "true",
+        "refuse changes of the membership that leave too few members that run",
+    ),
     Setting::no_effect("pre-vote", Bool, "true", "pre-vote is always on"),
-    Setting::no_effect("max-learners", COUNT, "1", NO_MEMBERSHIP),
+    Setting::used("max-learners", COUNT, "1", "the most learners at a time"),
     Setting::no_effect(
         "auto-compaction-mode",
         Choice(&["", "periodic", "revision"]),
@@ -355,7 +365,7 @@ const OLDER: &[Setting] = &[
         "0",
         "space comes back in the background",
     ),
-    Setting::no_effect("experimental-max-learners", COUNT, "1", NO_MEMBERSHIP),
+    Setting::no_effect("experimental-max-learners", COUNT, "1", "it is --max-learners now"),
     Setting::no_effect(
         "experimental-wait-cluster-ready-timeout",
         Duration,

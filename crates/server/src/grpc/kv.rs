@@ -6,7 +6,7 @@
 //! is.
 
 use bytes::Bytes;
-use jangada_kv::{Answer, Command, RangeRequest, RangeSlices, Reply};
+use jangada_kv::{AlarmAction, AlarmKind, Answer, Command, RangeRequest, RangeSlices, Reply};
 use tonic::Status;
 
 use super::frame::{Frame, RangeEncoder};
@@ -70,6 +70,7 @@ pub(crate) async fn put<B: Backend>(
 ) -> Result<Bytes, Status> {
     let put = convert::put(request.message)?;
     check_size(context, request.bytes)?;
+    check_quota(context, jangada_kv::put_cost(&put.key, &put.value)).await?;
     let mut buffer = jangada_entry::Draft::buffer(jangada_kv::put_bytes_max(&put.key, &put.value));
     let flags = jangada_kv::PutFlags::of(&put);
     jangada_kv::encode_put(&mut buffer, &put.key, &put.value, put.lease, flags);
@@ -112,7 +113,9 @@ pub(crate) async fn txn<B: Backend>(
         (revision, response.map_err(ApiError::from)?)
     } else {
         check_size(context, request.bytes)?;
-        let (revision, answer) = propose(context, Command::Txn(txn)).await?;
+        let command = Command::Txn(txn);
+        check_quota(context, jangada_kv::cost(&command)).await?;
+        let (revision, answer) = propose(context, command).await?;
         let Answer::Txn(response) = answer else {
             panic!("a transaction is answered as a transaction")
         };
@@ -142,7 +145,7 @@ pub(crate) async fn barrier<B: Backend>(context: &Context<B>) -> Result<(), ApiE
     })
 }
 
-async fn propose<B: Backend>(
+pub(super) async fn propose<B: Backend>(
     context: &Context<B>,
     command: Command,
 ) -> Result<(i64, Answer), ApiError> {
@@ -161,4 +164,26 @@ fn check_size<B: Backend>(context: &Context<B>, bytes: usize) -> Result<(), ApiE
         return Err(ApiError::RequestTooLarge);
     }
     Ok(())
+}
+
+/// Refuses what does not fit below the quota, and raises the alarm so that every member refuses. This
+/// member's quota is looked at here alone: what is applied obeys the alarm, which is the same
+/// everywhere. What adds nothing, such as a deletion, always fits.
+async fn check_quota<B: Backend>(context: &Context<B>, cost: u64) -> Result<(), ApiError> {
+    let Context { backend, .. } = context;
+    let Some(quota) = backend.quota().filter(|_| 0 < cost) else { return Ok(()) };
+    let (in_use, raised) = {
+        let view = backend.store().read();
+        (view.size_in_use(), view.is_raised(AlarmKind::NoSpace))
+    };
+    if in_use.saturating_add(cost) < quota {
+        return Ok(());
+    }
+    if !raised {
+        let member = backend.status().member_id;
+        tracing::warn!(in_use, quota, "the quota is used up; raising the alarm NOSPACE");
+        let kind = AlarmKind::NoSpace;
+        propose(context, Command::Alarm { action: AlarmAction::Activate, member, kind }).await?;
+    }
+    Err(ApiError::NoSpace)
 }

@@ -1,7 +1,7 @@
-//! The Maintenance service: this member's state and the alarms.
+//! The Maintenance service: this member's state, the alarms, and who leads.
 
 use bytes::Bytes;
-use jangada_kv::AlarmKind;
+use jangada_kv::{Alarm, AlarmAction as Action, AlarmKind, Answer, Command};
 use tonic::Status;
 
 use super::{Received, framing, header::header, kv};
@@ -48,33 +48,80 @@ pub(crate) fn status<B: Backend>(
     })
 }
 
-/// The alarms that are raised. Raising and ending them is not served.
+/// Shows, raises or ends alarms. To end those of member 0 is to end those of every member; an alarm
+/// without a kind is none to raise or end, as in etcd.
 pub(crate) async fn alarm<B: Backend>(
     context: &Context<B>,
     request: Received<pb::AlarmRequest>,
 ) -> Result<Bytes, Status> {
     let request = request.message;
-    if request.action() != AlarmAction::Get {
-        return Err(Status::unimplemented(
-            "raising and ending alarms is not served by this version",
-        ));
-    }
+    let action = match request.action() {
+        AlarmAction::Get => None,
+        AlarmAction::Activate => Some(Action::Activate),
+        AlarmAction::Deactivate => Some(Action::Deactivate),
+    };
+    let kind = match request.alarm() {
+        pb::AlarmType::None => None,
+        pb::AlarmType::Nospace => Some(AlarmKind::NoSpace),
+        pb::AlarmType::Corrupt => Some(AlarmKind::Corrupt),
+    };
+    let (revision, alarms) = match (action, kind) {
+        (None, kind) => raised(context, request.member_id, kind).await?,
+        (Some(action), Some(kind)) => {
+            let command = Command::Alarm { action, member: request.member_id, kind };
+            let (revision, answer) = kv::propose(context, command).await?;
+            let Answer::Alarm(alarms) = answer else {
+                panic!("an alarm's change is answered as one")
+            };
+            (revision, alarms)
+        }
+        (Some(_), None) => {
+            kv::barrier(context).await?;
+            (context.backend.store().read().revision(), Vec::new())
+        }
+    };
+    let alarms = alarms.into_iter().map(|alarm| pb::AlarmMember {
+        member_id: alarm.member,
+        alarm: alarm_type(alarm.kind) as i32,
+    });
+    framing::encode(&pb::AlarmResponse {
+        header: Some(header(&context.backend, revision)),
+        alarms: alarms.collect(),
+    })
+}
+
+/// The alarms that are raised about a member (0: any) of a kind (none: any).
+async fn raised<B: Backend>(
+    context: &Context<B>,
+    member: u64,
+    kind: Option<AlarmKind>,
+) -> Result<(i64, Vec<Alarm>), ApiError> {
     kv::barrier(context).await?;
-    let (revision, alarms) = {
-        let view = context.backend.store().read();
-        (view.revision(), view.alarms())
+    let view = context.backend.store().read();
+    let wanted = |alarm: &Alarm| {
+        (member == 0 || alarm.member == member) && kind.is_none_or(|kind| alarm.kind == kind)
     };
-    let wanted = |member: u64, kind: i32| {
-        (request.member_id == 0 || request.member_id == member)
-            && (request.alarm == pb::AlarmType::None as i32 || request.alarm == kind)
-    };
-    let alarms = alarms
-        .into_iter()
-        .map(|alarm| (alarm.member, alarm_type(alarm.kind) as i32))
-        .filter(|(member, kind)| wanted(*member, *kind))
-        .map(|(member_id, alarm)| pb::AlarmMember { member_id, alarm })
-        .collect();
-    framing::encode(&pb::AlarmResponse { header: Some(header(&context.backend, revision)), alarms })
+    Ok((view.revision(), view.alarms().into_iter().filter(wanted).collect()))
+}
+
+/// Hands leadership over to another voter. Only the leader does.
+pub(crate) async fn move_leader<B: Backend>(
+    context: &Context<B>,
+    request: Received<pb::MoveLeaderRequest>,
+) -> Result<Bytes, Status> {
+    let (backend, to) = (&context.backend, request.message.target_id);
+    let status = backend.status();
+    if status.leader != Some(status.member_id) {
+        return Err(ApiError::NotLeader.into());
+    }
+    if !backend.members().iter().any(|member| member.id == to && !member.is_learner) {
+        return Err(ApiError::BadLeaderTransferee.into());
+    }
+    if to != status.member_id {
+        backend.transfer_leadership(to).await?;
+    }
+    // etcd's has no header.
+    framing::encode(&pb::MoveLeaderResponse { header: None })
 }
 
 /// The alarm's name on the wire.

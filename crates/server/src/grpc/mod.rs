@@ -8,7 +8,7 @@
 //! 1. Every call of a known method is counted once when it starts and once when it ends, by
 //!    whichever way: a client that goes away counts as a cancelled call.
 
-mod cluster;
+pub mod cluster;
 mod frame;
 pub(crate) mod framing;
 mod header;
@@ -56,8 +56,8 @@ pub(crate) async fn answer<B: Backend>(
             Err(status) => call.failed(status),
         };
     }
-    let message = receive(context, request.into_body());
-    match unary(context, method, message).await {
+    let (head, body) = request.into_parts();
+    match unary(context, method, &head.headers, receive(context, body)).await {
         Ok(frame) => call.succeeded(frame),
         Err(status) => call.failed(status),
     }
@@ -72,7 +72,7 @@ pub(crate) async fn answer_message<B: Backend>(
 ) -> Result<Bytes, Status> {
     let mut call = Call::begin(&context.metrics, method);
     let answered = match check_metadata(context, method, metadata) {
-        Ok(()) => unary(context, method, std::future::ready(Ok(message))).await,
+        Ok(()) => unary(context, method, metadata, std::future::ready(Ok(message))).await,
         Err(error) => Err(error.into()),
     };
     match answered {
@@ -93,6 +93,7 @@ pub(crate) async fn answer_message<B: Backend>(
 async fn unary<B: Backend>(
     context: &Context<B>,
     method: Method,
+    metadata: &HeaderMap,
     message: impl Future<Output = Result<Bytes, Status>>,
 ) -> Result<Frame, Status> {
     let whole = match method {
@@ -102,6 +103,23 @@ async fn unary<B: Backend>(
         Method::Txn => kv::txn(context, decode(message.await?)?).await,
         Method::Compact => kv::compact(context, decode(message.await?)?).await,
         Method::MemberList => cluster::member_list(context, decode(message.await?)?).await,
+        // Rare, and larger than the rest: they must not make the future of every call as large.
+        Method::MemberAdd => {
+            let request = decode(message.await?)?;
+            Box::pin(cluster::member_add(context, metadata, request)).await
+        }
+        Method::MemberRemove => {
+            Box::pin(cluster::member_remove(context, decode(message.await?)?)).await
+        }
+        Method::MemberUpdate => {
+            Box::pin(cluster::member_update(context, decode(message.await?)?)).await
+        }
+        Method::MemberPromote => {
+            Box::pin(cluster::member_promote(context, decode(message.await?)?)).await
+        }
+        Method::MoveLeader => {
+            Box::pin(maintenance::move_leader(context, decode(message.await?)?)).await
+        }
         Method::Alarm => maintenance::alarm(context, decode(message.await?)?).await,
         Method::Status => maintenance::status(context, decode(message.await?)?),
         Method::HealthCheck => health::check(decode(message.await?)?),

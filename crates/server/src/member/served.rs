@@ -1,17 +1,21 @@
 //! The member behind the API: [`Backend`] over the node.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use jangada::entry::Draft;
-use jangada::{Figures, Handle, ProposeError, ReadError};
+use jangada::raft::{Configuration, MemberChange};
+use jangada::{ChangeError, Figures, Handle, NodeId, ProposeError, ReadError, TransferError};
 use jangada_kv::{COMMAND_VERSION, Command, Reply, Shared};
 
-use crate::backend::{Backend, Member, RequestError, Sizes, Status};
+use super::connections::Connections;
+use crate::backend::{Backend, Connection, Member, RequestError, Sizes, Status};
+use crate::errors::ApiError;
 use crate::machine::KvMachine;
+use crate::membership::{self, Change};
 use crate::metrics::{Exposition, Kind};
 
 /// Ends waits. The member's runtime owns the clock, so it is given in: the server's is tokio's, the
@@ -51,6 +55,9 @@ struct Inner<T> {
     member: ServedMember,
     timer: T,
     counts: Counts,
+    connections: Mutex<Connections>,
+    /// One change of the membership at a time.
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// A member that is served.
@@ -65,8 +72,8 @@ pub struct ServedMember {
     pub cluster_id: u64,
     /// The member's id.
     pub member_id: u64,
-    /// The members' ids and peer URLs, in the order of the ids.
-    pub members: Vec<(u64, Vec<String>)>,
+    /// The shortest time without a leader until an election.
+    pub election_timeout: Duration,
     /// How long a request may take: 5 s and two election timeouts, as etcd's.
     pub request_timeout: Duration,
     /// The quota, in bytes.
@@ -95,11 +102,28 @@ impl<T: Timer> Served<T> {
     /// Serves a member. `timer` measures how long requests take.
     #[must_use]
     pub fn new(member: ServedMember, timer: T) -> Served<T> {
-        Served { inner: Arc::new(Inner { member, timer, counts: Counts::default() }) }
+        let (connections, changing) = Default::default();
+        let counts = Counts::default();
+        Served { inner: Arc::new(Inner { member, timer, counts, connections, changing }) }
+    }
+
+    /// How the member stands, as the node says it.
+    pub(super) fn node_status(&self) -> jangada::Status {
+        self.inner.member.handle.status()
+    }
+
+    /// Looks at who is connected, now and then: `now` is the time since whenever.
+    ///
+    /// # Panics
+    /// If another thread has panicked while it looked.
+    pub fn observe_connections(&self, now: Duration) {
+        let Inner { member, connections, .. } = &*self.inner;
+        let mut connections = connections.lock().expect("looking at connections does not panic");
+        connections.observe(now, &member.figures.peers());
     }
 
     async fn proposed(&self, buffer: BytesMut) -> Result<Reply, RequestError> {
-        let Inner { member, timer, counts } = &*self.inner;
+        let Inner { member, timer, counts, .. } = &*self.inner;
         let ServedMember { handle, store, request_timeout, .. } = member;
         if member.engine_lag_bytes_max < store.engine_lag_bytes() {
             return Err(RequestError::Busy);
@@ -123,6 +147,80 @@ impl<T: Timer> Served<T> {
             counts.failed.fetch_add(1, Ordering::Relaxed);
         }
         answer
+    }
+}
+
+/// How long to wait before a change of the membership is asked for again while another is under way.
+const CHANGE_RETRY: Duration = Duration::from_millis(50);
+
+/// How many election timeouts a learner may take to become a voter when it is promoted. It takes a round
+/// of replication within one of them, and the leader looks once in each.
+const PROMOTION_TIMEOUTS: u32 = 3;
+
+impl<T: Timer> Served<T> {
+    /// Changes the membership as it now is. What was asked of this member before is done first, and
+    /// what others have asked is waited for.
+    async fn change(&self, change: &Change) -> Result<(), ApiError> {
+        let Inner { member, changing, .. } = &*self.inner;
+        let _turn = changing.lock().await;
+        self.read_barrier().await?;
+        let before = member.handle.membership().configuration().clone();
+        if let Change::Promote { id } = change {
+            return self.promote(&before, *id).await;
+        }
+        for step in membership::steps(&before, change)? {
+            self.take_step(step).await?;
+        }
+        if let Change::Remove { id } = change
+            && *id != member.member_id
+        {
+            // What it had published is of use to nobody; whether it is forgotten changes nothing.
+            let _ = self.propose(Command::RetractMember(*id)).await;
+        }
+        Ok(())
+    }
+
+    async fn take_step(&self, step: MemberChange) -> Result<(), ApiError> {
+        let Inner { member, timer, .. } = &*self.inner;
+        loop {
+            match member.handle.change_members(step.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(ChangeError::UnderWay | ChangeError::HandingOver | ChangeError::Busy) => {
+                    timer.within(CHANGE_RETRY, std::future::pending::<()>()).await;
+                }
+                Err(ChangeError::NoLeader) => return Err(ApiError::NoLeader),
+                Err(ChangeError::Impossible) => return Err(ApiError::MemberBadUrls),
+                Err(ChangeError::RemovedBefore) => return Err(ApiError::MemberNotFound),
+                Err(ChangeError::InDoubt) => return Err(ApiError::TimeoutLeaderFailed),
+                Err(ChangeError::Stopped) => return Err(ApiError::Stopped),
+            }
+        }
+    }
+
+    /// Makes a learner a voter, if it holds the log. One that does not is left a learner.
+    async fn promote(&self, before: &Configuration, id: u64) -> Result<(), ApiError> {
+        let Inner { member, timer, .. } = &*self.inner;
+        let steps = membership::steps(before, &Change::Promote { id })?;
+        if !member.store.read().members().iter().any(|published| published.id == id) {
+            return Err(ApiError::LearnerNotReady); // it has not started
+        }
+        for step in steps {
+            self.take_step(step).await?;
+        }
+        let mut watch = member.handle.watch_membership();
+        let votes = async {
+            while !watch.seen().configuration().voters.contains(&NodeId(id)) {
+                if watch.changed().await.is_none() {
+                    return;
+                }
+            }
+        };
+        let patience = PROMOTION_TIMEOUTS * member.election_timeout;
+        if timer.within(patience, votes).await.is_some() {
+            return Ok(());
+        }
+        self.take_step(membership::as_it_is(before)).await?;
+        Err(ApiError::LearnerNotReady)
     }
 }
 
@@ -164,7 +262,10 @@ impl<T: Timer> Backend for Served<T> {
             leader: status.standing.leader.map(|leader| leader.0),
             commit_index: status.commit.0,
             applied_index: status.record.applied.index.0,
-            is_learner: false,
+            is_learner: membership::is_learner(
+                status.record.membership.configuration(),
+                self.inner.member.member_id,
+            ),
             leader_changes: status.leader_changes,
             proposals_pending: self.inner.counts.pending.load(Ordering::Relaxed),
             proposals_failed: self.inner.counts.failed.load(Ordering::Relaxed),
@@ -180,19 +281,40 @@ impl<T: Timer> Backend for Served<T> {
         }
     }
 
-    fn members(&self) -> Vec<Member> {
-        let published = self.inner.member.store.read().members();
-        let member = |(id, peer_urls): &(u64, Vec<String>)| {
-            let known = published.iter().find(|member| member.id == *id);
-            Member {
-                id: *id,
-                name: known.map(|member| member.name.clone()).unwrap_or_default(),
-                peer_urls: peer_urls.clone(),
-                client_urls: known.map(|member| member.client_urls.clone()).unwrap_or_default(),
-                is_learner: false,
+    fn quota(&self) -> Option<u64> {
+        Some(self.inner.member.quota_bytes).filter(|quota| 0 < *quota)
+    }
+
+    async fn change_members(&self, change: Change) -> Result<(), ApiError> {
+        let Inner { member, timer, .. } = &*self.inner;
+        let changed = timer.within(member.request_timeout, self.change(&change)).await;
+        changed.unwrap_or(Err(ApiError::Timeout))
+    }
+
+    async fn transfer_leadership(&self, to: u64) -> Result<(), ApiError> {
+        let Inner { member, timer, .. } = &*self.inner;
+        let transferred = member.handle.transfer_leadership(Some(NodeId(to)));
+        match timer.within(member.request_timeout, transferred).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(TransferError::NoLeader)) => Err(ApiError::NoLeader),
+            Some(Err(TransferError::NoVoter)) => Err(ApiError::BadLeaderTransferee),
+            Some(Err(TransferError::TimedOut | TransferError::Replaced)) | None => {
+                Err(ApiError::TimeoutLeaderTransfer)
             }
-        };
-        self.inner.member.members.iter().map(member).collect()
+            Some(Err(TransferError::Busy)) => Err(ApiError::TooManyRequests),
+            Some(Err(TransferError::InDoubt)) => Err(ApiError::LeaderChanged),
+            Some(Err(TransferError::Stopped)) => Err(ApiError::Stopped),
+        }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let Inner { member, connections, .. } = &*self.inner;
+        let membership = member.handle.membership();
+        let published = member.store.read().members();
+        let connections = connections.lock().expect("looking at connections does not panic");
+        membership::members_of(membership.configuration(), &published, |id| {
+            if id == member.member_id { Connection::Lasting } else { connections.of(id) }
+        })
     }
 
     fn expose(&self, exposition: &mut Exposition) {
@@ -220,6 +342,19 @@ impl<T: Timer> Backend for Served<T> {
             )
             .sample(&[], u8::from(figures.log_full.load(Ordering::Relaxed)));
         let status = handle.status();
+        // etcd's, which tells them apart by peer.
+        let by_name = [
+            ("etcd_network_snapshot_send_success", Kind::Counter, status.snapshots_sent),
+            ("etcd_network_snapshot_receive_success", Kind::Counter, status.snapshots_installed),
+            (
+                "etcd_server_snapshot_apply_in_progress_total",
+                Kind::Gauge,
+                u64::from(status.needs_snapshot),
+            ),
+        ];
+        for (name, kind, value) in by_name {
+            exposition.family(name, kind, "As etcd's, all peers together.").sample(&[], value);
+        }
         exposition
             .family(
                 "jangada_snapshots_sent_total",

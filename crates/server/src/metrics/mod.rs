@@ -10,11 +10,13 @@ mod exposition;
 mod process;
 mod value;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use jangada_kv::AlarmKind;
 
 use crate::backend::Backend;
+use crate::errors::ApiError;
 use crate::settings::Settings;
 
 pub use calls::{CallCounts, Calls};
@@ -69,8 +71,51 @@ pub struct Metrics {
     pub health_failures: Counter,
     /// The results of the health checks, in the order of [`HEALTH_CHECKS`].
     pub checks: [CheckCounts; HEALTH_CHECKS.len()],
+    /// Learners that were to become voters.
+    pub promotions: Promotions,
     /// gRPC calls.
     pub calls: Calls,
+}
+
+/// What became of the promotions that were asked for here.
+#[derive(Debug, Default)]
+pub struct Promotions {
+    successes: Counter,
+    failures: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Promotions {
+    /// Counts a promotion, or the reason why there was none.
+    ///
+    /// # Panics
+    /// If another thread has panicked while it counted.
+    pub fn count(&self, failure: Option<ApiError>) {
+        match failure {
+            None => self.successes.increment(),
+            Some(error) => *self.failures().entry(error.text()).or_default() += 1,
+        }
+    }
+
+    fn failures(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.failures.lock().expect("counting does not panic")
+    }
+
+    fn expose(&self, exposition: &mut Exposition) {
+        exposition.counter(
+            "etcd_server_learner_promote_successes",
+            "The total number of successful learner promotions while this member is leader.",
+            &self.successes,
+        );
+        let mut family = exposition.family(
+            "etcd_server_learner_promote_failures",
+            Kind::Counter,
+            "The total number of failed learner promotions (likely learner not ready) while this \
+             member is leader.",
+        );
+        for (reason, count) in self.failures().iter() {
+            family.sample(&[("Reason", *reason)], *count);
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -88,6 +133,7 @@ impl Default for Metrics {
             health_success: Counter::default(),
             health_failures: Counter::default(),
             checks: std::array::from_fn(|_| CheckCounts::default()),
+            promotions: Promotions::default(),
             calls: Calls::default(),
         }
     }
@@ -102,6 +148,7 @@ impl Metrics {
         expose_store(&mut exposition, backend);
         self.expose_counts(&mut exposition);
         self.expose_checks(&mut exposition);
+        self.promotions.expose(&mut exposition);
         self.calls.expose(&mut exposition);
         process::expose(&mut exposition);
         backend.expose(&mut exposition);

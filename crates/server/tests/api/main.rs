@@ -6,5 +6,6 @@ mod health;
 mod http;
 mod kv;
 mod maintenance;
+mod membership;
 mod metrics;
 mod support;

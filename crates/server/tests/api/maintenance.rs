@@ -2,15 +2,14 @@
 
 use jangada_kv::{AlarmAction as Action, AlarmKind, Command};
 use jangada_server::Settings;
-use jangada_server::backend::RequestError;
+use jangada_server::backend::{Backend, RequestError};
 use jangada_server::errors::ApiError;
 use jangada_server::proto::etcdserverpb as pb;
 use jangada_server::settings::Versions;
 use pb::alarm_request::AlarmAction;
 use pb::maintenance_client::MaintenanceClient;
-use tonic::Code;
 
-use crate::support::{CLUSTER_ID, MEMBER_ID, Server, TERM, assert_refused};
+use crate::support::{CLUSTER_ID, MEMBER_ID, Server, TERM, assert_refused, bytes};
 
 fn raise(member: u64, kind: AlarmKind) -> Command {
     Command::Alarm { action: Action::Activate, member, kind }
@@ -88,13 +87,70 @@ async fn alarms_are_listed_and_filtered() {
     assert_refused(maintenance.alarm(pb::AlarmRequest::default()).await, ApiError::Timeout);
 }
 
+fn change(action: AlarmAction, member_id: u64, alarm: pb::AlarmType) -> pb::AlarmRequest {
+    pb::AlarmRequest { action: action.into(), member_id, alarm: alarm.into() }
+}
+
 #[tokio::test]
-async fn raising_and_ending_alarms_is_not_served() {
+async fn alarms_are_raised_and_ended() {
+    use AlarmAction::{Activate, Deactivate};
+    use pb::AlarmType::{Corrupt, None as NoKind, Nospace};
     let server = Server::start().await;
     let mut maintenance = MaintenanceClient::new(server.channel().await);
-    for action in [AlarmAction::Activate, AlarmAction::Deactivate] {
-        let request = pb::AlarmRequest { action: action.into(), ..Default::default() };
-        let status = maintenance.alarm(request).await.expect_err("it is not served");
-        assert_eq!(status.code(), Code::Unimplemented);
+    let alarm = |member_id, kind: pb::AlarmType| pb::AlarmMember { member_id, alarm: kind.into() };
+    let (one, two) = (alarm(1, Nospace), alarm(2, Nospace));
+    let cases = [
+        (change(Activate, 1, NoKind), vec![]),
+        (change(Activate, 1, Nospace), vec![one]),
+        (change(Activate, 1, Nospace), vec![one]),
+        (change(Activate, 2, Nospace), vec![two]),
+        (change(Deactivate, 1, Corrupt), vec![]),
+        (change(Deactivate, 3, Nospace), vec![]),
+        (change(Deactivate, 1, Nospace), vec![one]),
+        (change(Deactivate, 1, Nospace), vec![]),
+        (change(Activate, 1, Nospace), vec![one]),
+        (change(Deactivate, 0, Nospace), vec![one, two]),
+        (change(Deactivate, 0, NoKind), vec![]),
+    ];
+    for (request, expected) in cases {
+        let answer = maintenance.alarm(request).await.expect("it is served").into_inner();
+        assert_eq!(answer.alarms, expected, "{request:?}");
     }
+    assert!(server.fake.store().read().alarms().is_empty());
+}
+
+#[tokio::test]
+async fn the_quota_raises_the_alarm_and_deletions_pass() {
+    let server = Server::start().await;
+    let (mut kv, mut maintenance) =
+        (server.kv().await, MaintenanceClient::new(server.channel().await));
+    server.fake.script(|script| script.quota = Some(2000));
+    let put = |value: usize| pb::PutRequest {
+        key: bytes("k"),
+        value: vec![b'.'; value].into(),
+        ..pb::PutRequest::default()
+    };
+    kv.put(put(100)).await.expect("it fits");
+    let refused = kv.put(put(2000)).await;
+    assert_refused(refused, ApiError::NoSpace);
+    let raised = maintenance.alarm(pb::AlarmRequest::default()).await.expect("it is served");
+    let expected = pb::AlarmMember { member_id: MEMBER_ID, alarm: pb::AlarmType::Nospace.into() };
+    assert_eq!(raised.into_inner().alarms, [expected]);
+    assert_refused(kv.put(put(1)).await, ApiError::NoSpace);
+    let txn = pb::TxnRequest {
+        success: vec![pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put(1))) }],
+        ..pb::TxnRequest::default()
+    };
+    assert_refused(kv.txn(txn.clone()).await, ApiError::NoSpace);
+    let delete = pb::DeleteRangeRequest { key: bytes("k"), ..pb::DeleteRangeRequest::default() };
+    kv.delete_range(delete).await.expect("a deletion always passes");
+    let health = server.get("/health").await;
+    assert_eq!((health.status, health.body.contains("ALARM NOSPACE")), (503, true));
+    maintenance
+        .alarm(change(AlarmAction::Deactivate, 0, pb::AlarmType::Nospace))
+        .await
+        .expect("it is served");
+    kv.txn(txn).await.expect("it fits");
+    server.fake.script(|script| script.quota = None);
+    kv.put(put(100_000)).await.expect("there is no quota");
 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use bytes::{Bytes, BytesMut};
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_kv::{Command, Entry, Machine, Options, Reply, Shared};
-use jangada_server::backend::{Backend, Member, RequestError, Sizes, Status};
+use jangada_server::backend::{Backend, Connection, Member, RequestError, Sizes, Status};
 use jangada_server::connection::serve;
 use jangada_server::errors::ApiError;
+use jangada_server::membership::{Change, NewRole};
 use jangada_server::metrics::{Exposition, Kind as MetricKind};
 use jangada_server::proto::etcdserverpb::kv_client::KvClient;
 use jangada_server::{Edge, Metrics, Settings};
@@ -37,6 +38,9 @@ pub(crate) struct Fake {
 struct Inner {
     machine: Mutex<(Machine, u64)>,
     script: Mutex<Script>,
+    members: Mutex<Vec<Member>>,
+    /// The changes of the membership that were carried out.
+    changes: Mutex<Vec<Change>>,
     /// Proposals wait while this is false.
     open: watch::Sender<bool>,
     /// How many proposals have begun to wait.
@@ -51,6 +55,8 @@ pub(crate) struct Script {
     pub(crate) proposals: Option<RequestError>,
     pub(crate) barriers: Option<RequestError>,
     pub(crate) barriers_taken: u64,
+    pub(crate) changes: Option<ApiError>,
+    pub(crate) quota: Option<u64>,
 }
 
 impl Fake {
@@ -62,11 +68,15 @@ impl Fake {
             proposals: None,
             barriers: None,
             barriers_taken: 0,
+            changes: None,
+            quota: Some(2 << 30),
         };
         let store = machine.shared();
         let inner = Inner {
             machine: Mutex::new((machine, 0)),
             script: Mutex::new(script),
+            members: Mutex::new(vec![member(1, "two", 22379), member(MEMBER_ID, "one", 2379)]),
+            changes: Mutex::new(Vec::new()),
             open: watch::channel(true).0,
             waiting: watch::channel(0).0,
         };
@@ -80,6 +90,16 @@ impl Fake {
 
     pub(crate) fn scripted(&self) -> Script {
         *self.inner.script.lock().expect("no test thread panics while it scripts")
+    }
+
+    /// Changes the members as if others had.
+    pub(crate) fn set_members(&self, change: impl FnOnce(&mut Vec<Member>)) {
+        change(&mut self.inner.members.lock().expect("no test thread panics while it changes"));
+    }
+
+    /// The changes of the membership that were carried out.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        self.inner.changes.lock().expect("no test thread panics while it looks").clone()
     }
 
     /// Lets proposals wait, or go on.
@@ -112,6 +132,22 @@ impl Fake {
         machine.1 = index;
         outcome.reply
     }
+}
+
+/// A started member; all but the one that is served are learners.
+pub(crate) fn member(id: u64, name: &str, port: u16) -> Member {
+    Member {
+        id,
+        name: name.to_owned(),
+        peer_urls: vec![format!("http://localhost:{}", port + 1)],
+        client_urls: vec![format!("http://localhost:{port}")],
+        is_learner: id != MEMBER_ID,
+        connection: Connection::Lasting,
+    }
+}
+
+fn one_of(members: &mut [Member], id: u64) -> &mut Member {
+    members.iter_mut().find(|member| member.id == id).expect("it was checked")
 }
 
 impl Backend for Fake {
@@ -157,15 +193,37 @@ impl Backend for Fake {
         Sizes { allocated: 4096, in_use: 1024, quota: 2 << 30 }
     }
 
+    fn quota(&self) -> Option<u64> {
+        self.scripted().quota
+    }
+
     fn members(&self) -> Vec<Member> {
-        let member = |id: u64, name: &str, port: u16| Member {
-            id,
-            name: name.to_owned(),
-            peer_urls: vec![format!("http://localhost:{}", port + 1)],
-            client_urls: vec![format!("http://localhost:{port}")],
-            is_learner: id != MEMBER_ID,
-        };
-        vec![member(1, "two", 22379), member(MEMBER_ID, "one", 2379)]
+        self.inner.members.lock().expect("no test thread panics while it looks").clone()
+    }
+
+    async fn change_members(&self, change: Change) -> Result<(), ApiError> {
+        if let Some(error) = self.scripted().changes {
+            return Err(error);
+        }
+        self.set_members(|members| match change.clone() {
+            Change::Add { id, peer_urls, role } => {
+                let is_learner = role == NewRole::Learner;
+                members.push(Member { id, peer_urls, is_learner, ..Member::default() });
+            }
+            Change::Remove { id } => members.retain(|member| member.id != id),
+            Change::Update { id, peer_urls } => one_of(members, id).peer_urls = peer_urls,
+            Change::Promote { id } => one_of(members, id).is_learner = false,
+        });
+        self.inner.changes.lock().expect("nor while it changes").push(change);
+        Ok(())
+    }
+
+    async fn transfer_leadership(&self, to: u64) -> Result<(), ApiError> {
+        if let Some(error) = self.scripted().changes {
+            return Err(error);
+        }
+        self.script(|script| script.leader = Some(to));
+        Ok(())
     }
 
     fn expose(&self, exposition: &mut Exposition) {

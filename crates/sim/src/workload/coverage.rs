@@ -203,7 +203,7 @@ features! {
     CompactPhysical "compact: physical" answered,
     MemberList "member list" answered,
     AlarmGet "alarm: get" answered,
-    AlarmChange "alarm: change" refused,
+    AlarmChange "alarm: change" answered,
     Status "status" answered,
     Unserved "a method that is not served" refused,
     Garbage "a garbled message" refused,

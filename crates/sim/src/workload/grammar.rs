@@ -37,7 +37,7 @@ const DEPTH_MAX: u64 = 3;
 
 /// Methods that are not served, one of each service that has any.
 const UNSERVED: [Method; 5] =
-    [Method::LeaseGrant, Method::HashKv, Method::MemberAdd, Method::AuthStatus, Method::Lock];
+    [Method::LeaseGrant, Method::HashKv, Method::Authenticate, Method::AuthStatus, Method::Lock];
 
 /// Methods whose messages are garbled.
 const GARBLED: [Method; 5] =
@@ -147,8 +147,10 @@ impl Grammar {
             }
             3..6 => {
                 let member_id = choices.below(3);
-                let (action, alarm) = (choices.below(10) / 8, choices.below(3));
-                let (action, alarm) = (action as i32, alarm as i32);
+                // A change of no kind changes nothing: alarms themselves are the world's to raise.
+                let (action, kind) = (choices.below(10) / 8, choices.below(3));
+                let alarm = if action == 0 { kind as i32 } else { 0 };
+                let action = action as i32;
                 Request::Alarm(pb::AlarmRequest { action, member_id, alarm })
             }
             6..8 => Request::Status,

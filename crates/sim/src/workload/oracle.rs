@@ -221,9 +221,6 @@ impl Oracle {
             Request::Unserved(_) if refusal.code == UNIMPLEMENTED => {
                 return Ok(learned(Outcome::Unimplemented));
             }
-            Request::Alarm(alarm) if alarm.action != 0 && refusal.code == UNIMPLEMENTED => {
-                return Ok(learned(Outcome::Unimplemented));
-            }
             Request::Garbage(_) if refusal.code == INTERNAL => {
                 return Ok(learned(Outcome::Undecodable));
             }

@@ -33,6 +33,8 @@ pub const CLUSTER_ID: u64 = 0x6a61_6e67_6164_6121;
 
 /// How long a request may take: 5 s and two election timeouts, as etcd's.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+/// The default of a member.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// By how many bytes the engine may lag before proposals are answered *busy*: as it ships.
 const ENGINE_LAG_BYTES_MAX: u64 = 64 << 20;
@@ -263,15 +265,13 @@ impl Service {
             let status = world.status(member)?;
             let store = world.machine(member)?.shared().clone();
             let (waiters, handle) = Waiters::new(number, 0, status);
-            let members = world.members();
-            let members = members.iter().map(|id| (id.0, vec![format!("http://{id}")])).collect();
             let served = ServedMember {
                 handle,
                 figures: Arc::new(Figures::default()),
                 store,
                 cluster_id: CLUSTER_ID,
                 member_id: member.0,
-                members,
+                election_timeout: ELECTION_TIMEOUT,
                 request_timeout: REQUEST_TIMEOUT,
                 quota_bytes: 0,
                 engine_lag_bytes_max: ENGINE_LAG_BYTES_MAX,
