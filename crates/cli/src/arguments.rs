@@ -1,6 +1,7 @@
 //! What can be written on the command line, save the server's flags, which are etcd's and have a
 //! table of their own.
 
+mod members;
 mod sim;
 mod sim_check;
 
@@ -11,6 +12,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jangada_server::config::{Kind, Value};
 
+pub(crate) use members::{
+    Alarm, AlarmCommand, Member, MemberAdd, MemberCommand, MemberId, MemberUpdate,
+};
 pub(crate) use sim::{SIM_AFTER_HELP, Sim, SimCommand, Sweep};
 pub(crate) use sim_check::Check;
 
@@ -165,8 +169,15 @@ Examples:
 
 Exit status 1 when a member does not answer.")]
     Status(Status),
-    /// Show the members of the cluster.
+    /// Show the members of the cluster, or change who they are.
     Member(Member),
+    /// Have the leader hand over to another member.
+    #[command(after_help = "\
+Example:
+  jangada move-leader 8211f1d0f64f3269")]
+    MoveLeader(MemberId),
+    /// Show or end alarms, such as NOSPACE.
+    Alarm(Alarm),
     /// Read a member's log offline, also when it is damaged.
     Log(Log),
     /// Measure a cluster: this one's or a real etcd's.
@@ -342,20 +353,6 @@ pub(crate) struct Status {
     pub(crate) cluster: bool,
 }
 
-/// The commands of `member`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Member {
-    #[command(subcommand)]
-    pub(crate) command: MemberCommand,
-}
-
-/// What can be done with members.
-#[derive(Subcommand, Clone, Debug)]
-pub(crate) enum MemberCommand {
-    /// List the members.
-    List,
-}
-
 /// The commands of `log`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Log {
@@ -431,6 +428,41 @@ Examples:
 Both write to a folder made in --dir and removed in the end. Without an etcd, this server is
 measured alone.")]
     Compare(Compare),
+    /// Fill a cluster of three, let an empty fourth member catch up by a snapshot while clients write,
+    /// and print the rate meanwhile against the rate before.
+    #[command(after_help = "\
+Examples:
+  jangada bench snapshot
+  jangada bench snapshot --keys 100000 --duration 5s --output json
+
+Writes to a folder made in --dir and removed in the end.")]
+    Snapshot(Snapshot),
+}
+
+/// Options of `bench snapshot`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// How many keys the cluster holds
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) keys: u64,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 256)]
+    pub(crate) val_size: usize,
+    /// Clients that write, before and meanwhile
+    #[arg(long, default_value_t = 64)]
+    pub(crate) clients: usize,
+    /// How long to write before
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// How long the new member may take
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub(crate) patience: Duration,
+    /// Where to make the folder; choose the disk to measure
+    #[arg(long, default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// The first member's port for clients
+    #[arg(long, default_value_t = 4479)]
+    pub(crate) base_port: u16,
 }
 
 /// Options of `bench compare`.
@@ -574,6 +606,12 @@ mod tests {
             "compaction 5",
             "delete k --prefix",
             "put k v --lease=1a",
+            "member add m4 --peer-urls=http://a:1,http://b:1 --learner",
+            "member remove 8211f1d0f64f3269",
+            "member update 8211f1d0f64f3269 --peer-urls=http://a:1",
+            "member promote 8211f1d0f64f3269",
+            "move-leader 8211f1d0f64f3269",
+            "alarm disarm",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -586,6 +624,11 @@ mod tests {
             "put",
             "compact x",
             "bench failover",
+            "member add m4",
+            "member add m4 --peer-urls http://a:1 --learner --at-once",
+            "member remove m4",
+            "move-leader",
+            "alarm",
             "bench put --total 1 --duration 1s",
             "nonsense",
         ] {

@@ -14,7 +14,12 @@ use crate::failure::Failure;
 /// How long one connection may take to open; etcdctl's dial timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Errors after which nothing was proposed, though their code leaves it open.
-const REFUSALS: &[&str] = &["etcdserver: no leader", "etcdserver: too many requests"];
+const REFUSALS: &[&str] = &[
+    "etcdserver: no leader",
+    "etcdserver: too many requests",
+    "etcdserver: unhealthy cluster",
+    "etcdserver: re-configuration failed due to not enough started members",
+];
 
 /// A command's way to the cluster.
 pub(crate) struct Client {

@@ -58,6 +58,8 @@ fn run(program: &OsString, words: Vec<OsString>) -> Result<(), Failure> {
         Command::Compact(compact) => commands::kv::compact(client, compact),
         Command::Status(status) => commands::status::run(client, status),
         Command::Member(member) => commands::member::run(client, member),
+        Command::MoveLeader(to) => commands::leader::run(client, to),
+        Command::Alarm(alarm) => commands::alarm::run(client, alarm),
         Command::Log(log) => commands::log::run(client, log),
         Command::Bench(bench) => commands::bench::run(client, bench),
         Command::Sim(sim) => commands::sim::run(client, sim),

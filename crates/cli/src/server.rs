@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 
+use jangada_server::RunError;
 use jangada_server::config::{Invocation, install_log};
 use rustix::process::{Pid, Signal};
 
@@ -24,7 +25,10 @@ pub(crate) fn run(flags: Vec<OsString>) -> Result<(), Failure> {
     install_log(&config.log)?;
     jangada_server::run(*config).map_err(|error| {
         tracing::error!(error = %error, "the member cannot run");
-        Failure::Failed(error.to_string())
+        match error {
+            RunError::Config(error) => error.into(),
+            error => Failure::Failed(error.to_string()),
+        }
     })
 }
 

@@ -11,7 +11,7 @@ use jangada_bench::load::{self, Operation, Progress, Stop};
 use jangada_bench::{Latency, failover, status};
 use serde_json::json;
 
-use super::compare;
+use super::{catch_up, compare};
 use crate::arguments::{self, Bench, BenchCommand, Consistency, Failover, Format, Load};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -37,6 +37,7 @@ pub(crate) fn run(options: &arguments::Client, bench: &Bench) -> Result<(), Fail
         }
         BenchCommand::Failover(failover) => fail_over(options, failover),
         BenchCommand::Compare(compare) => compare::run(options, compare),
+        BenchCommand::Snapshot(snapshot) => catch_up::run(options, snapshot),
     }
 }
 

@@ -87,13 +87,13 @@ fn version_of(program: &Path) -> Option<String> {
 }
 
 /// A folder of its own, removed in the end.
-struct Workspace {
-    path: PathBuf,
+pub(super) struct Workspace {
+    pub(super) path: PathBuf,
 }
 
 impl Workspace {
-    fn make(beside: &Path) -> Result<Workspace, Failure> {
-        let path = beside.join(format!("jangada-compare-{}", std::process::id()));
+    pub(super) fn make(beside: &Path) -> Result<Workspace, Failure> {
+        let path = beside.join(format!("jangada-bench-{}", std::process::id()));
         std::fs::create_dir(&path)
             .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
         Ok(Workspace { path })
@@ -109,11 +109,11 @@ impl Drop for Workspace {
 }
 
 /// Three members of one program.
-struct Contestant {
+pub(super) struct Contestant {
     plan: Plan,
     processes: Vec<Child>,
     /// The leader's first, so that a lone connection goes to the leader on both sides.
-    endpoints: Vec<String>,
+    pub(super) endpoints: Vec<String>,
 }
 
 impl Drop for Contestant {
@@ -128,7 +128,7 @@ impl Drop for Contestant {
 }
 
 impl Contestant {
-    fn start(
+    pub(super) fn start(
         folder: &Path,
         name: &str,
         program: &Path,
@@ -139,7 +139,8 @@ impl Contestant {
         let mut contestant = Contestant { plan, processes: Vec::new(), endpoints };
         for member in &contestant.plan.members {
             let home = folder.join(format!("{name}-{}", member.name));
-            let process = spawn(program, &contestant.plan, member, &home).map_err(|error| {
+            let plan = &contestant.plan;
+            let process = spawn(program, plan, member, &home, "new").map_err(|error| {
                 Failure::Failed(format!("{} cannot be started: {error}", program.display()))
             })?;
             contestant.processes.push(process);
@@ -148,6 +149,11 @@ impl Contestant {
         let leader = Client::block_on(status::leader(&contestant.endpoints))?;
         contestant.endpoints.sort_by_key(|endpoint| *endpoint != leader);
         Ok(contestant)
+    }
+
+    /// The members' processes.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.processes.iter().map(Child::id).collect()
     }
 
     async fn ready(&self, name: &str) -> Result<(), Failure> {
@@ -184,15 +190,22 @@ impl Contestant {
             key_order: load::KeyOrder::Random,
             value_bytes: compare.val_size,
             stall: STALL,
-            pids: self.processes.iter().map(Child::id).collect(),
+            pids: self.pids(),
             seed: 1,
         };
         Ok(load::run(&options, |_| {})?)
     }
 }
 
-/// Starts a member; etcd and this server take the same flags.
-fn spawn(program: &Path, plan: &Plan, member: &Member, home: &Path) -> io::Result<Child> {
+/// Starts a member; etcd and this server take the same flags. `state` is that of the cluster, `new` or
+/// `existing`.
+pub(super) fn spawn(
+    program: &Path,
+    plan: &Plan,
+    member: &Member,
+    home: &Path,
+    state: &str,
+) -> io::Result<Child> {
     let client = format!("http://{}", member.endpoint());
     let peer = format!("http://{}", member.peer());
     let log = File::create(home.with_extension("log"))?;
@@ -209,6 +222,7 @@ fn spawn(program: &Path, plan: &Plan, member: &Member, home: &Path) -> io::Resul
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &plan.initial_cluster()])
+        .args(["--initial-cluster-state", state])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -1,8 +1,12 @@
 //! The commands that ask a cluster, read a log or simulate.
 
+mod advice;
+pub(crate) mod alarm;
 pub(crate) mod bench;
+mod catch_up;
 mod compare;
 pub(crate) mod kv;
+pub(crate) mod leader;
 pub(crate) mod log;
 pub(crate) mod member;
 pub(crate) mod sim;

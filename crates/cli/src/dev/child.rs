@@ -182,7 +182,7 @@ mod tests {
         let Ok(Invocation::Serve(config)) = Invocation::parse(words, []) else {
             panic!("the file is good")
         };
-        assert_eq!((config.name.as_str(), config.members.len()), ("m2", 3));
+        assert_eq!((config.name.as_str(), config.initial.members.len()), ("m2", 3));
         assert_eq!(config.warnings, []);
         assert!(table::find("config-file").is_some());
     }
