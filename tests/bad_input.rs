@@ -54,18 +54,18 @@ fn an_unknown_flag_names_the_nearest_one() {
 }
 
 #[test]
-fn a_data_directory_of_another_cluster_is_left_alone() {
+fn a_data_directory_says_who_its_member_is_whatever_the_flags_say() {
     run(LIMIT, async {
         let mut first = one().await;
         first.client(0).put_key("kept", "yes").await.expect("a healthy member");
+        let id = first.id(0).await;
         first.terminate(0).await;
-        let other = Plan::new(Program::Jangada, 1).folder(0, &first.members[0].data).prepare();
-        let said = refused(&other, other.command(0)).await;
-        assert_says(&said, &["cluster"]);
-        first.start(0);
-        first.ready(0).await;
-        let kept = first.client(0).get_key("kept").await.expect("a healthy member");
-        assert_eq!(kept.as_deref(), Some("yes"));
+        let mut other = Plan::new(Program::Jangada, 1).folder(0, &first.members[0].data).prepare();
+        other.start(0);
+        other.ready(0).await;
+        other.process(0).logged("this member is what its data directory says").await;
+        let kept = other.client(0).get_key("kept").await.expect("a healthy member");
+        assert_eq!((kept.as_deref(), other.id(0).await), (Some("yes"), id));
     });
 }
 

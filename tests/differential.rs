@@ -13,6 +13,8 @@ mod support;
 mod answers;
 #[path = "differential/generator.rs"]
 mod generator;
+#[path = "differential/members.rs"]
+mod members;
 #[path = "differential/table.rs"]
 mod table;
 
@@ -134,6 +136,29 @@ fn jangada_answers_as_etcd_does() {
             let (_reference, mut theirs) = reference(etcd).await;
             let (_cluster, mut ours) = ours().await;
             compare(seed(), etcd, &mut theirs, &mut ours).await;
+        }
+    });
+}
+
+#[test]
+fn members_leaders_and_alarms_are_answered_as_etcd_does() {
+    let etcds = foreign::etcds();
+    if etcds.is_empty() {
+        return foreign::skip("etcd");
+    }
+    support::run(LIMIT, async {
+        let ours = Plan::new(Program::Jangada, 1).start().await;
+        let found = members::transcript(&ours).await;
+        let ours = Cluster::three().await;
+        let found_of_follower = members::ask_a_follower(&ours).await;
+        for etcd in &etcds {
+            let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;
+            let expected = table::known_of_members(&members::transcript(&theirs).await);
+            println!("etcd {}:\n{expected}", etcd.version);
+            assert_eq!(found, expected, "etcd {}", etcd.version);
+            let theirs = Plan::new(Program::Etcd(etcd.clone()), 3).start().await;
+            let expected = members::ask_a_follower(&theirs).await;
+            assert_eq!(found_of_follower, expected, "etcd {}", etcd.version);
         }
     });
 }

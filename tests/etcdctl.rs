@@ -10,10 +10,13 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use jangada_server::proto::etcdserverpb::alarm_request::AlarmAction;
+use jangada_server::proto::etcdserverpb::{AlarmRequest, AlarmType};
 use serde_json::Value;
 use support::cluster::{Cluster, Plan, Program};
 use support::foreign::{self, Etcd};
-use support::run;
+use support::ports::free_port;
+use support::{run, until};
 
 /// The hang guard.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -239,4 +242,97 @@ fn see_health(program: &Etcd, cluster: &Cluster) {
     }
     let alarms = etcdctl(program, &addresses(cluster), &["alarm", "list"]);
     assert_eq!((alarms.success, alarms.out.as_str()), (true, ""));
+}
+
+#[test]
+fn etcdctl_changes_members_moves_leaders_and_ends_alarms() {
+    let etcdctls = foreign::etcdctls();
+    if etcdctls.is_empty() {
+        return foreign::skip("etcdctl");
+    }
+    run(LIMIT, async {
+        let cluster = Cluster::three().await;
+        for program in &etcdctls {
+            change_members(program, &cluster).await;
+            move_leader(program, &cluster).await;
+            end_alarms(program, &cluster).await;
+        }
+    });
+}
+
+/// The id that `member add` prints: `Member <id> added to cluster <id>`.
+fn added(printed: &Printed) -> String {
+    let word = printed.out.lines().find_map(|line| line.strip_prefix("Member "));
+    let word = word.and_then(|rest| rest.split(' ').next());
+    word.unwrap_or_else(|| panic!("no member was added: {printed:?}")).to_owned()
+}
+
+async fn change_members(program: &Etcd, cluster: &Cluster) {
+    let endpoints = addresses(cluster);
+    let etcdctl = |words: &[&str]| etcdctl(program, &endpoints, words);
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let peer_urls = format!("--peer-urls={url}");
+    // Refused until all have been connected for a while.
+    let printed = until(async || {
+        let printed = etcdctl(&["member", "add", "m4", &peer_urls]);
+        printed.success.then_some(printed)
+    })
+    .await;
+    let id = added(&printed);
+    for line in
+        ["ETCD_NAME=\"m4\"", "ETCD_INITIAL_CLUSTER_STATE=\"existing\"", &format!("m4={url}")]
+    {
+        assert!(printed.out.contains(line), "{line} in {}", printed.out);
+    }
+    let list = etcdctl(&["member", "list"]);
+    let row = list.out.lines().find(|line| line.starts_with(&id)).expect("it is listed");
+    assert!(row.contains("unstarted") && row.contains(&url), "{row}");
+
+    let moved = format!("http://127.0.0.1:{}", free_port());
+    let updated = etcdctl(&["member", "update", &id, &format!("--peer-urls={moved}")]);
+    assert!(updated.success && updated.out.contains("updated"), "{updated:?}");
+    assert!(etcdctl(&["member", "list"]).out.contains(&moved));
+    let promoted = etcdctl(&["member", "promote", &id]);
+    assert!(promoted.error.contains("can only promote a learner member"), "{promoted:?}");
+    let removed = etcdctl(&["member", "remove", &id]);
+    assert!(removed.success && removed.out.contains("removed from cluster"), "{removed:?}");
+
+    let learner = etcdctl(&["member", "add", "m5", "--learner", &peer_urls]);
+    let id = added(&learner);
+    let promoted = etcdctl(&["member", "promote", &id]);
+    assert!(!promoted.success && promoted.error.contains("in sync with leader"), "{promoted:?}");
+    let removed = etcdctl(&["member", "remove", &id]);
+    assert!(removed.success, "{removed:?}");
+    let again = etcdctl(&["member", "remove", &id]);
+    assert!(!again.success && again.error.contains("member not found"), "{again:?}");
+    assert_eq!(etcdctl(&["member", "list"]).out.lines().count(), 3);
+}
+
+async fn move_leader(program: &Etcd, cluster: &Cluster) {
+    let leader = cluster.leader().await;
+    let next = (leader + 1) % cluster.members.len();
+    let to = format!("{:x}", cluster.id(next).await);
+    let printed = etcdctl(program, &addresses(cluster), &["move-leader", &to]);
+    let expected = format!("Leadership transferred from {:x} to {to}", cluster.id(leader).await);
+    assert_eq!((printed.success, printed.out.as_str()), (true, expected.as_str()), "{printed:?}");
+    assert_eq!(cluster.leader().await, next);
+    let printed = etcdctl(program, &addresses(cluster), &["move-leader", "4711"]);
+    assert!(printed.error.contains("bad leader transferee"), "{printed:?}");
+}
+
+async fn end_alarms(program: &Etcd, cluster: &Cluster) {
+    let request = AlarmRequest {
+        action: AlarmAction::Activate.into(),
+        member_id: 7,
+        alarm: AlarmType::Nospace.into(),
+    };
+    cluster.client(0).alarm(request).await.expect("a healthy cluster");
+    let etcdctl = |words: &[&str]| etcdctl(program, &addresses(cluster), words);
+    let list = etcdctl(&["alarm", "list"]);
+    assert_eq!((list.success, list.out.trim()), (true, "memberID:7 alarm:NOSPACE"));
+    let put = etcdctl(&["put", "a", "b"]);
+    assert!(!put.success && put.error.contains("database space exceeded"), "{put:?}");
+    let disarmed = etcdctl(&["alarm", "disarm"]);
+    assert_eq!((disarmed.success, disarmed.out.trim()), (true, "memberID:7 alarm:NOSPACE"));
+    assert!(etcdctl(&["put", "a", "b"]).success);
 }

@@ -1,5 +1,7 @@
 //! Clients that read and write all members at once, and write down what they saw.
 
+#![allow(dead_code, reason = "every test uses another part of this")]
+
 use std::error::Error;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -42,6 +44,8 @@ struct Shared {
     started: Instant,
     history: Mutex<History>,
     stopped: std::sync::atomic::AtomicBool,
+    /// Where clients that roam find members that they may ask.
+    urls: Mutex<Vec<String>>,
 }
 
 impl Shared {
@@ -57,12 +61,31 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// Starts clients on every member of a cluster whose store is empty.
+    /// Starts clients on every member of a cluster whose store is empty. Each stays with its member.
     pub(crate) fn start(cluster: &Cluster, seed: u64) -> Workload {
+        Workload::begin(cluster, seed, Habit::Stays)
+    }
+
+    /// As [`Workload::start`], but clients that are not answered ask another member, and members that
+    /// are no longer named by [`Workload::ask`] are left.
+    pub(crate) fn roaming(cluster: &Cluster, seed: u64) -> Workload {
+        Workload::begin(cluster, seed, Habit::Roams)
+    }
+
+    /// Names the members that clients may ask from here on.
+    pub(crate) fn ask(&self, cluster: &Cluster, members: &[usize]) {
+        let url = |member: &usize| cluster.members[*member].client_url.clone();
+        *self.shared.urls.lock().expect("no client panics while it chooses") =
+            members.iter().map(url).collect();
+    }
+
+    fn begin(cluster: &Cluster, seed: u64, habit: Habit) -> Workload {
+        let urls = cluster.members.iter().map(|member| member.client_url.clone()).collect();
         let shared = Arc::new(Shared {
             started: Instant::now(),
             history: Mutex::new(History::new(1)),
             stopped: std::sync::atomic::AtomicBool::new(false),
+            urls: Mutex::new(urls),
         });
         let mut clients = Vec::new();
         for member in 0..cluster.members.len() {
@@ -71,6 +94,8 @@ impl Workload {
                 let worker = Worker {
                     shared: shared.clone(),
                     client: cluster.client(member),
+                    url: cluster.members[member].client_url.clone(),
+                    habit,
                     number,
                     serial: 0,
                     rng: Rng::with_seed(seed.wrapping_add(u64::from(number))),
@@ -94,7 +119,7 @@ impl Workload {
         .await;
     }
 
-    /// Stops the clients, reads the store and judges the history. All members must serve.
+    /// Stops the clients, reads the store and judges the history. All members that run must serve.
     pub(crate) async fn judge(self, cluster: &Cluster) -> Approval {
         self.shared.stopped.store(true, std::sync::atomic::Ordering::SeqCst);
         for client in self.clients {
@@ -102,10 +127,12 @@ impl Workload {
         }
         let mut history =
             self.shared.history.lock().expect("no client panicked while it held this").clone();
-        let mut reader = cluster.client(0);
+        let running: Vec<usize> =
+            (0..cluster.members.len()).filter(|member| cluster.is_running(*member)).collect();
+        let mut reader = cluster.client(running[0]);
         history.contents = contents(&mut reader, 0, false).await;
         let revision = history.contents.revision;
-        for member in 0..cluster.members.len() {
+        for member in running {
             let mut reader = cluster.client(member);
             // The linearizable read brings the member up to date; the other is its own store's.
             contents(&mut reader, revision, false).await;
@@ -122,8 +149,18 @@ impl Workload {
         });
         assert_eq!(approval.undecided, 0, "the search must reach a verdict for each pair of keys");
         println!("{} operations: {:?}", history.operations.len(), approval.summary);
+        println!("longest time without an acknowledged write: {:?}", longest_gap(&history));
         approval
     }
+}
+
+/// The longest time between two acknowledgements of writes, for the reader.
+fn longest_gap(history: &History) -> Duration {
+    let changes = history.operations.iter().filter(|operation| operation.changed_at().is_some());
+    let mut acknowledged: Vec<u64> = changes.map(|operation| operation.returned).collect();
+    acknowledged.sort_unstable();
+    let gaps = acknowledged.windows(2).map(|pair| pair[1] - pair[0]);
+    Duration::from_nanos(gaps.max().unwrap_or(0))
 }
 
 /// The operations that a fault names, for the reader of a failure.
@@ -175,10 +212,20 @@ fn found(kv: &KeyValue) -> Found {
     }
 }
 
+/// What a client does when its member does not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Habit {
+    Stays,
+    Roams,
+}
+
 /// One client: one operation after the other.
 struct Worker {
     shared: Arc<Shared>,
     client: Client,
+    /// The member that the client asks.
+    url: String,
+    habit: Habit,
     number: u32,
     serial: u64,
     rng: Rng,
@@ -189,6 +236,9 @@ struct Worker {
 impl Worker {
     async fn work(mut self) {
         while !self.shared.stopped.load(std::sync::atomic::Ordering::SeqCst) {
+            if self.habit == Habit::Roams && !self.urls().contains(&self.url) {
+                self.roam();
+            }
             let (pair, action) = self.choose();
             let id = self.begin(action.clone());
             let outcome = match tokio::time::timeout(PATIENCE, self.ask(&action)).await {
@@ -201,8 +251,24 @@ impl Worker {
             let now = self.shared.now();
             self.history(|history| history.returned(id, now, outcome));
             if failed {
+                if self.habit == Habit::Roams {
+                    self.roam();
+                }
                 tokio::time::sleep(PAUSE).await;
             }
+        }
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.shared.urls.lock().expect("nobody panics while holding this").clone()
+    }
+
+    /// Goes on to another member, if there is one.
+    fn roam(&mut self) {
+        let others: Vec<String> = self.urls().into_iter().filter(|url| *url != self.url).collect();
+        if let Some(url) = self.rng.choice(&others) {
+            self.url.clone_from(url);
+            self.client = Client::new(url);
         }
     }
 

@@ -6,9 +6,11 @@ use jangada_server::proto::etcdserverpb::cluster_client::ClusterClient;
 use jangada_server::proto::etcdserverpb::kv_client::KvClient;
 use jangada_server::proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use jangada_server::proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
-    MemberListRequest, MemberListResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    StatusRequest, StatusResponse, TxnRequest, TxnResponse,
+    AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
+    DeleteRangeResponse, MemberAddRequest, MemberAddResponse, MemberListRequest,
+    MemberListResponse, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
+    MoveLeaderRequest, PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest,
+    StatusResponse, TxnRequest, TxnResponse,
 };
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -75,6 +77,40 @@ impl Client {
     pub(crate) async fn member_list(&mut self) -> Result<MemberListResponse, Status> {
         let request = MemberListRequest { linearizable: true };
         Ok(self.cluster.member_list(request).await?.into_inner())
+    }
+
+    pub(crate) async fn member_add(
+        &mut self,
+        peer_urls: &[String],
+        is_learner: bool,
+    ) -> Result<MemberAddResponse, Status> {
+        let request = MemberAddRequest { peer_ur_ls: peer_urls.to_vec(), is_learner };
+        Ok(self.cluster.member_add(request).await?.into_inner())
+    }
+
+    pub(crate) async fn member_remove(&mut self, id: u64) -> Result<(), Status> {
+        self.cluster.member_remove(MemberRemoveRequest { id }).await.map(drop)
+    }
+
+    pub(crate) async fn member_update(
+        &mut self,
+        id: u64,
+        peer_urls: &[String],
+    ) -> Result<(), Status> {
+        let request = MemberUpdateRequest { id, peer_ur_ls: peer_urls.to_vec() };
+        self.cluster.member_update(request).await.map(drop)
+    }
+
+    pub(crate) async fn member_promote(&mut self, id: u64) -> Result<(), Status> {
+        self.cluster.member_promote(MemberPromoteRequest { id }).await.map(drop)
+    }
+
+    pub(crate) async fn move_leader(&mut self, target_id: u64) -> Result<(), Status> {
+        self.maintenance.move_leader(MoveLeaderRequest { target_id }).await.map(drop)
+    }
+
+    pub(crate) async fn alarm(&mut self, request: AlarmRequest) -> Result<AlarmResponse, Status> {
+        Ok(self.maintenance.alarm(request).await?.into_inner())
     }
 
     /// Puts one key.

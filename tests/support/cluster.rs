@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use jangada_server::proto::etcdserverpb;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -93,6 +94,7 @@ impl Plan {
                     client_url: format!("http://127.0.0.1:{}", free_port()),
                     peer_url: format!("http://127.0.0.1:{}", free_port()),
                     name,
+                    joins: None,
                     process: None,
                 }
             })
@@ -115,6 +117,8 @@ pub(crate) struct Member {
     pub(crate) log: PathBuf,
     pub(crate) client_url: String,
     pub(crate) peer_url: String,
+    /// `--initial-cluster` of a member that joins a cluster that is there.
+    joins: Option<String>,
     process: Option<Process>,
 }
 
@@ -147,12 +151,14 @@ impl Cluster {
 
     /// The command line by which a member is started.
     pub(crate) fn command(&self, member: usize) -> Command {
-        let initial: Vec<String> = self
-            .members
-            .iter()
-            .map(|member| format!("{}={}", member.name, member.peer_url))
-            .collect();
+        let first = self.members.iter().filter(|member| member.joins.is_none());
+        let initial: Vec<String> =
+            first.map(|member| format!("{}={}", member.name, member.peer_url)).collect();
         let member = &self.members[member];
+        let (initial, state) = match &member.joins {
+            Some(initial) => (initial.clone(), "existing"),
+            None => (initial.join(","), "new"),
+        };
         let mut command = self.program.command();
         command
             .arg(format!("--name={}", member.name))
@@ -161,12 +167,61 @@ impl Cluster {
             .arg(format!("--advertise-client-urls={}", member.client_url))
             .arg(format!("--listen-peer-urls={}", member.peer_url))
             .arg(format!("--initial-advertise-peer-urls={}", member.peer_url))
-            .arg(format!("--initial-cluster={}", initial.join(",")))
+            .arg(format!("--initial-cluster={initial}"))
             .arg(format!("--initial-cluster-token={}", self.token))
-            .arg("--initial-cluster-state=new")
+            .arg(format!("--initial-cluster-state={state}"))
             .args(&self.flags)
             .current_dir(self.home.path());
         command
+    }
+
+    /// Lays out another member, which is not one of the cluster yet. Its position.
+    pub(crate) fn lay_out(&mut self) -> usize {
+        let name = format!("m{}", self.members.len() + 1);
+        self.members.push(Member {
+            log: self.home.path().join(format!("{name}.log")),
+            data: self.home.path().join(format!("{name}.data")),
+            client_url: format!("http://127.0.0.1:{}", free_port()),
+            peer_url: format!("http://127.0.0.1:{}", free_port()),
+            name,
+            joins: None,
+            process: None,
+        });
+        self.members.len() - 1
+    }
+
+    /// Has a member that was laid out claim that it was let in by the members that `initial` names.
+    pub(crate) fn claim(&mut self, member: usize, initial: &str) {
+        self.members[member].joins = Some(initial.to_owned());
+    }
+
+    /// Has the cluster let in a member that was laid out, asking one of those that run until it
+    /// agrees, and starts it. Its id.
+    pub(crate) async fn join(&mut self, member: usize, asked: usize, is_learner: bool) -> u64 {
+        let urls = [self.members[member].peer_url.clone()];
+        let added =
+            until(async || self.client(asked).member_add(&urls, is_learner).await.ok()).await;
+        let id = added.member.expect("the new member is named").id;
+        let name = |other: &etcdserverpb::Member| match other.id == id {
+            true => self.members[member].name.clone(),
+            false => other.name.clone(),
+        };
+        let initial: Vec<String> = added
+            .members
+            .iter()
+            .flat_map(|other| {
+                other.peer_ur_ls.iter().map(move |url| format!("{}={url}", name(other)))
+            })
+            .collect();
+        self.members[member].joins = Some(initial.join(","));
+        self.start(member);
+        id
+    }
+
+    /// The id of a member that runs.
+    pub(crate) async fn id(&self, member: usize) -> u64 {
+        let status = until(async || self.client(member).status().await.ok()).await;
+        status.header.expect("every answer has a header").member_id
     }
 
     /// Starts a member that does not run.
