@@ -187,13 +187,25 @@ impl Invariants {
         Invariants { configurations: vec![(Position::default(), first)], ..Invariants::default() }
     }
 
+    /// Whether a configuration is known to be committed: what once stood at its place and was rolled
+    /// back has another term.
+    fn is_committed(&self, position: Position) -> Option<bool> {
+        match position.index.0.checked_sub(1) {
+            None => Some(true),
+            Some(place) => self.committed.get(place as usize).map(|term| *term == position.term),
+        }
+    }
+
     /// The configurations that a leader may count by: the newest that is committed, and those behind
     /// it.
     fn in_force(&self) -> impl Iterator<Item = &Configuration> {
-        let committed = self.committed();
-        let indexes = self.configurations.iter().map(|(at, _)| at.index);
-        let newest = indexes.filter(|index| *index <= committed).max().unwrap_or_default();
-        let behind = self.configurations.iter().filter(move |(at, _)| newest <= at.index);
+        let positions = self.configurations.iter().map(|(at, _)| *at);
+        let committed = positions.filter(|at| self.is_committed(*at) == Some(true));
+        let newest = committed.map(|at| at.index).max().unwrap_or_default();
+        let behind = self
+            .configurations
+            .iter()
+            .filter(move |(at, _)| newest <= at.index && self.is_committed(*at) != Some(false));
         behind.map(|(_, configuration)| configuration)
     }
 
@@ -206,11 +218,9 @@ impl Invariants {
     /// The newest configuration that is known to be committed.
     #[must_use]
     pub fn configuration(&self) -> Option<&Configuration> {
-        let committed = self.committed();
-        let of_committed = self.configurations.iter().rev();
-        of_committed
-            .map(|(at, configuration)| (at.index, configuration))
-            .find_map(|(index, configuration)| (index <= committed).then_some(configuration))
+        let committed =
+            self.configurations.iter().filter(|(at, _)| self.is_committed(*at) == Some(true));
+        committed.max_by_key(|(at, _)| at.index).map(|(_, configuration)| configuration)
     }
 
     /// A leader counts by this configuration, which stands at this place of its log, or before it.
@@ -218,10 +228,15 @@ impl Invariants {
         if self.configurations.iter().any(|(known, _)| *known == position) {
             return;
         }
-        let committed = self.committed();
-        // What stood there before was rolled back; what is committed never is (§6).
-        self.configurations
-            .retain(|(known, _)| known.index < position.index || known.index <= committed);
+        // What stood there, or behind it, was rolled back; what is committed never is (§6).
+        let rolled_back: Vec<Position> = self
+            .configurations
+            .iter()
+            .map(|(known, _)| *known)
+            .filter(|known| position.index <= known.index && known.term < position.term)
+            .filter(|known| self.is_committed(*known) != Some(true))
+            .collect();
+        self.configurations.retain(|(known, _)| !rolled_back.contains(known));
         self.configurations.push((position, configuration.clone()));
     }
 

@@ -23,7 +23,7 @@ pub(crate) mod operator;
 pub(crate) mod seat;
 pub(crate) mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 
 use bytes::Bytes;
@@ -363,28 +363,10 @@ impl<A: Application> World<A> {
     }
 
     /// The members that are expected to be there and up to date in the end: those that have not
-    /// refused a damaged log, are not [stranded](World::stranded), and are not left out of the calm.
+    /// refused a damaged log and are not left out of the calm.
     #[must_use]
     pub fn standing_members(&self) -> Vec<NodeId> {
-        let stranded = self.stranded();
-        let stands = |seat: &&Seat<A>| self.counts_on(seat) && !stranded.contains(&seat.id);
-        self.seats.values().filter(stands).map(|seat| seat.id).collect()
-    }
-
-    /// The members that the present leader cannot help: its own log was cut behind rot, which it may
-    /// be where the state machine held all of it, and begins behind their last entry. Until
-    /// followers can be sent snapshots they wait for a leader that still has what they lack. No
-    /// other reason to lag is excused.
-    #[must_use]
-    pub fn stranded(&self) -> BTreeSet<NodeId> {
-        let running = |seat: &Seat<A>| seat.running.as_ref().map(|r| r.member.status());
-        let begins = self.seats.values().filter(|seat| seat.cut_behind_rot).filter_map(|seat| {
-            let status = running(seat)?;
-            (status.standing.role == RoleKind::Leader).then_some(status.log_begins.index)
-        });
-        let Some(begins) = begins.max() else { return BTreeSet::new() };
-        let lacks = |seat: &&Seat<A>| running(seat).is_some_and(|status| status.last < begins);
-        self.seats.values().filter(lacks).map(|seat| seat.id).collect()
+        self.seats.values().filter(|seat| self.counts_on(seat)).map(|seat| seat.id).collect()
     }
 
     /// A member's disk.
@@ -535,9 +517,7 @@ impl<A: Application> World<A> {
     pub fn has_settled(&self) -> bool {
         let mut leaders = 0;
         let mut indexes = Vec::new();
-        let stranded = self.stranded();
-        let expected = |seat: &&Seat<A>| self.counts_on(seat) && !stranded.contains(&seat.id);
-        for seat in self.seats.values().filter(expected) {
+        for seat in self.seats.values().filter(|seat| self.counts_on(seat)) {
             let Some(running) = &seat.running else { return false };
             let status = running.member.status();
             leaders += usize::from(status.standing.role == RoleKind::Leader);
@@ -1135,8 +1115,6 @@ impl<A: Application> World<A> {
         let (hard_state, log) = (running.hard_state, running.log.clone());
         let process = running.process;
         self.ledger.opened(member, &running.report);
-        let seat = self.seats.get_mut(&member).expect("there is such a member");
-        seat.cut_behind_rot |= running.report.cut.is_some();
         self.note(format_args!("{member} starts as {process}: {hard_state:?} {log:?}"));
         if self.ledger.is_marked(member) {
             self.invariants.damaged(member);

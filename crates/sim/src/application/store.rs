@@ -19,6 +19,9 @@ use crate::disk::engine_file::EngineFile;
 /// The engine's file on the member's disk.
 const ENGINE_FILE: &str = "engine";
 
+/// Where a damaged engine is kept for whoever looks for the reason.
+const SET_ASIDE: &str = "engine.damaged";
+
 /// The engine commits sooner than it ships to do, so that runs of seconds see many commits.
 const COMMIT: Options =
     Options { commit_bytes: 64 << 10, commit_after_ms: 250, engine_lag_bytes_max: 64 << 20 };
@@ -87,7 +90,15 @@ impl Application for StoreApplication {
     type Worker = StoreWorker;
 
     fn open(&self, disk: &DiskHandle, _: NodeId) -> io::Result<(KvMachine, StoreWorker)> {
-        let mut machine = Machine::open(Some(open_file(disk)?), COMMIT).map_err(io_error)?;
+        let mut machine = match Machine::open(Some(open_file(disk)?), COMMIT) {
+            // The others have the state, and bring it here.
+            Err(error) if error.is_damage() => {
+                disk.rename(ENGINE_FILE, SET_ASIDE)?;
+                disk.sync_directory()?;
+                Machine::open(Some(open_file(disk)?), COMMIT).map_err(io_error)?
+            }
+            opened => opened.map_err(io_error)?,
+        };
         let writer = machine.take_writer().expect("a machine with an engine has a writer");
         let shared = machine.shared();
         let worker = StoreWorker { writer, shared, disk: disk.clone(), closed: false };

@@ -13,6 +13,9 @@ use crate::world::dice::Suppressed;
 /// Names the decisions about rates; far from those of single faults.
 const RATES: u64 = u64::MAX;
 
+/// Names the decisions about the members' limits.
+const LIMITS: u64 = u64::MAX - 1;
+
 /// What a run may suffer.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FaultPlan {
@@ -66,6 +69,31 @@ impl Plan {
         self.faults.given.iter().fold(drawn, |rates, (fault, parts)| rates.with(*fault, *parts))
     }
 
+    /// The members' limits. Runs last seconds, so logs are cut and state is saved after little, or
+    /// nobody would ever be sent a snapshot; and every other run has limits so narrow that they are
+    /// reached. Like the rates, they take nothing from the run's own decisions.
+    #[must_use]
+    pub fn limits(&self) -> jangada::Options {
+        let mut choices = self.seed.choices().apart(LIMITS);
+        let mut options = jangada::Options {
+            trailing_bytes_max: *choices.pick(&[0, 4 << 10, 64 << 10, 1 << 20]),
+            save_after_bytes: *choices.pick(&[16 << 10, 128 << 10]),
+            transfer_log_bytes_max: *choices.pick(&[64 << 10, 1 << 30]),
+            ..jangada::Options::default()
+        };
+        if choices.below(2) == 0 {
+            return options;
+        }
+        options.limits.append_bytes_max = *choices.pick(&[512, 16 << 10]);
+        options.limits.inflight_messages_max = *choices.pick(&[1, 4]);
+        options.limits.inflight_bytes_max = *choices.pick(&[4 << 10, 64 << 10]);
+        options.limits.uncommitted_bytes_max = *choices.pick(&[16 << 10, 256 << 10]);
+        options.tail_bytes_max = *choices.pick(&[0, 16 << 10]);
+        options.held_bytes_max = *choices.pick(&[4 << 10, 64 << 10]);
+        options.apply_bytes_max = *choices.pick(&[1 << 10, 64 << 10]);
+        options
+    }
+
     /// What a world needs to know of it.
     #[must_use]
     pub fn world(&self) -> WorldOptions {
@@ -73,8 +101,8 @@ impl Plan {
             members: self.members,
             rates: self.rates(),
             suppressed: self.suppressed.clone(),
+            member: self.limits(),
             lines_max: self.lines_max,
-            ..WorldOptions::default()
         }
     }
 }

@@ -238,7 +238,7 @@ impl Workload {
         if choices.below(WANDERING) == 0 {
             client.member = choices.below(members.len() as u64) as usize;
         }
-        let member = members[client.member];
+        let member = members[client.member % members.len()];
         let (request, attempts) = match client.again.take() {
             Some((request, attempts)) => (request, attempts + 1),
             None => (Arc::new(self.grammar.next(choices)), 1),

@@ -13,8 +13,10 @@ use jangada::{
     Mend, Now, Record, SavedState, SnapshotWork, StateMachine, Turn,
 };
 use jangada_entry::Frame;
-use jangada_raft::{Configuration, HardState, Index, NodeId, Range, RoleKind, Term};
-use jangada_wal::{Disk, Identity, OpenError, Options, Preparation, Report, Space, Wal, WalError};
+use jangada_raft::{Configuration, HardState, NodeId, Range, RoleKind, Term};
+use jangada_wal::{
+    Disk, Identity, Machine as Holds, OpenError, Options, Preparation, Report, Space, Wal, WalError,
+};
 
 use crate::application::{Application, Seen, Witness};
 use crate::disk::ledger::Damage;
@@ -75,8 +77,6 @@ pub(crate) struct Seat<A: Application> {
     pub(crate) flipped: Option<Damage>,
     /// Whether the member has refused what its disk holds: it never comes back.
     pub(crate) refused: bool,
-    /// Whether the member's log was ever cut behind rot: others may lack what it let go.
-    pub(crate) cut_behind_rot: bool,
     /// How the member stood when all logs were compared last.
     pub(crate) stood: Option<(RoleKind, Term)>,
 }
@@ -199,7 +199,6 @@ impl<A: Application> Seat<A> {
             aim: None,
             flipped: None,
             refused: false,
-            cut_behind_rot: false,
             stood: None,
         }
     }
@@ -229,7 +228,15 @@ impl<A: Application> Seat<A> {
         if let Some(aim) = self.aim.take() {
             self.flipped = aim.flip(&self.disk, record.applied.index);
         }
-        let (mut wal, recovered) = self.open_log(&handle, members, record.applied.index, seed)?;
+        let machine_holds = Holds {
+            applied: record.applied,
+            configuration: match record.membership.configuration() {
+                // Nothing was applied yet.
+                none if *none == Configuration::default() => self.first(members),
+                known => known.clone(),
+            },
+        };
+        let (mut wal, recovered) = self.open_log(&handle, &machine_holds, members, seed)?;
         let time_ms = last_time_ms(&mut wal, &recovered.range)?;
         let process = self.next_process();
         let start = MemberStart {
@@ -273,11 +280,19 @@ impl<A: Application> Seat<A> {
         })
     }
 
+    /// What the log begins with.
+    fn first(&self, members: &[NodeId]) -> Configuration {
+        match self.origin {
+            Origin::Founds => founded(members),
+            Origin::Joins => Configuration::default(),
+        }
+    }
+
     fn open_log(
         &self,
         handle: &DiskHandle,
+        machine: &Holds,
         members: &[NodeId],
-        applied: Index,
         seed: u64,
     ) -> Result<(Wal<DiskHandle>, jangada_wal::Recovered), Upset> {
         let (segment_bytes_min, segment_bytes_max) = SEGMENT_BYTES;
@@ -288,7 +303,7 @@ impl<A: Application> Seat<A> {
             ..Options::default()
         };
         if Wal::exists(handle)? {
-            return Ok(Wal::open(handle.clone(), options, applied)?);
+            return Ok(Wal::open_beside(handle.clone(), options, machine)?);
         }
         let identity = Identity {
             cluster: CLUSTER,
@@ -296,18 +311,14 @@ impl<A: Application> Seat<A> {
             incarnation: self.incarnation,
             group: 0,
         };
-        let configuration = match self.origin {
-            Origin::Founds => founded(members),
-            Origin::Joins => Configuration::default(),
-        };
-        Ok(Wal::create(handle.clone(), options, identity, configuration)?)
+        Ok(Wal::create(handle.clone(), options, identity, self.first(members))?)
     }
 
     /// What the log would recover if the power went at this moment and took with it everything that
-    /// is not synced, the machine holding everything up to `applied`. Asked of a copy of the disk.
-    pub(crate) fn read_back(&self, applied: Index) -> Result<(HardState, Range), Upset> {
+    /// is not synced, beside a machine that holds this much. Asked of a copy of the disk.
+    pub(crate) fn read_back(&self, machine: &Holds) -> Result<(HardState, Range), Upset> {
         let copy = self.disk.durable_copy();
-        let (_, recovered) = self.open_log(&copy.handle(), &[], applied, 0)?;
+        let (_, recovered) = self.open_log(&copy.handle(), machine, &[], 0)?;
         Ok((recovered.hard_state, recovered.range))
     }
 

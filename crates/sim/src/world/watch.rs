@@ -13,6 +13,7 @@
 
 use jangada_raft::invariants::{CLUSTER, ClusterInvariant};
 use jangada_raft::{NodeId, Position, Raft, RoleKind, Standing};
+use jangada_wal::Machine as Holds;
 
 use crate::application::Application;
 use crate::invariants::Violation;
@@ -101,8 +102,13 @@ impl<A: Application> World<A> {
         let Some(running) = seat.running.as_ref().filter(|_| !self.ledger.is_marked(member)) else {
             return Ok(());
         };
-        let applied = running.member.status().machine_durable;
-        let (hard_state, log) = seat.read_back(applied).map_err(|error| Violation {
+        let raft = running.member.raft();
+        let index = running.member.status().machine_durable;
+        // Where the machine is ahead of the log, the log is about to be begun anew.
+        let Some(term) = raft.term_at(index) else { return Ok(()) };
+        let Some(configuration) = raft.configuration_at(index).cloned() else { return Ok(()) };
+        let machine = Holds { applied: Position { index, term }, configuration };
+        let (hard_state, log) = seat.read_back(&machine).map_err(|error| Violation {
             invariant: "what is durable is on the disk",
             seen: format!("member {member}'s log cannot be recovered: {error}"),
         })?;
