@@ -274,7 +274,7 @@ impl Fault {
             Fault::SyncHung => 4_000,
             Fault::NameLost => 800_000,
             Fault::BitFlipped => 500_000,
-            Fault::SectorUnreadable => 50_000,
+            Fault::SectorUnreadable => 200_000,
             Fault::SectorSpoiled | Fault::WriteMisdirected | Fault::EngineBitFlipped => 10_000,
             Fault::MembersChanged | Fault::LeadershipMoved => 60_000,
         }

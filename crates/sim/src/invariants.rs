@@ -397,7 +397,8 @@ impl Invariants {
         let (names, damaged) = (std::mem::take(&mut known.names), known.damaged);
         *known =
             Known { durable: found, names, damaged, term: hard_state.term, ..Known::default() };
-        require(expected && lost.is_none(), "durability before acknowledgement", || {
+        // What its disk has damaged the member may have lost, and must get back before it counts again.
+        require(damaged || (expected && lost.is_none()), "durability before acknowledgement", || {
             format!(
                 "member {member} held {known_to_be:?} durably, was writing {under_way:?}, and \
                  recovered {found:?}; first lost: {lost:?}"
