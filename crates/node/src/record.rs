@@ -92,7 +92,12 @@ impl Membership {
     #[must_use]
     pub fn followed_by(&self, next: Configuration) -> Membership {
         let mut removed = self.removed.clone();
-        removed.extend(members_of(&self.configuration));
+        for id in members_of(&self.configuration) {
+            // One that is in two lists is removed once.
+            if !removed.contains(&id) {
+                removed.push(id);
+            }
+        }
         removed.retain(|id| !members_of(&next).any(|member| member == *id));
         let old = removed.len().saturating_sub(REMOVED_MAX);
         removed.drain(..old);
@@ -364,6 +369,20 @@ mod tests {
         assert_eq!(Record::decode(&[1]), Err(NotesError::Length(1)));
         assert_eq!(Record::decode(&[1, 0, 5]), Err(NotesError::Length(3)));
         assert_eq!(Acquaintances::decode(&[1, 0, 5]), Err(NotesError::Length(3)));
+    }
+
+    /// Found by the simulator (store world, seed 10): a learner that was also in the target stood among
+    /// the removed twice, and no start could read that.
+    #[test]
+    fn a_member_of_two_lists_is_removed_once() {
+        let before = Configuration {
+            learners: vec![NodeId(4)],
+            target: vec![NodeId(1), NodeId(4)],
+            ..Configuration::of_voters([NodeId(1)])
+        };
+        let after = Membership::new(before).followed_by(Configuration::of_voters([NodeId(1)]));
+        assert_eq!(after.removed(), [NodeId(4)]);
+        assert_eq!(Membership::decode(&after.bytes), Ok(after));
     }
 
     /// Found while its fuzz target was written: the second note of a peer took the place of the first.

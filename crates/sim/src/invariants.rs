@@ -398,12 +398,16 @@ impl Invariants {
         *known =
             Known { durable: found, names, damaged, term: hard_state.term, ..Known::default() };
         // What its disk has damaged the member may have lost, and must get back before it counts again.
-        require(damaged || (expected && lost.is_none()), "durability before acknowledgement", || {
-            format!(
-                "member {member} held {known_to_be:?} durably, was writing {under_way:?}, and \
+        require(
+            damaged || (expected && lost.is_none()),
+            "durability before acknowledgement",
+            || {
+                format!(
+                    "member {member} held {known_to_be:?} durably, was writing {under_way:?}, and \
                  recovered {found:?}; first lost: {lost:?}"
-            )
-        })
+                )
+            },
+        )
     }
 
     /// A member stands like this after a step. `term_at` answers for its log.

@@ -28,7 +28,7 @@ use std::hash::Hash;
 
 use bytes::Bytes;
 use jangada::{
-    Effect, Event, FEATURE_LEVEL, ProposeError, ReadBatch, StateMachine, Status, TurnedAway,
+    Effect, Event, FEATURE_LEVEL, Mended, ProposeError, ReadBatch, StateMachine, Status, TurnedAway,
 };
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::{Lane, PeerMessage};
@@ -827,7 +827,10 @@ impl<A: Application> World<A> {
         let running = seat.running.as_mut().expect("it has just been stepped");
         let process = running.process;
         match effect {
-            Effect::Write(batch) => running.jobs.push_back(Job::Write(batch)),
+            Effect::Write(batch) => {
+                self.operator.deeds.snapshots += u64::from(batch.anew.is_some());
+                running.jobs.push_back(Job::Write(batch));
+            }
             Effect::Read(read) => running.jobs.push_back(Job::Read(read)),
             Effect::Cut(cut) => running.jobs.push_back(Job::Cut(cut)),
             Effect::Mend(mend) => running.jobs.push_back(Job::Mend(mend)),
@@ -942,8 +945,13 @@ impl<A: Application> World<A> {
         match seat.do_job() {
             Ok(LogOutcome::Done(event)) => {
                 self.goes_on(member)?;
-                if matches!(event, Event::LogWritten(_)) {
-                    self.invariants.wrote(member)?;
+                match &event {
+                    Event::LogWritten(_) => self.invariants.wrote(member)?,
+                    Event::Mended(Mended::Missing(0) | Mended::Recovered) => {
+                        self.operator.deeds.recovered += 1;
+                        self.tell(Who::Member(member), format_args!("has made up for its damage"));
+                    }
+                    _ => {}
                 }
                 self.deliver(member, event);
             }

@@ -68,6 +68,10 @@ impl<M: StateMachine> Member<M> {
         asker: Asker,
         wanted: &MemberChange,
     ) -> Result<(), AskRefusal> {
+        // Who was removed is known of what is applied; what is not yet applied may have removed more.
+        if self.raft.configuration_index().is_some_and(|at| self.record.applied.index < at) {
+            return Err(AskRefusal::UnderWay);
+        }
         let removed = self.record.membership.removed();
         if wanted.voters.iter().chain(&wanted.learners).any(|id| removed.contains(id)) {
             return Err(AskRefusal::RemovedBefore);
