@@ -28,6 +28,9 @@ const LOG: &[Finder] = &[Finder::Crashes, Finder::Rot, Finder::Tally, Finder::St
 /// Bugs of the node.
 const NODE: &[Finder] = &[Finder::Tally, Finder::Store, Finder::Requests];
 
+/// Bugs of sessions.
+const SESSIONS: &[Finder] = &[Finder::Sessions];
+
 /// Bugs that only show with the store and its engine.
 const STORE: &[Finder] = &[Finder::Store, Finder::Requests];
 
@@ -875,5 +878,29 @@ pub(crate) const BUGS: &[Bug] = &[
         seen: "own",
         finders: COPIES,
         quick: true,
+    },
+    Bug {
+        number: "33",
+        switch: "session_duplicate_is_applied_again",
+        what: "A command that its client asks for again in its session is applied again",
+        seen: "etcd client class of bugs",
+        finders: SESSIONS,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "command_of_an_ended_session_is_applied",
+        what: "A command whose session has ended is applied, perhaps a second time",
+        seen: "LogCabin, by its design",
+        finders: SESSIONS,
+        quick: false,
+    },
+    Bug {
+        number: "",
+        switch: "session_table_is_left_out_of_snapshots",
+        what: "A snapshot holds the state and not the sessions",
+        seen: "own",
+        finders: SESSIONS,
+        quick: false,
     },
 ];

@@ -4,6 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jangada_raft::{Configuration, NodeId};
+use jangada_sim::application::exactly_once_clients::SessionsScenario;
 use jangada_sim::application::store::StoreApplication;
 use jangada_sim::checker::{Bounds, Next, Opening, Options, check};
 use jangada_sim::faults::FAULTS;
@@ -52,6 +53,8 @@ pub(crate) enum Finder {
     Copies,
     /// The full world with a counter.
     Tally,
+    /// The full world with a list within sessions.
+    Sessions,
     /// The full world with the store.
     Store,
     /// The same, and everything that the API can be asked.
@@ -59,7 +62,7 @@ pub(crate) enum Finder {
 }
 
 /// Every finder.
-pub(crate) const ALL: [Finder; 13] = [
+pub(crate) const ALL: [Finder; 14] = [
     Finder::Schedule,
     Finder::Core,
     Finder::Checker,
@@ -71,6 +74,7 @@ pub(crate) const ALL: [Finder; 13] = [
     Finder::Transfers,
     Finder::Copies,
     Finder::Tally,
+    Finder::Sessions,
     Finder::Store,
     Finder::Requests,
 ];
@@ -104,6 +108,7 @@ impl Finder {
             Finder::Transfers => "transfers",
             Finder::Copies => "copies",
             Finder::Tally => "tally",
+            Finder::Sessions => "sessions",
             Finder::Store => "store",
             Finder::Requests => "requests",
         }
@@ -120,6 +125,7 @@ impl Finder {
             | Finder::Core
             | Finder::Copies
             | Finder::Tally
+            | Finder::Sessions
             | Finder::Store
             | Finder::Requests => "seeds",
             Finder::Checker
@@ -148,6 +154,7 @@ impl Finder {
             Finder::Core => world(&CoreScenario, if seed % 4 == 3 { 5 } else { 3 }, seed),
             Finder::Copies => one(seen(|| store_harness::histories::run(seed))),
             Finder::Tally => world(&TallyScenario, if seed % 8 == 7 { 5 } else { 3 }, seed),
+            Finder::Sessions => world(&SessionsScenario, 3, seed),
             Finder::Store => world(&StoreScenario, 3, seed),
             Finder::Requests => requests(seed),
             Finder::Checker => within(number),
@@ -215,6 +222,7 @@ impl fmt::Display for Finder {
             Finder::Transfers => "snapshots to a member",
             Finder::Copies => "restarts and copies of the store",
             Finder::Tally => "full world, counter",
+            Finder::Sessions => "full world, sessions",
             Finder::Store => "full world, store",
             Finder::Requests => "full world, all requests",
         })

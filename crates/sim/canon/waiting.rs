@@ -76,6 +76,13 @@ pub(crate) const IMPOSSIBLE: &[Other] = &[
         why: "there is no single-server change: joint consensus is the only mechanism",
     },
     Other {
+        number: "",
+        what: "A session expires by a member's own clock",
+        seen: "LogCabin, before its cluster clock",
+        why: "a state machine is given no clock: sessions see the time that stands in the entries, the \
+              same on every member",
+    },
+    Other {
         number: "#14685",
         what: "A crash during defragmentation loses data",
         seen: "etcd #14685",

@@ -1,7 +1,7 @@
 //! Sessions in the simulated world: crashes, changes of leader, lost answers and clients that ask
 //! again, and every number is listed once.
 
-use jangada_sim::application::exactly_once::ExactlyOnce;
+use jangada_sim::application::exactly_once::{ExactlyOnce, member_options};
 use jangada_sim::application::exactly_once_clients::ExactlyOnceClients;
 use jangada_sim::faults::FAULTS;
 use jangada_sim::{Choices, Fault, FaultCounts, FaultRates, WorldOptions, run};
@@ -14,7 +14,7 @@ fn whatever_goes_wrong_the_counter_ends_exact() {
     for seed in first..first + seeds {
         let mut choices = Choices::of_seed(seed);
         let rates = FaultRates::swarm(&mut choices, &FAULTS);
-        let options = WorldOptions { rates, ..WorldOptions::default() };
+        let options = WorldOptions { rates, member: member_options(), ..WorldOptions::default() };
         let mut clients = ExactlyOnceClients::new(6);
         let report = run(ExactlyOnce, options, choices, 10_000_000, &mut clients)
             .unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));

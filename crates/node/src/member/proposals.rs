@@ -95,7 +95,7 @@ impl<M: StateMachine> Member<M> {
         let leads = self.raft.role() == RoleKind::Leader;
         let (reason, refusal) = if self.is_quarantined() {
             (ProposeError::Quarantined, ForwardRefusal::NotLeader)
-        } else if leads && self.disk.is_full() && !canon!(full_log_takes_everything) {
+        } else if leads && self.disk.is_full() {
             (ProposeError::NoSpace, ForwardRefusal::NoSpace)
         } else {
             return;

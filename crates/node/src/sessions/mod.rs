@@ -240,10 +240,7 @@ fn extend(notes: &[u8], table: &Table) -> Bytes {
     bytes.put_u32_le(MARK);
     bytes.put_u32_le(notes.len() as u32);
     bytes.extend_from_slice(notes);
-    match canon!(session_table_is_not_stored) {
-        true => Table::new(*table.limits()).encode(&mut bytes),
-        false => table.encode(&mut bytes),
-    }
+    table.encode(&mut bytes);
     bytes.freeze()
 }
 

@@ -5,8 +5,8 @@ use std::io;
 
 use bytes::BufMut;
 use jangada::{
-    Bound, Outcome, Piece, SessionCommand, SessionLimits, Sessions, SnapshotError, Snapshots,
-    StateMachine,
+    Bound, Options, Outcome, Piece, SessionCommand, SessionLimits, Sessions, SnapshotError,
+    Snapshots, StateMachine,
 };
 use jangada_entry::Frame;
 use jangada_raft::NodeId;
@@ -22,6 +22,12 @@ pub const LIMITS: SessionLimits = SessionLimits {
     table_bytes_max: 16 << 10,
     timeout_ms: 2_000,
 };
+
+/// Members that save their state, and cut their logs, often enough for runs of seconds.
+#[must_use]
+pub fn member_options() -> Options {
+    Options { save_after_bytes: 8 << 10, trailing_bytes_max: 4 << 10, ..Options::default() }
+}
 
 /// Replicates a [`List`] within sessions.
 #[derive(Clone, Copy, Debug, Default)]

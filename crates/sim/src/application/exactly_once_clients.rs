@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jangada::{SessionCommand, SessionId, SessionRefusal, SessionReply};
 
 use crate::application::desk::{Answer, Desk};
-use crate::application::exactly_once::{ExactlyOnce, LIMITS};
+use crate::application::exactly_once::{ExactlyOnce, LIMITS, member_options};
 use crate::invariants::Violation;
 use crate::run::plan::Plan;
-use crate::run::scenario::{Held, Scenario, held};
-use crate::run::{Clients, Failure};
-use crate::world::World;
+use crate::run::scenario::{Held, Scenario};
+use crate::run::{Clients, Failure, run};
+use crate::workload::Coverage;
+use crate::world::{World, WorldOptions};
 
 /// How many clients there are unless a plan says otherwise: more than there may be sessions.
 const CLIENTS: u64 = 6;
@@ -80,7 +81,11 @@ impl Scenario for SessionsScenario {
     }
 
     fn run(&self, plan: &Plan) -> Result<Held, Box<Failure>> {
-        held(ExactlyOnce, plan, ExactlyOnceClients::new(plan.clients.unwrap_or(CLIENTS)))
+        let mut clients = ExactlyOnceClients::new(plan.clients.unwrap_or(CLIENTS));
+        let world = WorldOptions { member: member_options(), ..plan.world() };
+        let choices = plan.seed.choices();
+        let report = run(ExactlyOnce, world, choices, plan.duration_us, &mut clients)?;
+        Ok(Held { report, requests: clients.requests(), coverage: Coverage::default() })
     }
 }
 
