@@ -176,7 +176,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_damaged_log_is_recovered_or_refused_and_never_served() {
+fn a_damaged_log_is_recovered_or_refused_and_rot_comes_back_from_the_others() {
     run(LIMIT, async {
         let mut cluster = Cluster::three().await;
         let mut acknowledged = Acknowledged::default();
@@ -222,7 +222,7 @@ fn a_damaged_log_is_recovered_or_refused_and_never_served() {
             }
         }
         println!("of {} damages {served} were recovered, {refused} refused", DAMAGES.len());
-        assert!(0 < refused, "some damage must be beyond recovery");
+        assert!(0 < served, "some damage must be within recovery");
     });
 }
 

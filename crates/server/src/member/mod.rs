@@ -146,6 +146,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         election_timeout: config.election_timeout,
         request_timeout: request_timeout(&config),
         quota_bytes: config.limits.quota_backend_bytes.unwrap_or(0),
+        again_bytes_max: AGAIN_BYTES_MAX,
         engine_lag_bytes_max: engine_options.engine_lag_bytes_max,
     };
     let backend = Served::new(member, TokioTimer);
@@ -220,6 +221,9 @@ fn settings(config: &Config) -> Settings {
         ..defaults
     }
 }
+
+/// A copy of so much costs less than a microsecond, and a thousand of them little memory.
+const AGAIN_BYTES_MAX: usize = 16 << 10;
 
 /// How long a stop waits for requests under way. They take milliseconds; what is open for longer are
 /// streams that end only with their connection. Whoever told the member to stop expects it to be gone

@@ -1,7 +1,7 @@
 //! The member behind the API: [`Backend`] over the node.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -78,6 +78,9 @@ pub struct ServedMember {
     pub request_timeout: Duration,
     /// The quota, in bytes.
     pub quota_bytes: u64,
+    /// The bytes of the largest command that is kept while it is proposed, to be proposed again if the
+    /// leader is about to hand over; 0 to propose each once.
+    pub again_bytes_max: usize,
     /// By how many bytes the engine may lag before proposals are answered *busy*.
     pub engine_lag_bytes_max: u64,
 }
@@ -130,7 +133,22 @@ impl<T: Timer> Served<T> {
         }
         counts.pending.fetch_add(1, Ordering::Relaxed);
         let _pending = Pending(&counts.pending);
-        let proposed = handle.propose_buffer(buffer, COMMAND_VERSION);
+        let again = (buffer.len() <= member.again_bytes_max).then(|| buffer.clone());
+        let waits_for_leader = AtomicBool::new(false);
+        let first = handle.propose_buffer(buffer, COMMAND_VERSION);
+        let proposed = async {
+            let mut answer = first.await;
+            // A leader that hands over refuses what comes; there is another one in a moment. What is
+            // refused so will not happen, so it may be proposed once more.
+            for _ in 0..AGAIN_MAX {
+                let (Err(ProposeError::NoLeader), Some(copy)) = (&answer, &again) else { break };
+                waits_for_leader.store(true, Ordering::Relaxed);
+                timer.within(LEADER_PAUSE, std::future::pending::<()>()).await;
+                waits_for_leader.store(false, Ordering::Relaxed);
+                answer = handle.propose_buffer(copy.clone(), COMMAND_VERSION).await;
+            }
+            answer
+        };
         let answer = match timer.within(*request_timeout, proposed).await {
             Some(Ok(reply)) => Ok(reply),
             Some(Err(ProposeError::NoLeader)) => Err(RequestError::NoLeader),
@@ -141,6 +159,7 @@ impl<T: Timer> Served<T> {
             Some(Err(ProposeError::NoSpace)) => Err(RequestError::NoSpace),
             Some(Err(ProposeError::Quarantined)) => Err(RequestError::Corrupt),
             Some(Err(ProposeError::Stopped)) => Err(RequestError::Stopped),
+            None if waits_for_leader.load(Ordering::Relaxed) => Err(RequestError::NoLeader),
             None => Err(RequestError::Timeout),
         };
         if answer.is_err() {
@@ -149,6 +168,13 @@ impl<T: Timer> Served<T> {
         answer
     }
 }
+
+/// How long to wait before a command that no leader took is proposed again: a hand-over takes some
+/// milliseconds.
+const LEADER_PAUSE: Duration = Duration::from_millis(5);
+
+/// How often, at most: for about as long as a hand-over may take, an election timeout.
+const AGAIN_MAX: usize = 200;
 
 /// How long to wait before a change of the membership is asked for again while another is under way.
 const CHANGE_RETRY: Duration = Duration::from_millis(50);

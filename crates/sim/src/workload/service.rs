@@ -274,6 +274,8 @@ impl Service {
                 election_timeout: ELECTION_TIMEOUT,
                 request_timeout: REQUEST_TIMEOUT,
                 quota_bytes: 0,
+                // One call is one proposal, which its history tells.
+                again_bytes_max: 0,
                 engine_lag_bytes_max: ENGINE_LAG_BYTES_MAX,
             };
             let backend = Served::new(served, self.timer.clone());
