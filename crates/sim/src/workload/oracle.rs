@@ -240,7 +240,8 @@ impl Oracle {
                 require(open.demands_leader || kind.is_logged(), || "nobody leads".to_owned())?;
                 self.never_happened(open)?;
             }
-            ApiError::TooManyRequests => {
+            // The leader's disk is nearly full, or it has too much in hand.
+            ApiError::TooManyRequests | ApiError::NoSpace => {
                 require(kind.is_logged(), || "a read is refused as too much".to_owned())?;
                 self.never_happened(open)?;
             }
