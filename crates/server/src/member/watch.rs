@@ -55,7 +55,13 @@ pub(super) async fn watch(figures: Arc<jangada::Figures>, backend: Served) {
         }
         let disk_full = figures.log_full.load(Ordering::Relaxed) || standing.log_full;
         if let Some(command) = space.step(begin.elapsed(), &sight(&backend, disk_full)) {
-            tracing::warn!(?command, "the space has changed");
+            if disk_full {
+                tracing::warn!(
+                    "no space is left on the disk of the log; raising the alarm NOSPACE"
+                );
+            } else {
+                tracing::info!(?command, "there is space again; ending the alarm NOSPACE");
+            }
             // Nothing else here may wait for it. What is lost is proposed again.
             let backend = backend.clone();
             tokio::task::spawn_local(async move { backend.propose(command).await });
