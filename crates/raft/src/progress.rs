@@ -252,7 +252,10 @@ impl Progress {
         let append = limits.append_bytes_max;
         match self.state {
             State::Probe(Pause::Waiting) | State::Snapshot => None,
-            State::Probe(Pause::Ready) => Some(Offer { prev, last, bytes_max: append }),
+            State::Probe(Pause::Ready) => {
+                let bytes_max = append.min(limits.inflight_bytes_max);
+                Some(Offer { prev, last, bytes_max })
+            }
             State::Replicate(_) if prev < last && self.has_room(limits) => {
                 let room = limits.inflight_bytes_max - self.window_bytes;
                 Some(Offer { prev, last, bytes_max: append.min(room) })
