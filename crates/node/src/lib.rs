@@ -109,7 +109,7 @@ mod waiters;
 
 pub use handle::{Handle, Proposed, Read, ReadBarrier, ReadError};
 pub use local::LocalCluster;
-pub use log::{Log, MemoryLog};
+pub use log::{Log, MemoryLog, last_time_ms};
 pub use machine::{Outcome, StateMachine};
 pub use member::{
     Bound, ChangeError, Effect, Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogReader,

@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 
 use jangada_entry::Frame;
 use jangada_raft::{Index, Position};
-use jangada_wal::{Anew, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Batch, Disk, Wal, WalError};
+use jangada_wal::{
+    Anew, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Batch, Disk, Recovered, Wal, WalError,
+};
 
 use crate::member::{LogBatch, LogCut, LogRead, Mend, Mended};
 
@@ -113,6 +115,20 @@ fn up_to(cut: &LogCut, trailing: Index, bytes: u64) -> Index {
     let needed = cut.needed.filter(|(_, bytes_max)| bytes <= *bytes_max);
     let needed = needed.map_or(cut.up_to.index, |(index, _)| index);
     cut.up_to.index.min(trailing).min(needed)
+}
+
+/// The time stamped on the last entry that a log holds whole, in milliseconds since the Unix epoch; 0
+/// if there is none. Those behind it bring their own when they are mended.
+///
+/// # Errors
+/// If the log is broken.
+pub fn last_time_ms<D: Disk>(wal: &Wal<D>, recovered: &Recovered) -> Result<u64, WalError> {
+    let faulty = |index: Index| recovered.faulty.iter().any(|entry| entry.index == index);
+    let range = &recovered.range;
+    let whole = (range.prev.index.0 + 1..=range.last.0).rev().map(Index).find(|at| !faulty(*at));
+    let Some(last) = whole else { return Ok(0) };
+    let frames = wal.read(last, last, 1)?;
+    Ok(frames.last().map_or(0, |frame| frame.header().time_ms))
 }
 
 /// How many of the entries fit into one batch of the log.

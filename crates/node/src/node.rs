@@ -38,7 +38,7 @@ use jangada_wal::{
 use crate::clock::Clock;
 use crate::driver::{Driver, Io};
 use crate::handle::{Handle, Inbox, Shared};
-use crate::log::Log;
+use crate::log::{Log, last_time_ms};
 use crate::machine::StateMachine;
 use crate::member::{
     Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, Mend,
@@ -276,13 +276,7 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
     };
     let record = applied.map(|bytes| Record::decode(&bytes)).transpose()?.unwrap_or_default();
     let (wal, recovered) = open_log(&config, disk.clone(), &record)?;
-    let time_ms = match recovered.range.last {
-        last if last == recovered.range.prev.index => 0,
-        last => {
-            let frames = wal.read(last, last, 1).map_err(NodeError::Read)?;
-            frames.last().map_or(0, |frame| frame.header().time_ms)
-        }
-    };
+    let time_ms = last_time_ms(&wal, &recovered).map_err(NodeError::Read)?;
     let process = random()?;
     let acquaintances = Acquaintances::decode(&recovered.note)?;
     let clock = Clock::start();

@@ -1162,6 +1162,9 @@ impl<A: Application> World<A> {
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         let broken = seat.disk.is_dead() || seat.disk.failure().is_some();
         self.count_struck(member);
+        if let Upset::Removed(_) = upset {
+            return self.stays_away(member);
+        }
         if !broken && !upset.is_full() {
             self.ledger.refuses(member, &upset)?;
             let seat = self.seats.get_mut(&member).expect("there is such a member");

@@ -144,6 +144,8 @@ impl<M: StateMachine> Member<M> {
             return;
         }
         mending.working = true;
+        let newest = frames.iter().map(|frame| frame.header().time_ms).max();
+        self.time_ms = newest.map_or(self.time_ms, |time_ms| time_ms.max(self.time_ms));
         self.effects.push(Effect::Mend(Mend::Repair(frames)));
     }
 

@@ -258,6 +258,24 @@ impl<A: Application> World<A> {
         self.network.reaches(from, by) && self.seats[&by].turns_away.contains(&from)
     }
 
+    /// A server has found at its start that its member was removed.
+    ///
+    /// # Errors
+    /// If it is a member all the same.
+    pub(crate) fn stays_away(&mut self, member: NodeId) -> Result<(), Violation> {
+        let seat = self.seats.get_mut(&member).expect("there is such a member");
+        seat.disk.kill_process();
+        seat.gone = true;
+        self.operator.deeds.removed += 1;
+        if !self.invariants.is_member(member) {
+            return Ok(());
+        }
+        Err(Violation {
+            invariant: "only a member that was removed stops by itself",
+            seen: format!("member {member} does not start"),
+        })
+    }
+
     /// A member is none any more, and its server is taken away.
     ///
     /// # Errors

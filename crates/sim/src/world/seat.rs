@@ -10,12 +10,11 @@ use std::io;
 
 use jangada::{
     Effect, Event, FEATURE_LEVEL, Log, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart,
-    Mend, Now, Record, SavedState, SnapshotWork, StateMachine, Turn,
+    Mend, Now, Record, SavedState, SnapshotWork, StartError, StateMachine, Turn, last_time_ms,
 };
-use jangada_entry::Frame;
 use jangada_raft::{Configuration, HardState, NodeId, Range, RoleKind, Term};
 use jangada_wal::{
-    Disk, Identity, Machine as Holds, OpenError, Options, Preparation, Report, Space, Wal, WalError,
+    Identity, Machine as Holds, OpenError, Options, Preparation, Report, Space, Wal, WalError,
 };
 
 use crate::application::{Application, Seen, Witness};
@@ -135,6 +134,8 @@ pub(crate) enum Upset {
     Open(OpenError),
     Wal(WalError),
     Start(String),
+    /// The member was removed from its cluster.
+    Removed(NodeId),
 }
 
 impl fmt::Display for Upset {
@@ -144,6 +145,7 @@ impl fmt::Display for Upset {
             Upset::Open(error) => error.fmt(f),
             Upset::Wal(error) => error.fmt(f),
             Upset::Start(text) => text.fmt(f),
+            Upset::Removed(id) => write!(f, "member {id} was removed"),
         }
     }
 }
@@ -172,7 +174,7 @@ impl Upset {
             Upset::Io(error) => error.kind() == io::ErrorKind::StorageFull,
             Upset::Open(error) => matches!(error, OpenError::Full),
             Upset::Wal(error) => matches!(error, WalError::Full),
-            Upset::Start(_) => false,
+            Upset::Start(_) | Upset::Removed(_) => false,
         }
     }
 }
@@ -236,8 +238,8 @@ impl<A: Application> Seat<A> {
                 known => known.clone(),
             },
         };
-        let (mut wal, recovered) = self.open_log(&handle, &machine_holds, members, seed)?;
-        let time_ms = last_time_ms(&mut wal, &recovered.range)?;
+        let (wal, recovered) = self.open_log(&handle, &machine_holds, members, seed)?;
+        let time_ms = last_time_ms(&wal, &recovered)?;
         let process = self.next_process();
         let start = MemberStart {
             id: self.id,
@@ -257,8 +259,10 @@ impl<A: Application> Seat<A> {
             seed,
         };
         let (machine, seen) = Witness::new(machine);
-        let member =
-            Member::new(now, start, machine).map_err(|error| Upset::Start(error.to_string()))?;
+        let member = Member::new(now, start, machine).map_err(|error| match error {
+            StartError::Removed(id) => Upset::Removed(id),
+            error => Upset::Start(error.to_string()),
+        })?;
         Ok(Running {
             member,
             wal,
@@ -447,13 +451,4 @@ impl<A: Application> Running<A> {
 fn founded(members: &[NodeId]) -> Configuration {
     let addresses = members.iter().map(|id| (*id, vec![address(*id)])).collect();
     Configuration { addresses, ..Configuration::of_voters(members.iter().copied()) }
-}
-
-/// The time stamped on the log's last entry.
-fn last_time_ms<D: Disk>(wal: &mut Wal<D>, log: &Range) -> Result<u64, WalError> {
-    if log.is_empty() {
-        return Ok(0);
-    }
-    let frames = Wal::read(wal, log.last, log.last, u64::MAX)?;
-    Ok(frames.last().map_or(0, |frame: &Frame| frame.header().time_ms))
 }
