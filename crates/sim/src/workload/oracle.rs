@@ -324,7 +324,9 @@ impl Oracle {
         let shown = shown(&answer);
         let revision = header.revision;
         if request.kind() == Kind::MemberList || request.kind() == Kind::LinearizableMemberList {
-            let right = members_are_right(&answer) && revision == 0;
+            // A server that has just joined knows of nobody, and may say so to a serializable read.
+            let unknown = request.kind() == Kind::MemberList && names_nobody(&answer);
+            let right = (unknown || members_are_right(&answer)) && revision == 0;
             require(right, || "another list of members".to_owned())?;
             if request.kind() == Kind::LinearizableMemberList {
                 self.is_not_stale(open, answered)?;
@@ -505,6 +507,10 @@ fn shown(answer: &Answer) -> Features {
         _ => {}
     }
     shown
+}
+
+fn names_nobody(answer: &Answer) -> bool {
+    matches!(answer, Answer::MemberList(list) if list.members.is_empty())
 }
 
 fn members_are_right(answer: &Answer) -> bool {
