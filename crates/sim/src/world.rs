@@ -12,6 +12,7 @@
 
 pub mod dice;
 pub mod net;
+pub mod programs;
 pub mod queue;
 pub mod topology;
 
@@ -27,9 +28,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 
 use bytes::Bytes;
-use jangada::{
-    Effect, Event, FEATURE_LEVEL, Mended, ProposeError, ReadBatch, StateMachine, Status, TurnedAway,
-};
+use jangada::{Effect, Event, Mended, ProposeError, ReadBatch, StateMachine, Status, TurnedAway};
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::{Lane, PeerMessage};
 use jangada_raft::{Index, NodeId, Position, RoleKind};
@@ -48,6 +47,7 @@ use crate::world::dice::{Dice, Suppressed};
 use crate::world::liveness::{Calm, LeftOut};
 use crate::world::net::{Ending, NetworkEvent, Notice, Repeat, SimNetwork, Weather};
 use crate::world::operator::Operator;
+use crate::world::programs::Program;
 use crate::world::queue::Queue;
 use crate::world::seat::Origin::Founds;
 use crate::world::seat::{Job, LogOutcome, Running, Seat, Upset};
@@ -93,6 +93,8 @@ pub struct WorldOptions {
     pub suppressed: Suppressed,
     /// The members' bounds and intervals.
     pub member: jangada::Options,
+    /// The versions of the program that processes are of; empty for one alone.
+    pub programs: Vec<Program>,
     /// How many of the newest lines of the trace are kept as text.
     pub lines_max: usize,
 }
@@ -104,6 +106,7 @@ impl Default for WorldOptions {
             rates: FaultRates::none(),
             suppressed: Suppressed::new(),
             member: jangada::Options::default(),
+            programs: Vec::new(),
             lines_max: 0,
         }
     }
@@ -720,11 +723,9 @@ impl<A: Application> World<A> {
             Notice::Connected(_) => {
                 self.meets_guest(peer, member);
                 for (one, other) in [(member, peer), (peer, member)] {
-                    let incarnation = self.seats[&other].incarnation;
-                    self.deliver(
-                        one,
-                        Event::Hello { peer: other, incarnation, level: FEATURE_LEVEL },
-                    );
+                    let seat = &self.seats[&other];
+                    let (incarnation, level) = (seat.incarnation, seat.program.level);
+                    self.deliver(one, Event::Hello { peer: other, incarnation, level });
                 }
             }
         }
@@ -842,6 +843,7 @@ impl<A: Application> World<A> {
                 }
                 let way = (member, to, message.lane());
                 let repeat = repeat_of(&message);
+                let message = self.carried(member, to, message);
                 self.with_network(|network, weather| network.send(weather, way, message, repeat));
             }
             Effect::Reply { sequence, reply } => {
@@ -1109,6 +1111,7 @@ impl<A: Application> World<A> {
         }
         seat.clocks.start(self.queue.now_us(), self.choices.below(1 << 40));
         self.aim_at_log(member);
+        self.draw_program(member);
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         let now = seat.clocks.now(self.queue.now_us());
         let started = seat.open(&self.application, &founders, self.options.member, now, seed);
@@ -1162,8 +1165,13 @@ impl<A: Application> World<A> {
         let seat = self.seats.get_mut(&member).expect("there is such a member");
         let broken = seat.disk.is_dead() || seat.disk.failure().is_some();
         self.count_struck(member);
-        if let Upset::Removed(_) = upset {
-            return self.stays_away(member);
+        match upset {
+            Upset::Removed(_) => return self.stays_away(member),
+            Upset::TooOld => {
+                self.starts_newer(member);
+                return Ok(());
+            }
+            _ => {}
         }
         if !broken && !upset.is_full() {
             self.ledger.refuses(member, &upset)?;

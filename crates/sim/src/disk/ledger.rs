@@ -262,7 +262,7 @@ impl Ledger {
             Upset::Wal(WalError::Rot { .. } | WalError::Io(_)) => of(Part::Log),
             Upset::Wal(_) => false,
             Upset::Io(_) | Upset::Start(_) => of(Part::Engine),
-            Upset::Removed(_) => false,
+            Upset::Removed(_) | Upset::TooOld => false,
         };
         if excused {
             return Ok(());

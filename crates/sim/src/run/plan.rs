@@ -102,6 +102,7 @@ impl Plan {
             rates: self.rates(),
             suppressed: self.suppressed.clone(),
             member: self.limits(),
+            programs: Vec::new(),
             lines_max: self.lines_max,
         }
     }

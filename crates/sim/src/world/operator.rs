@@ -51,6 +51,12 @@ pub struct Deeds {
     pub snapshots: u64,
     /// Members that hold again all that their disks had lost.
     pub recovered: u64,
+    /// Processes that were newer than their member's last.
+    pub upgrades: u64,
+    /// Processes that were older than their member's last.
+    pub downgrades: u64,
+    /// Processes that were too old for their cluster.
+    pub too_old: u64,
 }
 
 impl Deeds {
@@ -61,12 +67,15 @@ impl Deeds {
         self.removed += other.removed;
         self.snapshots += other.snapshots;
         self.recovered += other.recovered;
+        self.upgrades += other.upgrades;
+        self.downgrades += other.downgrades;
+        self.too_old += other.too_old;
     }
 }
 
 impl fmt::Display for Deeds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Deeds { changes, transfers, removed, snapshots, recovered } = self;
+        let Deeds { changes, transfers, removed, snapshots, recovered, .. } = self;
         write!(
             f,
             "{changes} changes of members, {removed} removed, {transfers} transfers of leadership, \
@@ -281,6 +290,11 @@ impl<A: Application> World<A> {
     /// # Errors
     /// If it is a member all the same.
     pub(crate) fn goes(&mut self, member: NodeId, ended: Ended) -> Result<(), Violation> {
+        if matches!(ended, Ended::Version { .. }) {
+            self.operator.deeds.too_old += 1;
+            self.end(member, Death::Killed);
+            return Ok(());
+        }
         let is_member = self.invariants.is_member(member);
         if matches!(ended, Ended::Removed(_)) && !is_member {
             self.tell(Who::Member(member), format_args!("stops: {ended}"));

@@ -12,6 +12,7 @@ use jangada::{
     Effect, Event, FEATURE_LEVEL, Log, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart,
     Mend, Now, Record, SavedState, SnapshotWork, StartError, StateMachine, Turn, last_time_ms,
 };
+use jangada_net::handshake::NEWEST_VERSION;
 use jangada_raft::{Configuration, HardState, NodeId, Range, RoleKind, Term};
 use jangada_wal::{
     Identity, Machine as Holds, OpenError, Options, Preparation, Report, Space, Wal, WalError,
@@ -23,6 +24,7 @@ use crate::disk::rot::Aim;
 use crate::disk::{DiskHandle, SimDisk};
 use crate::world::clocks::Clocks;
 use crate::world::operator::address;
+use crate::world::programs::Program;
 
 /// The log's segments are small, so that runs of seconds roll and cut them.
 const SEGMENT_BYTES: (u64, u64) = (64 << 10, 256 << 10);
@@ -46,6 +48,8 @@ pub(crate) enum Origin {
 pub(crate) struct Seat<A: Application> {
     pub(crate) id: NodeId,
     pub(crate) origin: Origin,
+    /// The version of its last process.
+    pub(crate) program: Program,
     /// Whether it was removed and has stopped: it never comes back.
     pub(crate) gone: bool,
     /// Whom a server that joins is told of.
@@ -136,6 +140,8 @@ pub(crate) enum Upset {
     Start(String),
     /// The member was removed from its cluster.
     Removed(NodeId),
+    /// The cluster has a version that the program does not speak.
+    TooOld,
 }
 
 impl fmt::Display for Upset {
@@ -146,6 +152,7 @@ impl fmt::Display for Upset {
             Upset::Wal(error) => error.fmt(f),
             Upset::Start(text) => text.fmt(f),
             Upset::Removed(id) => write!(f, "member {id} was removed"),
+            Upset::TooOld => f.write_str("the program is too old for the cluster"),
         }
     }
 }
@@ -174,7 +181,7 @@ impl Upset {
             Upset::Io(error) => error.kind() == io::ErrorKind::StorageFull,
             Upset::Open(error) => matches!(error, OpenError::Full),
             Upset::Wal(error) => matches!(error, WalError::Full),
-            Upset::Start(_) | Upset::Removed(_) => false,
+            Upset::Start(_) | Upset::Removed(_) | Upset::TooOld => false,
         }
     }
 }
@@ -184,6 +191,7 @@ impl<A: Application> Seat<A> {
         Seat {
             id,
             origin,
+            program: Program { wire: NEWEST_VERSION, level: FEATURE_LEVEL },
             gone: false,
             roster: BTreeSet::new(),
             guests: BTreeSet::new(),
@@ -251,7 +259,7 @@ impl<A: Application> Seat<A> {
             log: recovered.range.clone(),
             time_ms,
             note: recovered.note,
-            level: FEATURE_LEVEL,
+            level: self.program.level,
             faulty: recovered.faulty,
             recovering: recovered.recovering,
             saved,
@@ -261,6 +269,7 @@ impl<A: Application> Seat<A> {
         let (machine, seen) = Witness::new(machine);
         let member = Member::new(now, start, machine).map_err(|error| match error {
             StartError::Removed(id) => Upset::Removed(id),
+            StartError::Version { .. } => Upset::TooOld,
             error => Upset::Start(error.to_string()),
         })?;
         Ok(Running {
