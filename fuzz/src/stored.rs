@@ -92,6 +92,10 @@ fn rows(data: &[u8]) {
 
 fn notes(data: &[u8]) {
     match Record::decode(data) {
+        // Version 1 is read, and written anew in version 2.
+        Ok(record) if data.starts_with(&[1, 0]) => {
+            assert_eq!(Record::decode(&record.encode()), Ok(record), "a record stays what it is");
+        }
         Ok(record) => assert_eq!(record.encode(), data, "a record has one encoding"),
         Err(error) => sentence(&error),
     }
