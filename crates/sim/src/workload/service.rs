@@ -386,7 +386,8 @@ impl Service {
         let call = self.calls.get_mut(&id).expect("the call is under way");
         let process = self.processes.get_mut(&call.member).expect("calls end with their process");
         let status = world.status(call.member).expect("calls end with their process");
-        let applied = status.record.applied.index;
+        // A snapshot that has just been finished is shown to readers before the member has told so.
+        let applied = status.record.applied.index.max(status.machine_durable);
         let proposed_before = process.waiters.proposed_last();
         let polled = call.future.as_mut().poll(&mut Context::from_waker(&call.waker));
         let sequence = process.waiters.proposed_last();
