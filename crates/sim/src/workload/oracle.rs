@@ -242,6 +242,10 @@ impl Oracle {
             }
             // It is not taken up at all; the member may vote by the time it answers.
             ApiError::NotSupportedForLearner => self.never_happened(open)?,
+            // A version that only the engine has, where the engine is damaged: a read changes nothing.
+            ApiError::Corrupt if answered.damaged => {
+                require(!kind.is_logged(), || "a write is answered as a read".to_owned())?;
+            }
             // The leader's disk is nearly full, or it has too much in hand.
             ApiError::TooManyRequests | ApiError::NoSpace => {
                 require(kind.is_logged(), || "a read is refused as too much".to_owned())?;

@@ -65,7 +65,14 @@ impl Bench {
         let applied = (Index(index), Index(index));
         self.oracle.answered(
             id,
-            &Answered { result, process: PROCESS, term: TERM, applied, slices: false },
+            &Answered {
+                result,
+                process: PROCESS,
+                term: TERM,
+                applied,
+                slices: false,
+                damaged: false,
+            },
         )
     }
 
@@ -188,6 +195,7 @@ fn a_stale_read_is_caught() {
             term: TERM,
             applied: (Index(1), Index(1)),
             slices: false,
+            damaged: false,
         },
     );
     result.expect("it is right");

@@ -80,6 +80,8 @@ pub struct Answered {
     pub applied: (Index, Index),
     /// Whether the answer was put together in more than one turn.
     pub slices: bool,
+    /// Whether the disk of the member that answered is damaged.
+    pub damaged: bool,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
@@ -412,7 +414,8 @@ impl Service {
         }
         let applied = (begun, applied);
         let term = status.standing.term.0;
-        let answered = Answered { result, process: number, term, applied, slices };
+        let damaged = world.ledger().is_marked(member);
+        let answered = Answered { result, process: number, term, applied, slices, damaged };
         became.push((id, Became::Answered(answered)));
     }
 }
