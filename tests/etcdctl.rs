@@ -260,10 +260,10 @@ fn etcdctl_changes_members_moves_leaders_and_ends_alarms() {
     });
 }
 
-/// The id that `member add` prints: `Member <id> added to cluster <id>`.
+/// The id that `member add` prints: `Member <id> added to cluster <id>`, the ids padded with spaces.
 fn added(printed: &Printed) -> String {
     let word = printed.out.lines().find_map(|line| line.strip_prefix("Member "));
-    let word = word.and_then(|rest| rest.split(' ').next());
+    let word = word.and_then(|rest| rest.split_whitespace().next());
     word.unwrap_or_else(|| panic!("no member was added: {printed:?}")).to_owned()
 }
 
@@ -272,12 +272,15 @@ async fn change_members(program: &Etcd, cluster: &Cluster) {
     let etcdctl = |words: &[&str]| etcdctl(program, &endpoints, words);
     let url = format!("http://127.0.0.1:{}", free_port());
     let peer_urls = format!("--peer-urls={url}");
-    // Refused until all have been connected for a while.
-    let printed = until(async || {
-        let printed = etcdctl(&["member", "add", "m4", &peer_urls]);
-        printed.success.then_some(printed)
-    })
-    .await;
+    // Refused until all have been connected for a while with whichever member is asked.
+    let add = async |words: &[&str]| {
+        until(async || {
+            let printed = etcdctl(words);
+            printed.success.then_some(printed)
+        })
+        .await
+    };
+    let printed = add(&["member", "add", "m4", &peer_urls]).await;
     let id = added(&printed);
     for line in
         ["ETCD_NAME=\"m4\"", "ETCD_INITIAL_CLUSTER_STATE=\"existing\"", &format!("m4={url}")]
@@ -297,8 +300,7 @@ async fn change_members(program: &Etcd, cluster: &Cluster) {
     let removed = etcdctl(&["member", "remove", &id]);
     assert!(removed.success && removed.out.contains("removed from cluster"), "{removed:?}");
 
-    let learner = etcdctl(&["member", "add", "m5", "--learner", &peer_urls]);
-    let id = added(&learner);
+    let id = added(&add(&["member", "add", "m5", "--learner", &peer_urls]).await);
     let promoted = etcdctl(&["member", "promote", &id]);
     assert!(!promoted.success && promoted.error.contains("in sync with leader"), "{promoted:?}");
     let removed = etcdctl(&["member", "remove", &id]);

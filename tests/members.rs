@@ -14,6 +14,7 @@ use jangada_server::proto::etcdserverpb::{PutRequest, RangeRequest};
 use rustix::process::Signal;
 use support::client::Client;
 use support::cluster::{Cluster, Plan, Program, get_http};
+use support::ports::free_port;
 use support::{run, until};
 use tonic::{Code, Status};
 use workload::Workload;
@@ -40,7 +41,13 @@ async fn grow(cluster: &mut Cluster, present: &mut Vec<usize>, workload: &Worklo
 /// Removes a member, asking another one until it agrees, and waits until its process has ended.
 async fn leave(cluster: &mut Cluster, present: &mut Vec<usize>, member: usize, id: u64) {
     present.retain(|other| *other != member);
-    let asked = *present.last().expect("others stay");
+    remove(cluster, *present.last().expect("others stay"), id).await;
+    let status = cluster.process(member).ended().await;
+    assert_eq!(status.code(), Some(0), "{}", cluster.process(member).tail());
+    assert!(cluster.process(member).log().contains(REMOVED));
+}
+
+async fn remove(cluster: &Cluster, asked: usize, id: u64) {
     until(async || match cluster.client(asked).member_remove(id).await {
         Ok(()) => Some(()),
         // An answer was lost: it is gone already.
@@ -48,9 +55,6 @@ async fn leave(cluster: &mut Cluster, present: &mut Vec<usize>, member: usize, i
         Err(_) => None,
     })
     .await;
-    let status = cluster.process(member).ended().await;
-    assert_eq!(status.code(), Some(0), "{}", cluster.process(member).tail());
-    assert!(cluster.process(member).log().contains(REMOVED));
 }
 
 async fn ids(cluster: &Cluster, members: &[usize]) -> Vec<u64> {
@@ -184,6 +188,33 @@ async fn metric(cluster: &Cluster, member: usize, name: &str) -> Option<f64> {
     let address = cluster.members[member].client_url.trim_start_matches("http://");
     let text = get_http(address, "/metrics").await?;
     text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+}
+
+/// How often two are asked at once: so that their questions surely meet on the way, once at least.
+const MEETINGS: usize = 5;
+
+#[test]
+fn of_changes_asked_of_two_members_at_once_none_is_lost() {
+    run(LIMIT, async {
+        let cluster = Cluster::three().await;
+        for _ in 0..MEETINGS {
+            let (first, second) = tokio::join!(added(&cluster, 0), added(&cluster, 1));
+            let listed = cluster.client(2).member_list().await.expect("a healthy cluster").members;
+            for id in [first, second] {
+                assert!(listed.iter().any(|member| member.id == id), "{id:x} in {listed:?}");
+                remove(&cluster, 2, id).await;
+            }
+            let listed = cluster.client(0).member_list().await.expect("a healthy cluster").members;
+            assert_eq!(listed.len(), 3, "{listed:?}");
+        }
+    });
+}
+
+/// Adds a member that never starts, as `asked` lets it in, and says its id.
+async fn added(cluster: &Cluster, asked: usize) -> u64 {
+    let urls = [format!("http://127.0.0.1:{}", free_port())];
+    let answer = until(async || cluster.client(asked).member_add(&urls, false).await.ok()).await;
+    answer.member.expect("the new member is named").id
 }
 
 #[test]

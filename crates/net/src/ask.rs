@@ -4,15 +4,43 @@
 //! A question is put to one leader, once. Its answer may be lost with the connection; whoever asked
 //! is then told that the outcome is not known.
 
+use jangada_entry::encode_configuration;
 use jangada_raft::{Configuration, Index, MemberChange, NodeId};
 
 /// What is asked of the leader.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ask {
     /// Another membership, named whole. Its lists are sorted.
-    ChangeMembers(MemberChange),
+    ChangeMembers {
+        /// What is wanted.
+        change: MemberChange,
+        /// The configuration from which whoever asks has made it out.
+        basis: Basis,
+    },
     /// To hand over to this voter, or to whichever has most of the log.
     TransferLeadership(Option<NodeId>),
+}
+
+/// Names the configuration that a change rests on, by the checksum of its encoding: of two changes
+/// made out from one configuration, the later would undo the earlier.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Basis(pub u32);
+
+impl Basis {
+    /// Whatever the members are.
+    pub const ANY: Basis = Basis(0);
+
+    /// This configuration and no other.
+    #[must_use]
+    pub fn of(configuration: &Configuration) -> Basis {
+        Basis(crc32c::crc32c(&encode_configuration(configuration)).max(1))
+    }
+
+    /// Whether a change that rests on this may be made to `configuration`.
+    #[must_use]
+    pub fn is(self, configuration: &Configuration) -> bool {
+        self == Basis::ANY || self == Basis::of(configuration)
+    }
 }
 
 /// What the leader answers.
@@ -57,11 +85,13 @@ pub enum AskRefusal {
     InDoubt = 9,
     /// Too many questions wait.
     Busy = 10,
+    /// The members are others than those that the change rests on.
+    Overtaken = 11,
 }
 
 impl AskRefusal {
     /// All reasons, by their number.
-    pub const ALL: [AskRefusal; 11] = [
+    pub const ALL: [AskRefusal; 12] = [
         AskRefusal::NotLeader,
         AskRefusal::UnderWay,
         AskRefusal::TooEarly,
@@ -73,6 +103,7 @@ impl AskRefusal {
         AskRefusal::Replaced,
         AskRefusal::InDoubt,
         AskRefusal::Busy,
+        AskRefusal::Overtaken,
     ];
 
     /// The reason of this number.

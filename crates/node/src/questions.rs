@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use jangada_net::Basis;
 use jangada_raft::{Configuration, MemberChange, NodeId};
 
 use crate::handle::{Handle, block_on, lock};
@@ -99,12 +100,23 @@ impl<M: StateMachine> Handle<M> {
     /// in force without them.
     pub fn change_members(
         &self,
+        change: MemberChange,
+    ) -> Asked<Result<Configuration, ChangeError>> {
+        self.change_members_of(Basis::ANY, change)
+    }
+
+    /// As [`Handle::change_members`], but only if the members are still those of `basis`: a change names
+    /// all of them, and of two that were made out at one time the later would undo the earlier. If they
+    /// are others the answer is [`ChangeError::Overtaken`].
+    pub fn change_members_of(
+        &self,
+        basis: Basis,
         mut change: MemberChange,
     ) -> Asked<Result<Configuration, ChangeError>> {
         change.voters.sort_unstable();
         change.learners.sort_unstable();
         let (asked, place) = Asked::new();
-        self.ask(Question::Change(place), |ticket| Event::ChangeMembers { ticket, change });
+        self.ask(Question::Change(place), |ticket| Event::ChangeMembers { ticket, change, basis });
         asked
     }
 

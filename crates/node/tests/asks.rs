@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod hand;
 
-use jangada::net::{Answer, Ask, AskRefusal, PeerMessage};
+use jangada::net::{Answer, Ask, AskRefusal, Basis, PeerMessage};
 use jangada::raft::{Index, Message, NodeId, Position};
 use jangada::{
     ChangeError, Configuration, Ended, Event, MemberChange, MemoryLog, Options, Peers, Ticket,
@@ -17,7 +17,7 @@ fn wanted(voters: &[NodeId]) -> MemberChange {
 }
 
 fn change(ticket: u64, voters: &[NodeId]) -> Event {
-    Event::ChangeMembers { ticket: Ticket(ticket), change: wanted(voters) }
+    Event::ChangeMembers { ticket: Ticket(ticket), change: wanted(voters), basis: Basis::ANY }
 }
 
 fn transfer(ticket: u64, to: NodeId) -> Event {
@@ -92,7 +92,10 @@ fn a_membership_that_cannot_be_is_refused_without_asking_anyone() {
     let twice = [TWO, TWO];
     let mut far = wanted(&[SELF]);
     far.addresses.insert(SELF, vec!["x".repeat(1000)]);
-    hand.step([change(1, &twice), Event::ChangeMembers { ticket: Ticket(2), change: far }]);
+    hand.step([
+        change(1, &twice),
+        Event::ChangeMembers { ticket: Ticket(2), change: far, basis: Basis::ANY },
+    ]);
     let impossible = Some(ChangeError::Impossible);
     assert_eq!(hand.told, [Told::Changed(1, impossible), Told::Changed(2, impossible)]);
     assert_eq!(put_to(&hand, TWO), []);
@@ -101,7 +104,7 @@ fn a_membership_that_cannot_be_is_refused_without_asking_anyone() {
 #[test]
 fn the_leader_answers_a_peer_when_the_change_is_final_and_lets_who_left_go() {
     let mut hand = Hand::leader();
-    let ask = Ask::ChangeMembers(wanted(&[SELF, TWO]));
+    let ask = Ask::ChangeMembers { change: wanted(&[SELF, TWO]), basis: Basis::ANY };
     let message = PeerMessage::Ask { process: 5, number: 6, ask };
     hand.step([Event::Received { from: TWO, message }]);
     hand.step([change(9, &[SELF, THREE])]);
@@ -132,6 +135,32 @@ fn the_leader_answers_a_peer_when_the_change_is_final_and_lets_who_left_go() {
         hand.sleep();
     }
     assert_eq!(hand.peers.last().map(named), Some((false, vec![THREE])));
+}
+
+#[test]
+fn of_two_changes_made_out_from_the_same_members_the_later_is_not_made() {
+    let mut hand = Hand::leader();
+    let basis = Basis::of(hand.member.status().record.membership.configuration());
+    let of = |ticket: u64, voters: &[NodeId]| Event::ChangeMembers {
+        ticket: Ticket(ticket),
+        change: wanted(voters),
+        basis,
+    };
+    hand.step([of(1, &[SELF, TWO])]);
+    for index in [2, 3] {
+        hand.step([matched(TWO, 1, index)]);
+    }
+    assert_eq!(hand.told, [Told::Changed(1, None)]);
+    hand.told.clear();
+
+    // It would bring back whom the first has removed, or remove whom it has added.
+    hand.step([of(2, &[SELF, TWO, NodeId(7)])]);
+    assert_eq!(hand.told, [Told::Changed(2, Some(ChangeError::Overtaken))]);
+    hand.told.clear();
+    let basis = Basis::of(hand.member.status().record.membership.configuration());
+    let change = wanted(&[SELF, TWO]);
+    hand.step([Event::ChangeMembers { ticket: Ticket(3), change, basis }]);
+    assert_eq!(hand.told, [Told::Changed(3, None)], "they are so already");
 }
 
 #[test]

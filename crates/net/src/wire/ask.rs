@@ -10,7 +10,7 @@ use jangada_raft::{CatchUp, Configuration, MemberChange, NodeId};
 
 use super::decode::Fields;
 use super::{DecodeError, EncodeError};
-use crate::{Answer, Ask, AskRefusal, PeerMessage};
+use crate::{Answer, Ask, AskRefusal, Basis, PeerMessage};
 
 /// The most bytes of the members and addresses in one question or answer: 256 members with a few
 /// addresses of common length each.
@@ -71,18 +71,25 @@ fn put_number(process: u64, number: u64, out: &mut BytesMut) {
 
 /// A byte that says which it is, one for a detail, and six zeros.
 fn put_choice(choice: u8, detail: u8, out: &mut BytesMut) {
+    put_based_choice(choice, detail, Basis::ANY, out);
+}
+
+/// The same, with the basis of a change in place of the last four zeros.
+fn put_based_choice(choice: u8, detail: u8, basis: Basis, out: &mut BytesMut) {
     out.put_u8(choice);
     out.put_u8(detail);
-    out.put_bytes(0, 6);
+    out.put_bytes(0, 2);
+    out.put_u32_le(basis.0);
 }
 
 fn put_ask(ask: &Ask, out: &mut BytesMut) -> Result<(), EncodeError> {
     match ask {
-        Ask::ChangeMembers(change) => {
+        Ask::ChangeMembers { change, basis } => {
             if !fits(change) {
                 return Err(EncodeError::Membership);
             }
-            put_choice(choice::CHANGE_MEMBERS, u8::from(change.catch_up == CatchUp::Skip), out);
+            let skips = u8::from(change.catch_up == CatchUp::Skip);
+            put_based_choice(choice::CHANGE_MEMBERS, skips, *basis, out);
             let MemberChange { voters, learners, addresses, .. } = change.clone();
             let wanted = Configuration { voters, learners, addresses, ..Configuration::default() };
             out.put_slice(&encode_configuration(&wanted));
@@ -119,7 +126,11 @@ fn put_answer(answer: &Answer, out: &mut BytesMut) -> Result<(), EncodeError> {
 pub(super) fn ask(fields: &mut Fields<'_>) -> Result<PeerMessage, DecodeError> {
     let (process, number) = (fields.u64()?, fields.u64()?);
     let (choice, detail) = (fields.u8()?, fields.u8()?);
-    fields.zero(6)?;
+    fields.zero(2)?;
+    let basis = Basis(fields.u32()?);
+    if choice != choice::CHANGE_MEMBERS && basis != Basis::ANY {
+        return Err(DecodeError::Reserved);
+    }
     let ask = match (choice, detail) {
         (choice::CHANGE_MEMBERS, 0 | 1) => {
             let Configuration { voters, outgoing, learners, target, addresses } =
@@ -132,7 +143,7 @@ pub(super) fn ask(fields: &mut Fields<'_>) -> Result<PeerMessage, DecodeError> {
             if !fits(&change) {
                 return Err(DecodeError::Membership);
             }
-            Ask::ChangeMembers(change)
+            Ask::ChangeMembers { change, basis }
         }
         (choice::TRANSFER, named @ (0 | 1)) => {
             let to = NodeId(fields.u64()?);

@@ -1,7 +1,7 @@
 //! Questions to the leader and their answers, for the codec's tests.
 
 use jangada_net::wire::{self, DecodeError, EncodeError};
-use jangada_net::{Answer, Ask, AskRefusal, PeerMessage};
+use jangada_net::{Answer, Ask, AskRefusal, Basis, PeerMessage};
 use jangada_raft::{CatchUp, Configuration, Index, MemberChange, NodeId};
 use proptest::prelude::*;
 
@@ -31,8 +31,11 @@ prop_compose! {
 
 pub(crate) fn ask() -> impl Strategy<Value = PeerMessage> {
     let to = prop::option::of(any::<u64>().prop_map(NodeId));
-    let ask =
-        prop_oneof![change().prop_map(Ask::ChangeMembers), to.prop_map(Ask::TransferLeadership)];
+    let ask = prop_oneof![
+        (change(), any::<u32>())
+            .prop_map(|(change, basis)| Ask::ChangeMembers { change, basis: Basis(basis) }),
+        to.prop_map(Ask::TransferLeadership)
+    ];
     (any::<u64>(), any::<u64>(), ask).prop_map(|(process, number, ask)| PeerMessage::Ask {
         process,
         number,
@@ -66,9 +69,11 @@ fn what_is_no_question_and_no_answer_is_refused() {
         (raw(15, &words(&[1, 1, 1, 7]), &[]), DecodeError::Reserved),
         (raw(15, &words(&[1, 1, 0x0201]), &[]), DecodeError::Choice(2)),
         (raw(15, &words(&[1, 1, 9]), &[]), DecodeError::Choice(9)),
-        (raw(15, &words(&[1, 1, 1 << 40]), &[]), DecodeError::Reserved),
+        (raw(15, &words(&[1, 1, 1 << 24]), &[]), DecodeError::Reserved),
+        // A transfer rests on no members.
+        (raw(15, &words(&[1, 1, 1 | 1 << 40, 0]), &[]), DecodeError::Reserved),
         (raw(15, &words(&[1, 1]), &[]), DecodeError::Short),
-        (raw(16, &words(&[1, 1, 0x0B02]), &[]), DecodeError::Choice(11)),
+        (raw(16, &words(&[1, 1, 0x0C02]), &[]), DecodeError::Choice(12)),
         (raw(16, &words(&[1, 1, 0x0101, 5]), &[]), DecodeError::Reserved),
         (raw(16, &words(&[1, 1, 1, 5, 5]), &[]), DecodeError::Long),
     ];
@@ -82,7 +87,7 @@ fn a_membership_beyond_its_bounds_is_neither_sent_nor_taken() {
     let of = |change: MemberChange| PeerMessage::Ask {
         process: 1,
         number: 1,
-        ask: Ask::ChangeMembers(change),
+        ask: Ask::ChangeMembers { change, basis: Basis::ANY },
     };
     let unsorted = MemberChange { voters: vec![NodeId(2), NodeId(1)], ..MemberChange::default() };
     let far = MemberChange {

@@ -35,6 +35,8 @@ pub enum ChangeError {
     Impossible,
     /// A member wanted was removed before; ids are not used again. Nothing was changed.
     RemovedBefore,
+    /// The members are others than those that the change was made out from. Nothing was changed.
+    Overtaken,
     /// Too many changes are asked for. Nothing was changed.
     Busy,
     /// The leader changed, the connection to it broke, or no answer came in time. The change may or may
@@ -61,6 +63,10 @@ impl std::fmt::Display for ChangeError {
             ChangeError::RemovedBefore => {
                 "a member asked for was removed before; add it under a new id, with an empty data \
                  directory"
+            }
+            ChangeError::Overtaken => {
+                "the members were changed meanwhile, and this change was not made; look who they \
+                 are, and ask again"
             }
             ChangeError::Busy => "too many changes are asked for; ask again after a while",
             ChangeError::InDoubt => {
@@ -126,6 +132,7 @@ impl From<AskRefusal> for ChangeError {
             AskRefusal::UnderWay => ChangeError::UnderWay,
             AskRefusal::HandingOver => ChangeError::HandingOver,
             AskRefusal::RemovedBefore => ChangeError::RemovedBefore,
+            AskRefusal::Overtaken => ChangeError::Overtaken,
             AskRefusal::Busy => ChangeError::Busy,
             AskRefusal::InDoubt => ChangeError::InDoubt,
             // The last three are answers to the other question.
@@ -149,6 +156,7 @@ impl From<AskRefusal> for TransferError {
             AskRefusal::NoVoter
             | AskRefusal::UnderWay
             | AskRefusal::Impossible
+            | AskRefusal::Overtaken
             | AskRefusal::RemovedBefore => TransferError::NoVoter,
         }
     }
@@ -197,7 +205,7 @@ impl Asks {
 impl<M: StateMachine> Member<M> {
     /// An operator of this member asks.
     pub(super) fn asked(&mut self, ticket: Ticket, ask: Ask) {
-        if let Ask::ChangeMembers(change) = &ask
+        if let Ask::ChangeMembers { change, .. } = &ask
             && !jangada_net::wire::fits(change)
         {
             self.tell(Asker::Own(ticket), &ask, Answer::Refused(AskRefusal::Impossible));
@@ -239,8 +247,8 @@ impl<M: StateMachine> Member<M> {
     /// This member leads and is to do what is asked.
     fn take_up(&mut self, arrived: Arrived) {
         let Arrived { asker, ask, .. } = &arrived;
-        let change = match ask {
-            Ask::ChangeMembers(change) => change,
+        let (change, basis) = match ask {
+            Ask::ChangeMembers { change, basis } => (change, *basis),
             Ask::TransferLeadership(to) => {
                 let (asker, to) = (*asker, *to);
                 if let Asker::Own(ticket) = asker {
@@ -250,7 +258,7 @@ impl<M: StateMachine> Member<M> {
                 return;
             }
         };
-        match (self.change_members(*asker, change), *asker) {
+        match (self.change_members(*asker, change, basis), *asker) {
             (Ok(()), Asker::Own(ticket)) => self.hand(ticket, arrived.ask, self.id),
             (Ok(()), Asker::Peer { .. }) => {}
             (Err(reason), _) => self.keep_or_refuse(arrived, reason),
@@ -317,10 +325,10 @@ impl<M: StateMachine> Member<M> {
             }
         };
         self.effects.push(match (ask, answer) {
-            (Ask::ChangeMembers(_), Answer::Changed { configuration, .. }) => {
+            (Ask::ChangeMembers { .. }, Answer::Changed { configuration, .. }) => {
                 Effect::ChangeAnswered { ticket, outcome: Ok(configuration) }
             }
-            (Ask::ChangeMembers(_), Answer::Refused(reason)) => {
+            (Ask::ChangeMembers { .. }, Answer::Refused(reason)) => {
                 Effect::ChangeAnswered { ticket, outcome: Err(reason.into()) }
             }
             (Ask::TransferLeadership(_), Answer::Transferred(leader)) => {
@@ -330,7 +338,7 @@ impl<M: StateMachine> Member<M> {
                 Effect::TransferAnswered { ticket, outcome: Err(reason.into()) }
             }
             // An answer to another question: of this one nothing is known.
-            (Ask::ChangeMembers(_), Answer::Transferred(_)) => {
+            (Ask::ChangeMembers { .. }, Answer::Transferred(_)) => {
                 Effect::ChangeAnswered { ticket, outcome: Err(ChangeError::InDoubt) }
             }
             (Ask::TransferLeadership(_), Answer::Changed { .. }) => {
@@ -358,7 +366,7 @@ impl<M: StateMachine> Member<M> {
         let done = |handed: &Handed| match handed.ask {
             Ask::TransferLeadership(Some(to)) => to == leader,
             Ask::TransferLeadership(None) => leader != handed.leader,
-            Ask::ChangeMembers(_) => false,
+            Ask::ChangeMembers { .. } => false,
         };
         let tickets: Vec<Ticket> =
             self.asks.handed.iter().filter(|(_, h)| done(h)).map(|(ticket, _)| *ticket).collect();

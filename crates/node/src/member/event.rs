@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jangada_entry::{Draft, Frame};
-use jangada_net::PeerMessage;
+use jangada_net::{Basis, PeerMessage};
 use jangada_raft::{Configuration, Index, MemberChange, NodeId, Position, Standing};
 
 use super::{
@@ -83,6 +83,8 @@ pub enum Event {
         ticket: Ticket,
         /// What is wanted.
         change: MemberChange,
+        /// The configuration from which it was made out.
+        basis: Basis,
     },
     /// An operator of this member wants another leader. Answered by [`Effect::TransferAnswered`].
     TransferLeadership {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jangada_entry::{Frame, decode_configuration};
-use jangada_net::{Answer, Ask, AskRefusal};
+use jangada_net::{Answer, Ask, AskRefusal, Basis};
 use jangada_raft::{
     ChangeRefused, Configuration, Index, Input, MemberChange, NodeId, Position, canon,
 };
@@ -67,10 +67,14 @@ impl<M: StateMachine> Member<M> {
         &mut self,
         asker: Asker,
         wanted: &MemberChange,
+        basis: Basis,
     ) -> Result<(), AskRefusal> {
         // Who was removed is known of what is applied; what is not yet applied may have removed more.
         if self.raft.configuration_index().is_some_and(|at| self.record.applied.index < at) {
             return Err(AskRefusal::UnderWay);
+        }
+        if !basis.is(self.raft.configuration()) {
+            return Err(AskRefusal::Overtaken);
         }
         let removed = self.record.membership.removed();
         if wanted.voters.iter().chain(&wanted.learners).any(|id| removed.contains(id)) {
@@ -132,7 +136,8 @@ impl<M: StateMachine> Member<M> {
         match change.asker {
             Asker::Own(ticket) => self.ask_answered(ticket, answer),
             asker @ Asker::Peer { .. } => {
-                self.tell(asker, &Ask::ChangeMembers(change.wanted.clone()), answer);
+                let (change, basis) = (change.wanted.clone(), Basis::ANY);
+                self.tell(asker, &Ask::ChangeMembers { change, basis }, answer);
             }
         }
     }

@@ -471,8 +471,8 @@ impl<M: StateMachine> Member<M> {
                 self.level_shown(peer, level);
             }
             Event::TurnedAway { by, reason } => self.turned_away(by, reason),
-            Event::ChangeMembers { ticket, change } => {
-                self.asked(ticket, Ask::ChangeMembers(change));
+            Event::ChangeMembers { ticket, change, basis } => {
+                self.asked(ticket, Ask::ChangeMembers { change, basis });
             }
             Event::TransferLeadership { ticket, to } => {
                 self.asked(ticket, Ask::TransferLeadership(to));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use jangada::entry::Draft;
+use jangada::net::Basis;
 use jangada::raft::{Configuration, MemberChange};
 use jangada::{ChangeError, Figures, Handle, NodeId, ProposeError, ReadError, TransferError};
 use jangada_kv::{COMMAND_VERSION, Command, Reply, Shared};
@@ -187,15 +188,17 @@ impl<T: Timer> Served<T> {
     /// Changes the membership as it now is. What was asked of this member before is done first, and
     /// what others have asked is waited for.
     async fn change(&self, change: &Change) -> Result<(), ApiError> {
-        let Inner { member, changing, .. } = &*self.inner;
+        let Inner { member, changing, timer, .. } = &*self.inner;
         let _turn = changing.lock().await;
-        self.read_barrier().await?;
-        let before = member.handle.membership().configuration().clone();
-        if let Change::Promote { id } = change {
-            return self.promote(&before, *id).await;
-        }
-        for step in membership::steps(&before, change)? {
-            self.take_step(step).await?;
+        // What is made out from members that are others by now is made out anew.
+        loop {
+            match self.change_once(change).await {
+                Ok(()) => break,
+                Err(Step::Again) => {
+                    timer.within(CHANGE_RETRY, std::future::pending::<()>()).await;
+                }
+                Err(Step::Failed(error)) => return Err(error),
+            }
         }
         if let Change::Remove { id } = change
             && *id != member.member_id
@@ -206,47 +209,118 @@ impl<T: Timer> Served<T> {
         Ok(())
     }
 
-    async fn take_step(&self, step: MemberChange) -> Result<(), ApiError> {
+    async fn change_once(&self, change: &Change) -> Result<(), Step> {
+        let Inner { member, .. } = &*self.inner;
+        self.read_barrier().await.map_err(ApiError::from)?;
+        let before = member.handle.membership().configuration().clone();
+        let steps = membership::steps(&before, change)?;
+        if let Change::Promote { id } = change {
+            return self.promote(&before, steps, *id).await;
+        }
+        self.take_steps(&before, steps).await?;
+        Ok(())
+    }
+
+    /// Takes one step after the other, each from where the one before has led, and says where the last
+    /// has led.
+    async fn take_steps(
+        &self,
+        before: &Configuration,
+        steps: Vec<MemberChange>,
+    ) -> Result<Configuration, Step> {
+        let mut reached = before.clone();
+        for (place, step) in steps.into_iter().enumerate() {
+            match self.take_step(&reached, step).await {
+                Ok(configuration) => reached = configuration,
+                // Whoever was quicker knew what the first step had made; the second only says again
+                // who is waited for.
+                Err(ChangeError::Overtaken) if 0 < place => break,
+                Err(error) => return Err(Step::of(error)),
+            }
+        }
+        Ok(reached)
+    }
+
+    /// Asks for one step from these members, and again while another change is under way.
+    async fn take_step(
+        &self,
+        before: &Configuration,
+        step: MemberChange,
+    ) -> Result<Configuration, ChangeError> {
         let Inner { member, timer, .. } = &*self.inner;
+        let basis = Basis::of(before);
         loop {
-            match member.handle.change_members(step.clone()).await {
-                Ok(_) => return Ok(()),
+            match member.handle.change_members_of(basis, step.clone()).await {
                 Err(ChangeError::UnderWay | ChangeError::HandingOver | ChangeError::Busy) => {
                     timer.within(CHANGE_RETRY, std::future::pending::<()>()).await;
                 }
-                Err(ChangeError::NoLeader) => return Err(ApiError::NoLeader),
-                Err(ChangeError::Impossible) => return Err(ApiError::MemberBadUrls),
-                Err(ChangeError::RemovedBefore) => return Err(ApiError::MemberNotFound),
-                Err(ChangeError::InDoubt) => return Err(ApiError::TimeoutLeaderFailed),
-                Err(ChangeError::Stopped) => return Err(ApiError::Stopped),
+                taken => return taken,
             }
         }
     }
 
     /// Makes a learner a voter, if it holds the log. One that does not is left a learner.
-    async fn promote(&self, before: &Configuration, id: u64) -> Result<(), ApiError> {
+    async fn promote(
+        &self,
+        before: &Configuration,
+        steps: Vec<MemberChange>,
+        id: u64,
+    ) -> Result<(), Step> {
         let Inner { member, timer, .. } = &*self.inner;
-        let steps = membership::steps(before, &Change::Promote { id })?;
         if !member.store.read().members().iter().any(|published| published.id == id) {
-            return Err(ApiError::LearnerNotReady); // it has not started
+            return Err(ApiError::LearnerNotReady.into()); // it has not started
         }
-        for step in steps {
-            self.take_step(step).await?;
-        }
+        let waits = self.take_steps(before, steps).await?;
+        let votes = || member.handle.membership().configuration().voters.contains(&NodeId(id));
         let mut watch = member.handle.watch_membership();
-        let votes = async {
-            while !watch.seen().configuration().voters.contains(&NodeId(id)) {
+        let promoted = async {
+            while !votes() {
                 if watch.changed().await.is_none() {
-                    return;
+                    std::future::pending::<()>().await; // it stops: the request ends by its own limit
                 }
             }
         };
-        let patience = PROMOTION_TIMEOUTS * member.election_timeout;
-        if timer.within(patience, votes).await.is_some() {
+        let patience = member.election_timeout * PROMOTION_TIMEOUTS;
+        if timer.within(patience, promoted).await.is_some() {
             return Ok(());
         }
-        self.take_step(membership::as_it_is(before)).await?;
-        Err(ApiError::LearnerNotReady)
+        match self.take_step(&waits, membership::as_it_is(before)).await {
+            // Taken back, or made into something else by somebody else.
+            Ok(_) | Err(ChangeError::Overtaken) if !votes() => {
+                Err(ApiError::LearnerNotReady.into())
+            }
+            Ok(_) | Err(ChangeError::Overtaken) => Ok(()),
+            Err(error) => Err(Step::of(error)),
+        }
+    }
+}
+
+/// Why a change was not made.
+enum Step {
+    /// The members are about to be others: the change is to be made out anew.
+    Again,
+    Failed(ApiError),
+}
+
+impl Step {
+    fn of(error: ChangeError) -> Step {
+        Step::Failed(match error {
+            ChangeError::Overtaken
+            | ChangeError::UnderWay
+            | ChangeError::HandingOver
+            | ChangeError::Busy => return Step::Again,
+            ChangeError::NoLeader => ApiError::NoLeader,
+            ChangeError::Impossible => ApiError::MemberBadUrls,
+            ChangeError::RemovedBefore => ApiError::MemberNotFound,
+            ChangeError::InDoubt => ApiError::TimeoutLeaderFailed,
+            ChangeError::Stopped => ApiError::Stopped,
+        })
+    }
+}
+
+impl From<ApiError> for Step {
+    fn from(error: ApiError) -> Step {
+        Step::Failed(error)
     }
 }
 

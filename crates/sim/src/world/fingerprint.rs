@@ -126,7 +126,7 @@ pub(crate) fn event(event: &Event, into: &mut Fingerprint) {
         }
         Event::Hello { peer, incarnation, level } => (peer, incarnation, level).hash(into),
         Event::TurnedAway { by, reason } => (by, reason).hash(into),
-        Event::ChangeMembers { ticket, change } => (ticket, change).hash(into),
+        Event::ChangeMembers { ticket, change, basis } => (ticket, change, basis).hash(into),
         Event::TransferLeadership { ticket, to } => (ticket, to).hash(into),
         Event::HandOver | Event::LogFull | Event::LogHasSpace => {}
         Event::PeerUp(peer)

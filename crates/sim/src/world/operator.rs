@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use jangada::{ChangeError, Ended, Event, Peers, Ticket, TransferError};
+use jangada_net::Basis;
 use jangada_raft::{CatchUp, Configuration, MemberChange, NodeId};
 
 use crate::application::Application;
@@ -168,7 +169,12 @@ impl<A: Application> World<A> {
         let what = format_args!("is asked for the voters [{voters}] and the learners [{learners}]");
         self.tell(Who::Member(asked), what);
         let ticket = self.ticket();
-        self.submit(asked, Event::ChangeMembers { ticket, change });
+        // One in four asks whatever has happened meanwhile.
+        let basis = match self.choices.below(4) {
+            0 => Basis::ANY,
+            _ => Basis::of(&known),
+        };
+        self.submit(asked, Event::ChangeMembers { ticket, change, basis });
     }
 
     fn lets_go(&mut self, members: &mut BTreeSet<NodeId>) {
