@@ -167,25 +167,6 @@ fn a_read_of_a_follower_waits_until_the_index_is_applied_here() {
     assert_eq!(hand.told, [Told::ReadReady(1)]);
 }
 
-/// Entry 2 of term 1 is durable here and not committed; the leader of term 2 replaces it, and others
-/// commit the new one before it is durable here. Should the machine store its effects by then, a crash
-/// would leave a machine that is ahead of its log.
-#[test]
-fn what_is_durable_may_be_replaced_before_it_is_safe_to_store() {
-    let mut hand = Hand::follower();
-    hand.step([append(TWO, 1, at(0, 0), 2, 1)]);
-    assert_eq!(hand.log_durable(), 1, "entry 2 is durable and not committed");
-    hand.disk = Disk::Stalled;
-    hand.step([append(THREE, 2, at(1, 1), 2, 2)]);
-    assert_eq!(hand.member.status().record.applied, at(2, 2));
-    assert_eq!(hand.log_durable(), 1, "entry 2 of term 2 is applied and not durable here");
-    let written = hand.write();
-    hand.step(written);
-    let written = hand.write();
-    hand.step(written);
-    assert_eq!(hand.log_durable(), 2);
-}
-
 #[test]
 fn after_a_restart_the_machine_is_fed_from_the_log_when_the_commit_is_known() {
     let entries = |last: u64| -> Vec<Frame> {

@@ -17,7 +17,7 @@ use jangada_sim::workload::{Workload, WorkloadOptions};
 use crate::cluster::machines::{Streamed, Whole};
 use crate::harness::schedule::{Random, run_with_joiners as run_schedule};
 use crate::store_harness;
-use crate::{crash_points, histories, leftovers, rot_points, transfers};
+use crate::{crash_points, histories, leftovers, operators, rot_points, transfers};
 
 /// How many letters of what a check saw are kept.
 const WHAT_MAX: usize = 160;
@@ -198,10 +198,17 @@ impl Finder {
                 }),
             ),
             Finder::Histories => all(
-                2,
+                8,
                 seen(|| {
                     histories::an_answer_to_an_earlier_life_runs_no_read();
                     histories::entries_read_for_one_place_are_not_sent_for_another();
+                    histories::what_is_durable_may_be_replaced_before_it_is_safe_to_store();
+                    histories::what_must_be_held_again_is_named_once_leadership_is_confirmed();
+                    operators::a_question_waits_for_a_leader_and_is_put_to_it_once();
+                    operators::a_change_is_answered_once_when_it_is_applied_here_too();
+                    operators::the_leader_answers_a_peer_when_the_change_is_final_and_lets_who_left_go();
+                    operators::of_two_changes_made_out_from_the_same_members_the_later_is_not_made(
+                    );
                 }),
             ),
         }

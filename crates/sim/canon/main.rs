@@ -25,6 +25,9 @@ mod harness;
 mod histories;
 #[path = "../../wal/tests/leftovers/mod.rs"]
 mod leftovers;
+#[path = "../../node/tests/histories/operators.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod operators;
 #[path = "../../wal/tests/rot_points/mod.rs"]
 mod rot_points;
 #[path = "../../kv/tests/harness/mod.rs"]

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::Result;
 use crate::bugs::Bug;
 use crate::finders::Finder;
-use crate::waiting::{IMPOSSIBLE, Other, UNFOUND, WAITING};
+use crate::waiting::{IMPOSSIBLE, Other, WAITING};
 
 /// The command that writes the page.
 const COMMAND: &str =
@@ -61,10 +61,6 @@ fn page(results: &[Result]) -> String {
     }
     page.push_str("\n## Waiting\n\n| # | bug | seen in | waits for |\n|---|---|---|---|\n");
     WAITING.iter().for_each(|other| page.push_str(&other_row(other)));
-    page.push_str(
-        "\n## Put back, and not found\n\n| # | bug | seen in | why |\n|---|---|---|---|\n",
-    );
-    UNFOUND.iter().for_each(|other| page.push_str(&other_row(other)));
     page.push_str(
         "\n## What this design cannot have\n\n| # | bug | seen in | why |\n|---|---|---|---|\n",
     );
@@ -129,6 +125,8 @@ within a minute: this measures the checks, not the code.
   simulated time, each step held to the executable specification.
 - *Restarts and copies of the store* drive the store alone, with crashes, lost chunks and compactions in between
   (`crates/kv/tests/harness`).
+- *Chosen histories* put one member into a test's hands: its log, its clock and its peers
+  (`crates/node/tests/histories`).
 - *Crash points*, *rot points*, *failing syncs* and *old bytes* try the log (`crates/wal/tests`).
 - The *full worlds* run the members that ship, with their log and engine, on simulated disks and a simulated network.
 

@@ -37,28 +37,6 @@ pub(crate) const WAITING: &[Other] = &[
     },
 ];
 
-/// Bugs that have a switch and that no check finds within a minute.
-pub(crate) const UNFOUND: &[Other] = &[
-    Other {
-        number: "",
-        what: "A member that may have lost entries is told what it must hold by a leader that may be \
-               deposed (`recovery_is_answered_unconfirmed`)",
-        seen: "own",
-        why: "while the term is not lost with the entries, as the log sees to, a leader of an older term \
-              is not listened to, and one of the member's own term or a later one holds all that the \
-              member can have helped to commit: the confirmation guards against a lost term alone",
-    },
-    Other {
-        number: "",
-        what: "The engine stores entries that are durable and not committed \
-               (`engine_stores_what_is_durable_alone`)",
-        seen: "own",
-        why: "an entry must be durable, replaced, committed on other disks and stored by the engine \
-              before the replacing write is done, and the power be lost just then: it did not happen in \
-              some hundred seeds",
-    },
-];
-
 /// Bugs that this design cannot have.
 pub(crate) const IMPOSSIBLE: &[Other] = &[
     Other {

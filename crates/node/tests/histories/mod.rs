@@ -1,13 +1,15 @@
-//! Chosen histories of one member, in which what belongs to an earlier question comes late.
+//! Chosen histories of one member, in which what belongs to an earlier question comes late, or what is
+//! said rests on what is not certain yet.
 
 use jangada::entry::{Draft, Frame, Kind, Origin};
 use jangada::net::PeerMessage;
 use jangada::raft::{
-    AppendOutcome, AppendResponse, HardState, Index, Message, Position, Range, Term, WriteNumber,
+    AppendOutcome, AppendResponse, HardState, HeartbeatResponse, Index, Message, Position, Range,
+    ReadRound, RecoverTo, RecoveryNumber, Term, WriteNumber,
 };
 use jangada::{Event, Log, LogBatch, MemoryLog, ReadBatch};
 
-use crate::hand::{Disk, Hand, PROCESS, THREE, TWO, at, heartbeat, raft};
+use crate::hand::{Disk, Hand, PROCESS, THREE, TWO, append, at, heartbeat, matched, raft};
 
 /// The read index that an earlier life of the member had asked for arrives in this one, whose client
 /// came after the round that it is about: the read does not run by it (etcd #20418 in kind).
@@ -78,4 +80,56 @@ pub(crate) fn entries_read_for_one_place_are_not_sent_for_another() {
         appends += frames.len();
     }
     assert!(8 <= appends, "the peer gets what it lacks");
+}
+
+/// Entry 2 of term 1 is durable here and not committed; the leader of term 2 replaces it, and others
+/// commit the new one before it is durable here. Should the machine store its effects by then, a crash
+/// would leave a machine that is ahead of its log.
+pub(crate) fn what_is_durable_may_be_replaced_before_it_is_safe_to_store() {
+    let mut hand = Hand::follower();
+    hand.step([append(TWO, 1, at(0, 0), 2, 1)]);
+    assert_eq!(hand.log_durable(), 1, "entry 2 is durable and not committed");
+    hand.disk = Disk::Stalled;
+    hand.step([append(THREE, 2, at(1, 1), 2, 2)]);
+    assert_eq!(hand.member.status().record.applied, at(2, 2));
+    assert_eq!(hand.log_durable(), 1, "entry 2 of term 2 is applied and not durable here");
+    let written = hand.write();
+    hand.step(written);
+    let written = hand.write();
+    hand.step(written);
+    assert_eq!(hand.log_durable(), 2);
+}
+
+/// A member that may have lost entries asks what it must hold. A leader that was deposed would name too
+/// little, so the answer waits for a read round that others confirm and that began after the question
+/// (thesis §6.4).
+pub(crate) fn what_must_be_held_again_is_named_once_leadership_is_confirmed() {
+    let mut hand = Hand::leader();
+    let recovering = Some(RecoveryNumber(5));
+    let answers = |from, round, recovering| {
+        let response = HeartbeatResponse { term: Term(1), round: ReadRound(round), recovering };
+        raft(from, Message::HeartbeatResponse(response))
+    };
+    let named = |hand: &Hand| -> Option<RecoverTo> {
+        let named = |message: &PeerMessage| match message {
+            PeerMessage::Raft(Message::Heartbeat(heartbeat)) => heartbeat.recover_to,
+            _ => None,
+        };
+        hand.sent_to(THREE).filter_map(named).last()
+    };
+    hand.step([answers(THREE, 0, recovering)]);
+    let until_us = hand.now_us + 300_000;
+    while hand.now_us < until_us {
+        hand.sleep();
+        // An answer to an earlier round says nothing of the present.
+        hand.step([matched(TWO, 1, 1), answers(TWO, 0, None), answers(THREE, 1, recovering)]);
+    }
+    assert_eq!(named(&hand), None, "nobody has confirmed that this member still leads");
+    hand.step([answers(TWO, 1, None)]);
+    let until_us = hand.now_us + 300_000;
+    while hand.now_us < until_us {
+        hand.sleep();
+    }
+    let recover_to = RecoverTo { number: RecoveryNumber(5), last: Index(1) };
+    assert_eq!(named(&hand), Some(recover_to));
 }
