@@ -86,8 +86,13 @@ fn requests(data: &[u8]) {
                 let decoded = jangada_kv::fuzz::check_command(&payload, COMMAND_VERSION);
                 assert_eq!(decoded.as_ref(), Ok(&command), "what a client may ask is applied");
                 index += 1;
-                let entry =
-                    Entry { index, time_ms: 5, version: COMMAND_VERSION, payload: &payload };
+                let entry = Entry {
+                    index,
+                    term: 1,
+                    time_ms: 5,
+                    version: COMMAND_VERSION,
+                    payload: &payload,
+                };
                 let outcome = machine.apply_one(entry).expect("what a client may ask is applied");
                 machine.end_batch(index, Bytes::new());
                 match change_answer(outcome) {

@@ -50,7 +50,8 @@ fn commands(data: &[u8]) {
     while !input.is_empty() {
         let payload = input.piece();
         index += 1;
-        let entry = Entry { index, time_ms: 1000 + index, version: COMMAND_VERSION, payload };
+        let entry =
+            Entry { index, term: 1, time_ms: 1000 + index, version: COMMAND_VERSION, payload };
         let answers = [one.apply_one(entry), other.apply_one(entry)].map(|applied| {
             applied.map(|outcome| (outcome.digest, outcome.reply)).inspect_err(|error| {
                 sentence(error);

@@ -289,6 +289,7 @@ fn flush(
     let first = *index + 1;
     let entries = batch.iter().zip(first..).map(|(payload, index)| Entry {
         index,
+        term: 1,
         time_ms: 0,
         version: COMMAND_VERSION,
         payload,

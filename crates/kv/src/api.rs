@@ -245,4 +245,8 @@ pub enum KvError {
     NoSpace,
     /// The CORRUPT alarm is raised.
     Corrupt,
+    /// The id of a lease is taken.
+    LeaseExists,
+    /// A lease is asked for longer than one may be, or for no time.
+    LeaseTtlTooLarge,
 }

@@ -11,6 +11,8 @@ use crate::command::{
 };
 use crate::engine::EngineError;
 use crate::interval::Interval;
+use crate::lease::{LeaseAnswer, LeaseCommand};
+use crate::machine::Entry;
 use crate::range::ReadError;
 use crate::store::{Changes, Store, Write};
 use crate::validate::contains_put;
@@ -34,6 +36,8 @@ pub enum Answer {
     Alarm(Vec<Alarm>),
     /// To [`Command::Member`] and [`Command::RetractMember`].
     Member,
+    /// To [`Command::Lease`].
+    Lease(LeaseAnswer),
 }
 
 /// The answer to a command, for the client that waits.
@@ -56,11 +60,12 @@ pub struct Outcome {
 
 impl Store {
     /// Applies one command.
-    pub(crate) fn apply(&mut self, payload: &[u8], version: u16) -> Result<Outcome, DecodeError> {
+    pub(crate) fn apply(&mut self, entry: &Entry<'_>) -> Result<Outcome, DecodeError> {
+        let Entry { payload, version, .. } = *entry;
         let mut changes = self.begin();
         let result = match view_put(payload, version)? {
             Some(put) => self.apply_put(&mut changes, put).map(Answer::Put),
-            None => self.execute(&mut changes, Command::decode_copied(payload, version)?),
+            None => self.execute(&mut changes, Command::decode_copied(payload, version)?, entry),
         };
         self.end(&changes);
         let reply = Reply { revision: self.revision(), result };
@@ -68,7 +73,12 @@ impl Store {
         Ok(Outcome { reply, digest: changes.digest.finish() })
     }
 
-    fn execute(&mut self, changes: &mut Changes, command: Command) -> Result<Answer, KvError> {
+    fn execute(
+        &mut self,
+        changes: &mut Changes,
+        command: Command,
+        entry: &Entry<'_>,
+    ) -> Result<Answer, KvError> {
         match command {
             Command::Put(put) => {
                 self.refuse_while_raised(Need::Space)?;
@@ -92,6 +102,11 @@ impl Store {
             Command::RetractMember(id) => {
                 changes.digest.mix(u64::from(self.retract(id)));
                 Ok(Answer::Member)
+            }
+            Command::Lease(command) => {
+                let grants = matches!(command, LeaseCommand::Grant { .. });
+                self.refuse_while_raised(if grants { Need::Space } else { Need::Integrity })?;
+                self.apply_lease(changes, command, entry)
             }
         }
     }
@@ -146,8 +161,7 @@ impl Store {
         if key.is_empty() {
             return Err(KvError::EmptyKey);
         }
-        // The store grants no lease, so every lease but none is unknown.
-        if lease != 0 {
+        if lease != 0 && !self.leases().contains(lease) {
             return Err(KvError::LeaseNotFound);
         }
         if keeps && !self.keys().get(key).is_some_and(|(_, record)| record.is_live()) {

@@ -15,6 +15,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::command::{Alarm, AlarmKind, decode_member, member_body};
 use crate::engine::Meta;
+use crate::lease::{Lease, LeaseName};
 use crate::row::{RowKey, decode_message, unseal};
 use crate::tally::Tally;
 
@@ -23,6 +24,10 @@ const FORMAT: u8 = 1;
 
 const KIND_ROWS: u8 = 1;
 const KIND_END: u8 = 2;
+const KIND_LEASES: u8 = 3;
+
+/// Id, the index that granted it, seconds granted, seconds that remain.
+const LEASE_BYTES: usize = 32;
 
 /// Format, kind, the length of the row key that is followed, zero; a number of rows; the state.
 const HEADER_BYTES: usize = 8 + STATE_BYTES;
@@ -65,8 +70,18 @@ pub(crate) struct State {
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     Rows(Rows),
-    /// No row follows; what stands beside rows.
-    End(Box<Meta>),
+    /// No row follows. Leases, in the order of their ids.
+    Leases {
+        /// How many stood in the chunks before.
+        before: usize,
+        leases: Vec<Lease>,
+    },
+    /// Nothing follows; what stands beside rows and leases.
+    End {
+        meta: Box<Meta>,
+        /// How many leases the state has.
+        leases: usize,
+    },
 }
 
 /// Rows, in the order of their revisions.
@@ -149,7 +164,28 @@ impl Filling {
     }
 }
 
-/// The last chunk: what stands beside rows.
+/// How many leases a chunk of so many bytes holds; one at least.
+pub(crate) fn leases_max(bytes_max: usize) -> usize {
+    let head = HEADER_BYTES + crate::row::ROW_KEY_BYTES + 1 + size_of::<u32>() + CRC_BYTES;
+    (bytes_max.saturating_sub(head) / LEASE_BYTES).max(1)
+}
+
+/// A chunk of leases, behind the rows and so many other leases.
+pub(crate) fn leases(place: Place, before: usize, leases: &[Lease]) -> Bytes {
+    let mut buffer = BytesMut::new();
+    header(&mut buffer, KIND_LEASES, place);
+    buffer[4..8].copy_from_slice(&(leases.len() as u32).to_le_bytes());
+    buffer.put_u32_le(before as u32);
+    for lease in leases {
+        buffer.put_i64_le(lease.name.id);
+        buffer.put_u64_le(lease.name.granted);
+        buffer.put_i64_le(lease.ttl);
+        buffer.put_i64_le(lease.remaining);
+    }
+    seal(buffer)
+}
+
+/// The last chunk: what stands beside rows and leases.
 pub(crate) fn end(meta: &Meta, after: Option<RowKey>) -> Bytes {
     let mut buffer = BytesMut::new();
     header(&mut buffer, KIND_END, Place { state: State::of(meta), after });
@@ -168,6 +204,7 @@ pub(crate) fn end(meta: &Meta, after: Option<RowKey>) -> Bytes {
         buffer.put_u8(alarm.kind as u8);
         buffer.put_u64_le(alarm.member);
     }
+    buffer.put_u32_le(meta.leases.len() as u32);
     seal(buffer)
 }
 
@@ -209,7 +246,8 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<Chunk, ChunkError> {
             let offset = body.len() - rest.len();
             Content::Rows(decode_rows(&body, offset, count, after)?)
         }
-        (KIND_END, 0, 0) => Content::End(Box::new(decode_end(rest, state)?)),
+        (KIND_LEASES, 1.., 0) => decode_leases(rest, count)?,
+        (KIND_END, 0, 0) => decode_end(rest, state)?,
         _ => return Err(ChunkError::Field),
     };
     Ok(Chunk { state, after, content })
@@ -248,7 +286,23 @@ fn decode_rows(
     Ok(Rows { bytes: body.clone(), rows })
 }
 
-fn decode_end(mut rest: &[u8], state: State) -> Result<Meta, ChunkError> {
+fn decode_leases(mut rest: &[u8], count: u32) -> Result<Content, ChunkError> {
+    let before = number(&mut rest)? as usize;
+    let mut leases: Vec<Lease> = Vec::new();
+    for _ in 0..count {
+        let mut bytes = take(&mut rest, LEASE_BYTES)?;
+        let name = LeaseName { id: bytes.get_i64_le(), granted: bytes.get_u64_le() };
+        let lease = Lease { name, ttl: bytes.get_i64_le(), remaining: bytes.get_i64_le() };
+        let sound = (1..=lease.ttl).contains(&lease.remaining) && name.id != 0;
+        if !sound || leases.last().is_some_and(|last| name.id <= last.name.id) {
+            return Err(ChunkError::Field);
+        }
+        leases.push(lease);
+    }
+    if rest.is_empty() { Ok(Content::Leases { before, leases }) } else { Err(ChunkError::Length) }
+}
+
+fn decode_end(mut rest: &[u8], state: State) -> Result<Content, ChunkError> {
     let revision = take(&mut rest, 8)?.get_i64_le();
     let record = Bytes::copy_from_slice(field(&mut rest)?);
     let mut meta = Meta {
@@ -261,6 +315,7 @@ fn decode_end(mut rest: &[u8], state: State) -> Result<Meta, ChunkError> {
         tally: state.tally,
         members: Vec::new(),
         alarms: Vec::new(),
+        leases: Vec::new(),
     };
     for _ in 0..number(&mut rest)? {
         let member = decode_member(field(&mut rest)?).map_err(|_| ChunkError::Field)?;
@@ -271,10 +326,14 @@ fn decode_end(mut rest: &[u8], state: State) -> Result<Meta, ChunkError> {
         let kind = AlarmKind::of(alarm.get_u8()).map_err(|_| ChunkError::Field)?;
         meta.alarms.push(Alarm { kind, member: alarm.get_u64_le() });
     }
+    let leases = number(&mut rest)? as usize;
     if revision <= 0 || Some(revision) < meta.compact_scheduled {
         return Err(ChunkError::Field);
     }
-    if rest.is_empty() { Ok(meta) } else { Err(ChunkError::Length) }
+    if !rest.is_empty() {
+        return Err(ChunkError::Length);
+    }
+    Ok(Content::End { meta: Box::new(meta), leases })
 }
 
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], ChunkError> {

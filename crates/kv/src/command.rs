@@ -10,6 +10,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::lease::{LEASE_TAGS, LeaseCommand, decode_lease, encode_lease};
 use crate::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
     SortOrder, SortTarget, TXN_DEPTH_MAX, TxnRequest,
@@ -47,6 +48,8 @@ pub enum Command {
     Member(Member),
     /// What the member of this id has published is forgotten: it is a member no longer.
     RetractMember(u64),
+    /// About leases.
+    Lease(LeaseCommand),
 }
 
 /// What an alarm command does.
@@ -247,6 +250,7 @@ impl Command {
                 buffer.put_u8(TAG_RETRACT_MEMBER);
                 unsigned(buffer, *id);
             }
+            Command::Lease(command) => encode_lease(buffer, command),
         }
     }
 
@@ -402,7 +406,7 @@ fn op_body(buffer: &mut BytesMut, op: &RequestOp) {
 }
 
 /// LEB128: seven bits a byte, the lowest first.
-fn unsigned(buffer: &mut BytesMut, mut number: u64) {
+pub(crate) fn unsigned(buffer: &mut BytesMut, mut number: u64) {
     while number >= 0x80 {
         buffer.put_u8((number as u8) | 0x80);
         number >>= 7;
@@ -411,7 +415,7 @@ fn unsigned(buffer: &mut BytesMut, mut number: u64) {
 }
 
 /// Zigzag, so that small negative numbers are short too.
-fn signed(buffer: &mut BytesMut, number: i64) {
+pub(crate) fn signed(buffer: &mut BytesMut, number: i64) {
     unsigned(buffer, ((number << 1) ^ (number >> 63)) as u64);
 }
 
@@ -421,7 +425,7 @@ fn field(buffer: &mut BytesMut, bytes: &[u8]) {
 }
 
 /// Reads fields off the front of a payload; `keep` turns a field into what the command holds.
-struct Reader<'a, F> {
+pub(crate) struct Reader<'a, F> {
     rest: &'a [u8],
     keep: F,
 }
@@ -449,7 +453,7 @@ impl<'a, T, F: Fn(&'a [u8]) -> T> Reader<'a, F> {
         if bits & !known == 0 { Ok(bits) } else { Err(DecodeError::Tag(bits)) }
     }
 
-    fn unsigned(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn unsigned(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -467,7 +471,7 @@ impl<'a, T, F: Fn(&'a [u8]) -> T> Reader<'a, F> {
         Err(DecodeError::Number)
     }
 
-    fn signed(&mut self) -> Result<i64, DecodeError> {
+    pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
         let number = self.unsigned()?;
         Ok(((number >> 1) as i64) ^ -((number & 1) as i64))
     }
@@ -493,7 +497,7 @@ impl<'a, T, F: Fn(&'a [u8]) -> T> Reader<'a, F> {
     }
 
     /// A count of items that take at least one byte each (invariant 1).
-    fn count(&mut self) -> Result<usize, DecodeError> {
+    pub(crate) fn count(&mut self) -> Result<usize, DecodeError> {
         let count = usize::try_from(self.unsigned()?).map_err(|_| DecodeError::Short)?;
         if count > self.rest.len() { Err(DecodeError::Short) } else { Ok(count) }
     }
@@ -550,6 +554,7 @@ impl<'a, F: Fn(&'a [u8]) -> Bytes> Reader<'a, F> {
             },
             TAG_MEMBER => Command::Member(self.member()?),
             TAG_RETRACT_MEMBER => Command::RetractMember(self.unsigned()?),
+            tag if LEASE_TAGS.contains(&tag) => Command::Lease(decode_lease(tag, &mut self)?),
             other => return Err(DecodeError::Tag(other)),
         };
         self.finish()?;

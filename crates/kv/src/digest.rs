@@ -3,6 +3,7 @@
 //! It covers what the command wrote and removed (through the checksums of the rows) and what it
 //! answered. Members that executed the same command on the same state get the same digest.
 
+use crate::lease::LeaseAnswer;
 use crate::{Answer, KeyValue, KvError, RangeResponse, ResponseOp, TxnResponse};
 
 /// A 64-bit accumulator. It detects accidents, not malice.
@@ -45,6 +46,22 @@ impl Digest {
                 }
             }
             Ok(Answer::Member) => self.mix(2),
+            Ok(Answer::Lease(answer)) => self.mix_lease(answer),
+        }
+    }
+
+    fn mix_lease(&mut self, answer: &LeaseAnswer) {
+        match answer {
+            LeaseAnswer::Granted(lease) => {
+                self.mix(3);
+                self.mix(lease.name.id as u64);
+                self.mix(lease.ttl as u64);
+            }
+            LeaseAnswer::Revoked => self.mix(4),
+            LeaseAnswer::Counted(count) => {
+                self.mix(5);
+                self.mix(*count);
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 use bytes::Bytes;
 
 use crate::command::{Alarm, Member};
+use crate::lease::Lease;
 use crate::record::{Content, Name};
 use crate::row::{ROW_CRC_BYTES, Revision, RowKey, RowView, decode_message};
 
@@ -33,6 +34,10 @@ pub(crate) enum Note {
     Cleared(Alarm),
     /// A compaction is due up to this revision.
     Compacted(i64),
+    /// A lease is there, as it stands.
+    Lease(Lease),
+    /// The lease of this id is gone.
+    LeaseGone(i64),
 }
 
 /// The effects of consecutive log entries.
@@ -74,7 +79,9 @@ impl Batch {
     /// in a batch however many batches were joined, and the next may be shorter than the one before,
     /// while a batch that is joined never gets smaller.
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.len() + self.entries.len() * size_of::<Entry>()
+        self.rows.len()
+            + self.entries.len() * size_of::<Entry>()
+            + self.notes.len() * size_of::<Note>()
     }
 
     /// The number of rows.
@@ -122,11 +129,21 @@ impl Batch {
         self.record = std::mem::take(&mut next.record);
     }
 
+    /// The leases that change, in order; `None` for one that is gone.
+    pub(crate) fn leases(&self) -> Vec<(i64, Option<Lease>)> {
+        let leases = self.notes.iter().filter_map(|note| match note {
+            Note::Lease(lease) => Some((lease.name.id, Some(*lease))),
+            Note::LeaseGone(id) => Some((*id, None)),
+            _ => None,
+        });
+        leases.collect()
+    }
+
     /// The last compaction in the batch.
     pub(crate) fn compacted(&self) -> Option<i64> {
         self.notes.iter().rev().find_map(|note| match note {
             Note::Compacted(revision) => Some(*revision),
-            Note::Member(_) | Note::Retracted(_) | Note::Raised(_) | Note::Cleared(_) => None,
+            _ => None,
         })
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::command::{Alarm, Member};
+use crate::lease::Lease;
 use crate::row::{Revision, RowError, RowKey};
 use crate::tally::Tally;
 
@@ -34,6 +35,9 @@ pub(crate) struct Meta {
     pub(crate) members: Vec<Member>,
     /// The alarms that are raised.
     pub(crate) alarms: Vec<Alarm>,
+    /// The leases, in the order of their ids. What the writer remembers between commits is without
+    /// them.
+    pub(crate) leases: Vec<Lease>,
 }
 
 /// Keeps rows durably.
@@ -105,7 +109,9 @@ pub(crate) trait Transaction: Send {
     fn remove_member(&mut self, id: u64) -> Result<(), EngineError>;
     /// Notes that an alarm is raised, or that it is not.
     fn set_alarm(&mut self, alarm: Alarm, raised: bool) -> Result<(), EngineError>;
-    /// Notes the rest of the meta data; members and alarms have calls of their own. Before anything
+    /// Notes leases as they stand, or that one is gone, in this order.
+    fn set_leases(&mut self, leases: &[(i64, Option<Lease>)]) -> Result<(), EngineError>;
+    /// Notes the rest of the meta data; members, alarms and leases have calls of their own. Before anything
     /// is applied that is the number of commits alone.
     fn set_meta(&mut self, meta: &Meta) -> Result<(), EngineError>;
     /// Makes the transaction durable.

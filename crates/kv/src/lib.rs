@@ -37,6 +37,7 @@ mod hints;
 mod history;
 mod interval;
 mod keys;
+mod lease;
 mod machine;
 mod quota;
 mod range;
@@ -70,6 +71,9 @@ pub use command::{
 pub use engine::EngineError;
 pub use file::{open_file, set_aside};
 pub use hash::HashKv;
+pub use lease::{
+    LEASE_BYTES, LEASE_TTL_MAX, Lease, LeaseAnswer, LeaseChange, LeaseCommand, LeaseName,
+};
 pub use machine::{ApplyError, Entry, Machine, Options};
 pub use quota::{Quota, RELIEVED_AFTER_MS, RELIEVED_PERCENT};
 pub use redb::StorageBackend;

@@ -59,6 +59,8 @@ impl Default for Options {
 pub struct Entry<'a> {
     /// Its index in the log.
     pub index: u64,
+    /// The term of the leader that proposed it.
+    pub term: u64,
     /// The cluster's time, in milliseconds since the Unix epoch.
     pub time_ms: u64,
     /// The version of the command's encoding.
@@ -186,7 +188,7 @@ impl Machine {
         let mut store = self.shared.write();
         for entry in entries {
             assert!(self.applied < entry.index, "machine invariant 1");
-            let outcome = store.apply(entry.payload, entry.version);
+            let outcome = store.apply(&entry);
             outcomes.push(outcome.map_err(|error| ApplyError { index: entry.index, error })?);
             self.applied = entry.index;
         }
@@ -316,5 +318,6 @@ fn restart(
     };
     rebuild.check_tally(meta.tally)?;
     let store = rebuild.finish(&meta)?;
-    Ok((store, Some(meta.clone()), meta))
+    let durable = Meta { leases: Vec::new(), ..meta };
+    Ok((store, Some(durable.clone()), durable))
 }

@@ -54,7 +54,9 @@ impl Rebuild {
     /// The store, with what stands beside rows.
     pub(crate) fn finish(self, meta: &Meta) -> Result<Store, EngineError> {
         let Rebuild { mut store, bulk, .. } = self;
-        store.restore_rest(bulk, meta);
+        store.restore_rest(bulk, meta).map_err(|lease| {
+            EngineError::Meta(format!("a key holds lease {lease:x}, which is not among them"))
+        })?;
         if store.revision() != meta.revision && !canon!(revision_falls_after_a_compaction) {
             return Err(EngineError::Meta(format!(
                 "they name revision {}, the rows end at {}",

@@ -1,7 +1,7 @@
 //! The engine: redb behind the border of `engine.rs`.
 //!
-//! Tables (`docs/store-format.md`): `key` holds etcd's rows, `meta`, `members` and `alarm` what
-//! stands beside them. Only durable commits. Opening reads every page and compares its checksum;
+//! Tables (`docs/store-format.md`): `key` holds etcd's rows, `meta`, `members`, `alarm` and `lease`
+//! what stands beside them. Only durable commits. Opening reads every page and compares its checksum;
 //! quick repair keeps what it takes to do so without rebuilding anything after a crash.
 
 use std::fmt;
@@ -23,6 +23,7 @@ use crate::engine::{
     Engine, EngineError, Meta, Next, Removed, Snapshot, Table, Transaction, Visit,
 };
 use crate::guard::{Guarded, guarded};
+use crate::lease::{Lease, LeaseName};
 use crate::row::{ROW_CRC_BYTES, RowKey};
 use crate::tally::Tally;
 
@@ -43,6 +44,9 @@ const STAGED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("staged")
 const REPLACED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("replaced");
 /// Alarm kind and member.
 const ALARM: TableDefinition<'_, (u8, u64), ()> = TableDefinition::new("alarm");
+
+/// Leases by id.
+const LEASE: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("lease");
 
 const META_FORMAT: &str = "format";
 const META_COMMITS: &str = "commits";
@@ -126,6 +130,7 @@ impl RedbEngine {
             transaction.open_table(KEY).map_err(table_error)?;
             transaction.open_table(MEMBERS).map_err(table_error)?;
             transaction.open_table(ALARM).map_err(table_error)?;
+            transaction.open_table(LEASE).map_err(table_error)?;
             insert(&mut meta, META_FORMAT, &FORMAT_VERSION.to_le_bytes())?;
         }
         transaction.commit().map_err(commit_error)
@@ -233,6 +238,7 @@ impl Snapshot for RedbSnapshot {
                 tally: Tally { rows: required(META_ROWS)?, sum: required(META_ROWS_SUM)? },
                 members: Vec::new(),
                 alarms: Vec::new(),
+                leases: Vec::new(),
             };
             let members = self.0.open_table(MEMBERS).map_err(table_error)?;
             for row in members.iter().map_err(storage_error)? {
@@ -251,6 +257,14 @@ impl Snapshot for RedbSnapshot {
                 let kind = AlarmKind::of(key.0)
                     .map_err(|_| EngineError::Meta(format!("alarm {} is unknown", key.0)))?;
                 meta.alarms.push(Alarm { kind, member: key.1 });
+            }
+            let leases = self.0.open_table(LEASE).map_err(table_error)?;
+            for row in leases.iter().map_err(storage_error)? {
+                let (id, bytes) = row.map_err(storage_error)?;
+                let lease = decode_sealed_lease(id.value(), bytes.value());
+                meta.leases.push(lease.ok_or_else(|| {
+                    EngineError::Meta(format!("lease {:x} is damaged", id.value()))
+                })?);
             }
             Ok(Some(meta))
         })
@@ -307,12 +321,16 @@ impl Transaction for RedbTransaction {
             self.0.rename_table(STAGED, KEY).map_err(table_error)?;
             self.0.delete_table(MEMBERS).map_err(table_error)?;
             self.0.delete_table(ALARM).map_err(table_error)?;
+            self.0.delete_table(LEASE).map_err(table_error)?;
             drop(self.0.open_table(MEMBERS).map_err(table_error)?);
             drop(self.0.open_table(ALARM).map_err(table_error)?);
+            drop(self.0.open_table(LEASE).map_err(table_error)?);
             Ok(())
         })?;
         meta.members.iter().try_for_each(|member| self.set_member(member))?;
         meta.alarms.iter().try_for_each(|alarm| self.set_alarm(*alarm, true))?;
+        let leases = meta.leases.iter().map(|lease| (lease.name.id, Some(*lease)));
+        self.set_leases(&leases.collect::<Vec<_>>())?;
         self.set_meta(meta)
     }
 
@@ -344,6 +362,23 @@ impl Transaction for RedbTransaction {
                 table.insert(key, ()).map_err(storage_error)?;
             } else {
                 table.remove(key).map_err(storage_error)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn set_leases(&mut self, leases: &[(i64, Option<Lease>)]) -> Result<(), EngineError> {
+        guarded(|| {
+            let mut table = self.0.open_table(LEASE).map_err(table_error)?;
+            for (id, lease) in leases {
+                match lease {
+                    Some(lease) => {
+                        table.insert(*id, &sealed_lease(lease)[..]).map_err(storage_error)?;
+                    }
+                    None => {
+                        table.remove(*id).map_err(storage_error)?;
+                    }
+                }
             }
             Ok(())
         })
@@ -428,6 +463,33 @@ fn decode_sealed_member(sealed: &[u8]) -> Option<Member> {
         return None;
     }
     decode_member(row).ok()
+}
+
+/// What a lease's checksum lies behind: when it was granted, for how long, what remains.
+const LEASE_BODY_BYTES: usize = 24;
+
+fn sealed_lease(lease: &Lease) -> [u8; LEASE_BODY_BYTES + ROW_CRC_BYTES] {
+    let mut row = [0; LEASE_BODY_BYTES + ROW_CRC_BYTES];
+    row[..8].copy_from_slice(&lease.name.granted.to_le_bytes());
+    row[8..16].copy_from_slice(&lease.ttl.to_le_bytes());
+    row[16..24].copy_from_slice(&lease.remaining.to_le_bytes());
+    let crc = lease_crc(lease.name.id, &row[..LEASE_BODY_BYTES]);
+    row[LEASE_BODY_BYTES..].copy_from_slice(&crc.to_le_bytes());
+    row
+}
+
+fn lease_crc(id: i64, body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&id.to_le_bytes()), body)
+}
+
+fn decode_sealed_lease(id: i64, sealed: &[u8]) -> Option<Lease> {
+    let (body, crc) = sealed.split_at_checked(LEASE_BODY_BYTES)?;
+    if lease_crc(id, body).to_le_bytes() != *crc {
+        return None;
+    }
+    let number = |at: usize| body[at..at + 8].try_into().map(u64::from_le_bytes).ok();
+    let name = LeaseName { id, granted: number(0)? };
+    Some(Lease { name, ttl: number(8)? as i64, remaining: number(16)? as i64 })
 }
 
 fn io_error(error: &io::Error) -> EngineError {

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::chunk::{Chunk, ChunkError, Content, Place, Rows, decode};
 use crate::engine::{EngineError, Meta};
+use crate::lease::Lease;
 use crate::tally::Tally;
 
 /// Why a state is not taken. What is in force stays as it is; the caller can begin anew.
@@ -83,6 +84,8 @@ pub(crate) struct Incoming {
     place: Place,
     tally: Tally,
     sources: Sources,
+    /// Of the present state alone.
+    leases: Vec<Lease>,
     end: Option<Meta>,
 }
 
@@ -116,6 +119,21 @@ impl Incoming {
         if !follows && !canon!(restore_is_put_in_force_with_rows_missing) {
             return Err(RestoreError::Gap);
         }
+        let have = if another { 0 } else { self.leases.len() };
+        match &content {
+            // Leases come anew whenever the stream does.
+            Content::Leases { before: 0, .. } => self.leases.clear(),
+            Content::Leases { before, leases } => {
+                let last = self.leases.last().map(|lease| lease.name.id);
+                let ascends = last < leases.first().map(|lease| lease.name.id);
+                if *before != have || !ascends {
+                    return Err(RestoreError::Gap);
+                }
+            }
+            Content::Rows(_) => self.leases.clear(),
+            Content::End { leases, .. } if *leases != have => return Err(RestoreError::Gap),
+            Content::End { .. } => {}
+        }
         if another && self.place.after.is_some() {
             self.sources = Sources::Several;
         }
@@ -126,8 +144,13 @@ impl Incoming {
                 self.place.after = Some(rows.last());
                 Ok(Some(rows))
             }
-            Content::End(meta) => {
-                self.end = Some(*meta);
+            Content::Leases { leases, .. } => {
+                self.leases.extend(leases);
+                Ok(None)
+            }
+            Content::End { meta, .. } => {
+                let leases = std::mem::take(&mut self.leases);
+                self.end = Some(Meta { leases, ..*meta });
                 Ok(None)
             }
         }

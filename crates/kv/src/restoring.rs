@@ -63,6 +63,7 @@ impl Machine {
             tally: Tally::default(),
             members: store.members().values().cloned().collect(),
             alarms: store.alarms().iter().copied().collect(),
+            leases: store.leases().iter().collect(),
         };
         let rows = store.memory_rows(contents);
         drop(view);

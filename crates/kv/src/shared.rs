@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use bytes::Bytes;
+
 use crate::apply::Check;
 use crate::command::{Alarm, AlarmKind, Member};
 use crate::effects::Batch;
@@ -10,6 +12,7 @@ use crate::engine::EngineError;
 use crate::hash::HashPlan;
 use crate::history::History;
 use crate::interval::Interval;
+use crate::lease::Lease;
 use crate::range::{Plan, ReadError, Slice};
 use crate::staging::Staging;
 use crate::store::Store;
@@ -239,11 +242,35 @@ impl View<'_> {
         self.store.members().values().cloned().collect()
     }
 
-    /// The bytes of all rows that are not removed: what the quota is held against. Logical, so the
-    /// same on every member once compactions are done.
+    /// The lease of this id.
+    #[must_use]
+    pub fn lease(&self, id: i64) -> Option<Lease> {
+        self.store.leases().get(id)
+    }
+
+    /// All leases, in the order of their ids.
+    #[must_use]
+    pub fn leases(&self) -> Vec<Lease> {
+        self.store.leases().iter().collect()
+    }
+
+    /// How many leases there are.
+    #[must_use]
+    pub fn lease_count(&self) -> usize {
+        self.store.leases().len()
+    }
+
+    /// The keys that hold a lease, in order; `None` if there is no such lease.
+    #[must_use]
+    pub fn lease_keys(&self, id: i64) -> Option<impl ExactSizeIterator<Item = &Bytes>> {
+        self.store.leases().keys(id).map(|keys| keys.iter())
+    }
+
+    /// The bytes of all rows that are not removed, and of the leases: what the quota is held against.
+    /// Logical, so the same on every member once compactions are done.
     #[must_use]
     pub fn size_in_use(&self) -> u64 {
-        self.store.bytes()
+        self.store.bytes() + self.store.leases().bytes()
     }
 
     /// The bytes that the store occupies: the engine's file, or without an engine the rows.

@@ -34,6 +34,8 @@ pub struct SnapshotStream {
     meta: Meta,
     source: Source,
     place: Place,
+    /// How many leases were given.
+    leases: usize,
     ended: bool,
 }
 
@@ -77,7 +79,7 @@ impl SnapshotStream {
         };
         let place = from(resume, &meta);
         let source = Source::Engine { snapshot, engine };
-        Ok(Some(SnapshotStream { meta, source, place, ended: false }))
+        Ok(Some(SnapshotStream { meta, source, place, leases: 0, ended: false }))
     }
 
     /// A state in memory, whose rows come from the oldest on.
@@ -96,7 +98,8 @@ impl SnapshotStream {
             let (after, _) = RowKey::decode(after.as_bytes()).expect("a row key is one");
             rows.retain(|row| after < row.name.revision);
         }
-        SnapshotStream { meta, source: Source::Memory(rows.into_iter()), place, ended: false }
+        let source = Source::Memory(rows.into_iter());
+        SnapshotStream { meta, source, place, leases: 0, ended: false }
     }
 
     /// The log index as of which the state is.
@@ -172,6 +175,13 @@ impl SnapshotStream {
             }
         }
         if filling.is_empty() {
+            let left = &self.meta.leases[self.leases..];
+            if !left.is_empty() {
+                let part = &left[..left.len().min(chunk::leases_max(bytes_max))];
+                let bytes = chunk::leases(self.place, self.leases, part);
+                self.leases += part.len();
+                return Ok(Some(bytes));
+            }
             self.ended = true;
             return Ok(Some(chunk::end(&self.meta, self.place.after)));
         }

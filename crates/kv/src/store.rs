@@ -4,7 +4,8 @@
 //! `apply.rs`, reads in `range.rs`; this file knows neither the log nor the engine's file.
 //!
 //! Invariants:
-//! 1. The revision never falls and grows by at most one for each command.
+//! 1. The revision never falls and grows by at most one for each command, save one that ends several
+//!    leases, each of which is a change by itself.
 //! 2. `compact_revision <= revision`; no version that a read at or above it needs is forgotten.
 //! 3. Whatever changes is also in the open batch.
 
@@ -21,6 +22,7 @@ use crate::engine::Meta;
 use crate::history::{History, Lookup};
 use crate::interval::Interval;
 use crate::keys::Keys;
+use crate::lease::Leases;
 use crate::record::{Content, Name, Record};
 use crate::row::{ROW_KEY_BYTES, Revision, RowView};
 use crate::{DeleteRangeResponse, KeyValue};
@@ -39,6 +41,7 @@ pub(crate) struct Store {
     bytes: u64,
     alarms: BTreeSet<Alarm>,
     members: BTreeMap<u64, Member>,
+    leases: Leases,
     history: History,
     open: Batch,
 }
@@ -82,6 +85,7 @@ impl Store {
             bytes: 0,
             alarms: BTreeSet::new(),
             members: BTreeMap::new(),
+            leases: Leases::default(),
             history,
             open: Batch::default(),
         }
@@ -113,6 +117,14 @@ impl Store {
 
     pub(crate) fn members(&self) -> &BTreeMap<u64, Member> {
         &self.members
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    pub(crate) fn leases_mut(&mut self) -> &mut Leases {
+        &mut self.leases
     }
 
     pub(crate) fn history(&self) -> &History {
@@ -160,11 +172,17 @@ impl Store {
         self.revision = self.revision_within(changes);
     }
 
+    /// Ends a part of a command that counts as a revision by itself.
+    pub(crate) fn end_part(&mut self, changes: &mut Changes) {
+        self.end(changes);
+        (changes.main, changes.sub) = (self.revision + 1, 0);
+    }
+
     /// Writes a key.
     pub(crate) fn put(&mut self, changes: &mut Changes, write: Write<'_>) -> Option<KeyValue> {
         let name = Name { revision: changes.next(), tombstone: false };
         let Write { key, value, lease, prev_kv } = write;
-        let Store { keys, open, history, bytes, .. } = self;
+        let Store { keys, open, history, bytes, leases, .. } = self;
         let mut note = |row: &RowView<'_>| {
             let (crc, added) = open.push(name, row);
             changes.note(name, crc);
@@ -180,11 +198,15 @@ impl Store {
                     lease: lease.unwrap_or_default(),
                 };
                 note(&content.row(key, name));
-                keys.insert(place, Bytes::copy_from_slice(key), Record::new(name, content));
+                let key = Bytes::copy_from_slice(key);
+                if content.lease != 0 {
+                    leases.moved(&key, 0, content.lease);
+                }
+                keys.insert(place, key, Record::new(name, content));
                 return None;
             }
         };
-        let (was, before) = keys.change(place, |record| {
+        let (was, before, holds) = keys.change(place, |record| {
             let was = record.newest();
             let (create, version) = if was.tombstone {
                 (name.revision.main, 1)
@@ -197,10 +219,15 @@ impl Store {
                 value: value.unwrap_or_else(|| record.value().clone()),
                 lease: lease.unwrap_or_else(|| record.lease()),
             };
+            let holds = content.lease;
             let before = record.push(name, content);
             note(&record.row(key));
-            (was, before)
+            (was, before, holds)
         });
+        if before.lease != holds {
+            let (key, _) = keys.get(key).expect("store: the key was just changed");
+            leases.moved(key, before.lease, holds);
+        }
         if was.tombstone {
             return None;
         }
@@ -219,7 +246,7 @@ impl Store {
         let Some(bounds) = interval.bounds() else {
             return response;
         };
-        let Store { keys, open, history, bytes, .. } = self;
+        let Store { keys, open, history, bytes, leases, .. } = self;
         keys.for_each(bounds, |key, record| {
             if !record.is_live() {
                 return;
@@ -230,6 +257,9 @@ impl Store {
             let (crc, added) = open.push(name, &record.row(key));
             changes.note(name, crc);
             *bytes += added;
+            if before.lease != 0 {
+                leases.detach(key, before.lease);
+            }
             history.keep(was.revision, &before);
             response.deleted += 1;
             if prev_kv {
@@ -358,7 +388,10 @@ impl Store {
     }
 
     /// Adds the last of the rows and what the engine holds beside them.
-    pub(crate) fn restore_rest(&mut self, mut bulk: Bulk, meta: &Meta) {
+    ///
+    /// # Errors
+    /// A key holds this lease, and there is none.
+    pub(crate) fn restore_rest(&mut self, mut bulk: Bulk, meta: &Meta) -> Result<(), i64> {
         bulk.merge(&mut self.keys);
         if let History::Memory(contents) = &mut self.history {
             for (_, record) in self.keys.iter() {
@@ -373,6 +406,15 @@ impl Store {
         }
         self.members = meta.members.iter().map(|member| (member.id, member.clone())).collect();
         self.alarms = meta.alarms.iter().copied().collect();
+        self.leases = Leases::restored(&meta.leases);
+        for (key, record) in self.keys.iter() {
+            // A deleted key holds none.
+            let lease = record.lease();
+            if lease != 0 && !self.leases.attach(key.clone(), lease) {
+                return Err(lease);
+            }
+        }
+        Ok(())
     }
 }
 

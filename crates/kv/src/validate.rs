@@ -9,6 +9,7 @@ use std::ops::Bound::{Included, Unbounded};
 
 use bytes::Bytes;
 
+use crate::lease::{LEASE_BYTES, LeaseCommand};
 use crate::{
     Command, Compare, DeleteRangeRequest, KvError, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
@@ -81,6 +82,8 @@ pub fn cost(command: &Command) -> u64 {
         | Command::Alarm { .. }
         | Command::Member(_)
         | Command::RetractMember(_) => 0,
+        Command::Lease(LeaseCommand::Grant { .. }) => LEASE_BYTES,
+        Command::Lease(_) => 0,
     }
 }
 

@@ -35,7 +35,8 @@ impl Command {
             | Command::Compact { .. }
             | Command::Alarm { .. }
             | Command::Member(_)
-            | Command::RetractMember(_) => COMMAND_VERSION,
+            | Command::RetractMember(_)
+            | Command::Lease(_) => COMMAND_VERSION,
         }
     }
 }

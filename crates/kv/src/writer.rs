@@ -369,6 +369,8 @@ impl EngineWriter {
                 Note::Retracted(id) => self.open()?.live()?.remove_member(*id)?,
                 Note::Raised(alarm) => self.open()?.live()?.set_alarm(*alarm, true)?,
                 Note::Cleared(alarm) => self.open()?.live()?.set_alarm(*alarm, false)?,
+                // Together, below.
+                Note::Lease(_) | Note::LeaseGone(_) => {}
                 Note::Compacted(revision) => {
                     self.next.compact_scheduled = Some(*revision);
                     match &mut self.sweep {
@@ -387,6 +389,10 @@ impl EngineWriter {
                     }
                 }
             }
+        }
+        let leases = batch.leases();
+        if !leases.is_empty() {
+            self.open()?.live()?.set_leases(&leases)?;
         }
         self.next.applied = batch.applied;
         self.next.record = batch.record.clone();
@@ -463,8 +469,8 @@ impl EngineWriter {
         self.transaction = None;
         self.since_ms = None;
         self.sweep = Sweep::due(meta);
-        self.next = meta.clone();
-        self.durable = meta.clone();
+        self.durable = Meta { leases: Vec::new(), ..meta.clone() };
+        self.next = self.durable.clone();
     }
 
     pub(crate) fn commit(&mut self) -> Result<(), EngineError> {

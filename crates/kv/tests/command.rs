@@ -3,8 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use jangada_kv::{
     AlarmAction, AlarmKind, COMMAND_VERSION, Command, Compare, CompareResult, CompareTarget,
-    DecodeError, DeleteRangeRequest, Member, PutFlags, PutRequest, RangeRequest, RequestOp,
-    SortOrder, SortTarget, TXN_DEPTH_MAX, TxnRequest, encode_put, put_bytes_max,
+    DecodeError, DeleteRangeRequest, LeaseCommand, LeaseName, Member, PutFlags, PutRequest,
+    RangeRequest, RequestOp, SortOrder, SortTarget, TXN_DEPTH_MAX, TxnRequest, encode_put,
+    put_bytes_max,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -68,6 +69,18 @@ fn range() -> impl Strategy<Value = RangeRequest> {
     )
 }
 
+fn lease() -> impl Strategy<Value = LeaseCommand> {
+    let name = || any::<(i64, u64)>().prop_map(|(id, granted)| LeaseName { id, granted });
+    prop_oneof![
+        any::<(i64, i64)>().prop_map(|(id, ttl)| LeaseCommand::Grant { id, ttl }),
+        any::<i64>().prop_map(|id| LeaseCommand::Revoke { id }),
+        (any::<u64>(), vec(name(), 0..5))
+            .prop_map(|(term, leases)| LeaseCommand::Expire { term, leases }),
+        (any::<u64>(), vec((name(), any::<i64>()), 0..5))
+            .prop_map(|(term, leases)| LeaseCommand::Checkpoint { term, leases }),
+    ]
+}
+
 fn compare() -> impl Strategy<Value = Compare> {
     let result = prop::sample::select(vec![
         CompareResult::Equal,
@@ -122,6 +135,7 @@ fn command() -> impl Strategy<Value = Command> {
         (any::<u64>(), ".{0,20}", vec(".{0,30}", 0..4))
             .prop_map(|(id, name, client_urls)| Command::Member(Member { id, name, client_urls })),
         any::<u64>().prop_map(Command::RetractMember),
+        lease().prop_map(Command::Lease),
     ]
 }
 

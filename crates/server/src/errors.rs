@@ -349,6 +349,8 @@ impl From<KvError> for ApiError {
             KvError::LeaseNotFound => ApiError::LeaseNotFound,
             KvError::NoSpace => ApiError::NoSpace,
             KvError::Corrupt => ApiError::Corrupt,
+            KvError::LeaseExists => ApiError::LeaseExists,
+            KvError::LeaseTtlTooLarge => ApiError::LeaseTtlTooLarge,
         }
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use jangada::{
     Frame, Index, Outcome, SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateMachine,
 };
-use jangada_kv::{Command, Entry, Machine, Reply, RequestOp, Shared, TxnRequest};
+use jangada_kv::{Command, Entry, LeaseCommand, Machine, Reply, RequestOp, Shared, TxnRequest};
 
 /// The store, replicated.
 pub struct KvMachine {
@@ -54,6 +54,7 @@ impl StateMachine for KvMachine {
         let headers = commands.iter().map(|frame| (frame.header(), frame.payload()));
         let entries = headers.map(|(header, payload)| Entry {
             index: header.position.index.0,
+            term: header.position.term.0,
             time_ms: header.time_ms,
             version: header.version,
             payload,
@@ -63,10 +64,10 @@ impl StateMachine for KvMachine {
         outcomes.extend(applied.into_iter().map(outcome));
     }
 
-    /// Everything but what puts.
+    /// Everything but what puts, and what grants leases.
     fn is_essential(&self, version: u16, command: &[u8]) -> bool {
         match Command::decode(&Bytes::copy_from_slice(command), version) {
-            Ok(Command::Put(_)) | Err(_) => false,
+            Ok(Command::Put(_) | Command::Lease(LeaseCommand::Grant { .. })) | Err(_) => false,
             Ok(Command::Txn(transaction)) => !puts(&transaction),
             Ok(_) => true,
         }

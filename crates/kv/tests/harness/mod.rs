@@ -6,8 +6,8 @@ pub(crate) mod histories;
 
 use bytes::{Bytes, BytesMut};
 use jangada_kv::{
-    Alarm, COMMAND_VERSION, Command, DeleteRangeRequest, Entry, HashKv, Machine, Member, Options,
-    PutRequest, Restoration, RestoreState, Turn,
+    Alarm, COMMAND_VERSION, Command, DeleteRangeRequest, Entry, HashKv, Lease, LeaseCommand,
+    Machine, Member, Options, PutRequest, Restoration, RestoreState, Turn,
 };
 
 use disk::Disk;
@@ -35,6 +35,7 @@ pub(crate) struct Content {
     pub(crate) keys: u64,
     pub(crate) members: Vec<Member>,
     pub(crate) alarms: Vec<Alarm>,
+    pub(crate) leases: Vec<(Lease, Vec<Bytes>)>,
     pub(crate) hashes: Vec<HashKv>,
 }
 
@@ -56,7 +57,7 @@ impl Subject {
         self.index += 1;
         self.payloads.push(payload.clone());
         let (index, version) = (self.index, COMMAND_VERSION);
-        let entry = Entry { index, time_ms: 0, version, payload };
+        let entry = Entry { index, term: 1, time_ms: 0, version, payload };
         let outcome = self.machine.apply_one(entry).expect("it decodes");
         assert!(outcome.reply.result.is_ok(), "{:?}", outcome.reply.result);
         self.machine.end_batch(self.index, record(self.index));
@@ -92,7 +93,8 @@ impl Subject {
     pub(crate) fn work(&mut self, commands: usize) {
         for _ in 0..commands {
             let key = format!("key {}", self.roll(40));
-            match self.roll(20) {
+            match self.roll(23) {
+                20..=22 => self.work_on_leases(&key),
                 0..=13 => {
                     let length = self.roll(120) as usize;
                     self.put(&key, &vec![self.dice as u8; length]);
@@ -121,6 +123,30 @@ impl Subject {
         }
     }
 
+    fn work_on_leases(&mut self, key: &str) {
+        let known = self.machine.shared().read().leases();
+        let some = self.roll(known.len().max(1) as u64) as usize;
+        let command = match (self.roll(6), known.get(some)) {
+            (0..=2, Some(lease)) => {
+                let key = Bytes::copy_from_slice(key.as_bytes());
+                let (value, lease) = (Bytes::from_static(b"leased"), lease.name.id);
+                Command::Put(PutRequest { key, value, lease, ..PutRequest::default() })
+            }
+            (3, Some(Lease { name, .. })) => {
+                Command::Lease(LeaseCommand::Expire { term: 1, leases: vec![*name] })
+            }
+            (4, Some(Lease { name, ttl, .. })) => {
+                let leases = vec![(*name, ttl / 2)];
+                Command::Lease(LeaseCommand::Checkpoint { term: 1, leases })
+            }
+            _ => {
+                let id = 1 + self.index as i64;
+                Command::Lease(LeaseCommand::Grant { id, ttl: 10 })
+            }
+        };
+        self.apply(&command);
+    }
+
     /// One turn of the engine; its clock runs as fast as it likes.
     pub(crate) fn turn(&mut self) -> Turn {
         self.machine.log_durable(self.index);
@@ -143,6 +169,14 @@ impl Subject {
             keys: view.keys(),
             members: view.members(),
             alarms: view.alarms(),
+            leases: view
+                .leases()
+                .into_iter()
+                .map(|lease| {
+                    let keys = view.lease_keys(lease.name.id).expect("it was just seen");
+                    (lease, keys.cloned().collect())
+                })
+                .collect(),
             hashes: hashed.map(|at| view.hash_kv(at).expect("it is not compacted")).collect(),
         }
     }

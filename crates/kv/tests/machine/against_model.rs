@@ -2,12 +2,12 @@
 //! an engine, across compactions and restarts.
 
 use crate::harness::disk::Disk;
-use crate::model::Model;
+use crate::model::{Model, TERM};
 use bytes::{Bytes, BytesMut};
 use jangada_kv::{
     Answer, COMMAND_VERSION, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
-    Entry, Machine, Options, Outcome, PutRequest, RangeRequest, RequestOp, SortOrder, SortTarget,
-    TxnRequest, is_read_only,
+    Entry, LeaseCommand, LeaseName, Machine, Options, Outcome, PutRequest, RangeRequest, RequestOp,
+    SortOrder, SortTarget, TxnRequest, is_read_only,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,6 +15,10 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 enum Step {
     Apply(Command),
+    /// What a lessor proposes, of these leases, in its own term or in another, perhaps of leases that
+    /// were granted before.
+    Expire(Vec<i64>, bool, bool),
+    Checkpoint(i64, bool, i64),
     Read(RangeRequest),
     ReadTxn(TxnRequest),
     EndBatch,
@@ -97,7 +101,7 @@ impl Subject {
 }
 
 fn entry(index: usize, payload: &Bytes) -> Entry<'_> {
-    Entry { index: index as u64, time_ms: 0, version: COMMAND_VERSION, payload }
+    Entry { index: index as u64, term: TERM, time_ms: 0, version: COMMAND_VERSION, payload }
 }
 
 fn encode(command: &Command) -> Bytes {
@@ -110,7 +114,7 @@ fn run(steps: Vec<Step>) {
     let mut model = Model::new();
     let mut subjects = [Subject::new(None), Subject::new(Some(Disk::default()))];
     for step in steps {
-        match step {
+        match lessors(&model, step) {
             Step::Apply(command) => {
                 let expected = model.apply(&command);
                 let payload = encode(&command);
@@ -121,6 +125,7 @@ fn run(steps: Vec<Step>) {
                 }
                 assert_eq!(outcomes[0].digest, outcomes[1].digest);
             }
+            Step::Expire(..) | Step::Checkpoint(..) => unreachable!("they are commands by now"),
             Step::Read(range) => read(&model, &subjects, &range),
             Step::ReadTxn(txn) => {
                 if is_read_only(&txn) {
@@ -156,6 +161,32 @@ fn run(steps: Vec<Step>) {
     for view in &views {
         assert_eq!(view.read().keys(), model.live());
         assert_eq!(view.read().compact_revision(), model.compact_revision());
+        let view = view.read();
+        assert_eq!(view.leases(), model.leases.values().copied().collect::<Vec<_>>());
+        for id in model.leases.keys() {
+            let keys = view.lease_keys(*id).expect("the lease was just seen");
+            assert_eq!(keys.map(|key| key.to_vec()).collect::<Vec<_>>(), model.keys_of(*id));
+        }
+    }
+}
+
+/// Names the leases of a lessor's step as they are.
+fn lessors(model: &Model, step: Step) -> Step {
+    let name = |id: i64, stale: bool| {
+        let granted = model.leases.get(&id).map_or(1, |lease| lease.name.granted);
+        LeaseName { id, granted: granted - u64::from(stale) }
+    };
+    let term = |own: bool| if own { TERM } else { TERM + 1 };
+    match step {
+        Step::Expire(ids, own, stale) => {
+            let leases = ids.into_iter().map(|id| name(id, stale)).collect();
+            Step::Apply(Command::Lease(LeaseCommand::Expire { term: term(own), leases }))
+        }
+        Step::Checkpoint(id, own, remaining) => {
+            let leases = vec![(name(id, false), remaining)];
+            Step::Apply(Command::Lease(LeaseCommand::Checkpoint { term: term(own), leases }))
+        }
+        other => other,
     }
 }
 
@@ -217,7 +248,7 @@ fn bound() -> impl Strategy<Value = i64> {
 }
 
 fn put() -> impl Strategy<Value = PutRequest> {
-    let lease = prop_oneof![20 => Just(0i64), 1 => Just(7i64)];
+    let lease = prop_oneof![4 => Just(0i64), 3 => 1i64..4, 1 => Just(7i64)];
     (key(), value(), lease, flag(), prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(
         |(key, value, lease, prev_kv, ignore_value, ignore_lease)| PutRequest {
             key,
@@ -281,7 +312,7 @@ fn compare() -> impl Strategy<Value = Compare> {
         (0i64..3).prop_map(CompareTarget::Version),
         (0i64..12).prop_map(CompareTarget::Create),
         (0i64..12).prop_map(CompareTarget::Mod),
-        (0i64..2).prop_map(CompareTarget::Lease),
+        (0i64..3).prop_map(CompareTarget::Lease),
         value().prop_map(CompareTarget::Value),
     ];
     (result, target, key(), range_end()).prop_map(|(result, target, key, range_end)| Compare {
@@ -331,6 +362,14 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         6 => range(-1i64..25).prop_map(Step::Read),
         2 => read_txn().prop_map(Step::ReadTxn),
+        4 => (1i64..4, 2i64..5).prop_map(|(id, ttl)| {
+            Step::Apply(Command::Lease(LeaseCommand::Grant { id, ttl }))
+        }),
+        1 => (1i64..4).prop_map(|id| Step::Apply(Command::Lease(LeaseCommand::Revoke { id }))),
+        1 => (vec(1i64..4, 1..3), prop::bool::weighted(0.8), prop::bool::weighted(0.2))
+            .prop_map(|(ids, own, stale)| Step::Expire(ids, own, stale)),
+        1 => (1i64..4, prop::bool::weighted(0.8), 1i64..3)
+            .prop_map(|(id, own, remaining)| Step::Checkpoint(id, own, remaining)),
         4 => Just(Step::EndBatch),
         3 => Just(Step::LogDurable),
         5 => (1u8..12).prop_map(Step::Turns),

@@ -26,7 +26,7 @@ impl Subject {
         command.encode_into(&mut payload);
         self.index += 1;
         let (index, version) = (self.index, COMMAND_VERSION);
-        let entry = Entry { index, time_ms: 0, version, payload: &payload };
+        let entry = Entry { index, term: 1, time_ms: 0, version, payload: &payload };
         let outcome = self.machine.apply_one(entry).expect("it decodes");
         self.machine.end_batch(self.index, Bytes::from(format!("record {}", self.index)));
         outcome
@@ -414,7 +414,7 @@ fn the_thread_brings_everything_in() {
 fn an_undecodable_entry_changes_nothing() {
     let mut subject = Subject::open(None);
     subject.put("key", b"value");
-    let entry = Entry { index: 2, time_ms: 0, version: COMMAND_VERSION, payload: &[99] };
+    let entry = Entry { index: 2, term: 1, time_ms: 0, version: COMMAND_VERSION, payload: &[99] };
     let error = subject.machine.apply_one(entry).expect_err("99 is no command");
     assert_eq!(error.index, 2);
     assert!(error.to_string().contains("entry 2 cannot be applied"), "{error}");

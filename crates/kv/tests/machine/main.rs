@@ -6,6 +6,7 @@
 mod harness;
 
 mod against_model;
+mod leases;
 mod rules;
 mod slices;
 

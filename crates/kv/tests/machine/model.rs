@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use jangada_kv::{
     Answer, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
-    DeleteRangeResponse, KeyValue, KvError, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    RequestOp, ResponseOp, SortOrder, SortTarget, TxnRequest, TxnResponse,
+    DeleteRangeResponse, KeyValue, KvError, Lease, LeaseAnswer, LeaseCommand, LeaseName,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, ResponseOp, SortOrder,
+    SortTarget, TxnRequest, TxnResponse,
 };
 
 type Keys = BTreeMap<Vec<u8>, KeyValue>;
@@ -29,7 +30,13 @@ pub(crate) struct Model {
     /// The rows that compactions have left.
     rows: Vec<Row>,
     compacted: i64,
+    pub(crate) leases: BTreeMap<i64, Lease>,
+    /// The index of the last command.
+    index: u64,
 }
+
+/// The term of every entry.
+pub(crate) const TERM: u64 = 1;
 
 /// A command under way.
 struct Work {
@@ -41,7 +48,13 @@ struct Work {
 
 impl Model {
     pub(crate) fn new() -> Model {
-        Model { states: BTreeMap::from([(1, Keys::new())]), rows: Vec::new(), compacted: -1 }
+        Model {
+            states: BTreeMap::from([(1, Keys::new())]),
+            rows: Vec::new(),
+            compacted: -1,
+            leases: BTreeMap::new(),
+            index: 0,
+        }
     }
 
     pub(crate) fn revision(&self) -> i64 {
@@ -62,6 +75,7 @@ impl Model {
 
     /// The revision for the header, and the answer.
     pub(crate) fn apply(&mut self, command: &Command) -> (i64, Result<Answer, KvError>) {
+        self.index += 1;
         let mut work = Work {
             main: self.revision() + 1,
             sub: 0,
@@ -69,7 +83,7 @@ impl Model {
             rows: Vec::new(),
         };
         let result = match command {
-            Command::Put(put) => check_put(self.newest(), put).map(|()| Answer::Put(work.put(put))),
+            Command::Put(put) => self.check_put(put).map(|()| Answer::Put(work.put(put))),
             Command::DeleteRange(delete) => Ok(Answer::DeleteRange(work.delete(delete))),
             Command::Txn(txn) => {
                 let mut chosen = self.choose(txn);
@@ -77,6 +91,7 @@ impl Model {
                 checked.map(|()| Answer::Txn(self.run(&mut work, txn, &mut chosen)))
             }
             Command::Compact { revision, .. } => self.compact(*revision),
+            Command::Lease(command) => self.apply_lease(command).map(Answer::Lease),
             other => panic!("the model does not know {other:?}"),
         };
         if result.is_ok() && work.sub > 0 {
@@ -154,6 +169,85 @@ impl Model {
         Ok(crc32c::crc32c(&bytes))
     }
 
+    fn check_put(&self, put: &PutRequest) -> Result<(), KvError> {
+        self.check_lease(put)?;
+        check_kept(self.newest(), put)
+    }
+
+    /// Inside a transaction the order is the other one.
+    fn check_put_within(&self, put: &PutRequest) -> Result<(), KvError> {
+        check_kept(self.newest(), put)?;
+        self.check_lease(put)
+    }
+
+    fn check_lease(&self, put: &PutRequest) -> Result<(), KvError> {
+        let known = put.lease == 0 || self.leases.contains_key(&put.lease);
+        if known { Ok(()) } else { Err(KvError::LeaseNotFound) }
+    }
+
+    /// The keys that hold a lease.
+    pub(crate) fn keys_of(&self, id: i64) -> Vec<Vec<u8>> {
+        let held = self.newest().iter().filter(|(_, kv)| kv.lease == id);
+        held.map(|(key, _)| key.clone()).collect()
+    }
+
+    fn apply_lease(&mut self, command: &LeaseCommand) -> Result<LeaseAnswer, KvError> {
+        match command {
+            LeaseCommand::Grant { id, ttl } => {
+                if self.leases.contains_key(id) {
+                    return Err(KvError::LeaseExists);
+                }
+                let name = LeaseName { id: *id, granted: self.index };
+                let lease = Lease { name, ttl: *ttl, remaining: *ttl };
+                self.leases.insert(*id, lease);
+                Ok(LeaseAnswer::Granted(lease))
+            }
+            LeaseCommand::Revoke { id } => {
+                let lease = self.leases.get(id).copied().ok_or(KvError::LeaseNotFound)?;
+                self.end_lease(lease.name);
+                Ok(LeaseAnswer::Revoked)
+            }
+            LeaseCommand::Expire { term, leases } => {
+                let due = if *term == TERM { &leases[..] } else { &[] };
+                let ended = due.iter().filter(|name| self.end_lease(**name)).count();
+                Ok(LeaseAnswer::Counted(ended as u64))
+            }
+            LeaseCommand::Checkpoint { term, leases } => {
+                let mut counted = 0;
+                for (name, remaining) in leases {
+                    let lease = self.leases.get_mut(&name.id);
+                    if let Some(lease) = lease
+                        && lease.name == *name
+                        && *term == TERM
+                        && lease.remaining != *remaining
+                    {
+                        lease.remaining = *remaining;
+                        counted += 1;
+                    }
+                }
+                Ok(LeaseAnswer::Counted(counted))
+            }
+        }
+    }
+
+    /// Each lease that ends with keys is a revision by itself.
+    fn end_lease(&mut self, name: LeaseName) -> bool {
+        if self.leases.get(&name.id).is_none_or(|lease| lease.name != name) {
+            return false;
+        }
+        let (main, keys) = (self.revision() + 1, self.newest().clone());
+        let mut work = Work { main, sub: 0, keys, rows: Vec::new() };
+        for key in self.keys_of(name.id) {
+            work.delete(&DeleteRangeRequest { key: key.into(), ..Default::default() });
+        }
+        self.leases.remove(&name.id);
+        if work.sub > 0 {
+            self.states.insert(work.main, work.keys);
+            self.rows.extend(work.rows);
+        }
+        true
+    }
+
     /// The branches taken, in the order in which they are met.
     fn choose(&self, txn: &TxnRequest) -> Vec<bool> {
         let taken = txn.compare.iter().all(|compare| holds(self.newest(), compare));
@@ -171,7 +265,7 @@ impl Model {
         flatten(txn, chosen, &mut ops);
         for op in &ops {
             if let RequestOp::Put(put) = op {
-                check_put_within(self.newest(), put)?;
+                self.check_put_within(put)?;
             }
         }
         for op in &ops {
@@ -267,21 +361,6 @@ fn flatten<'a>(txn: &'a TxnRequest, chosen: &mut Vec<bool>, ops: &mut Vec<&'a Re
             op => ops.push(op),
         }
     }
-}
-
-fn check_put(keys: &Keys, put: &PutRequest) -> Result<(), KvError> {
-    check_lease(put)?;
-    check_kept(keys, put)
-}
-
-/// Inside a transaction the order is the other one.
-fn check_put_within(keys: &Keys, put: &PutRequest) -> Result<(), KvError> {
-    check_kept(keys, put)?;
-    check_lease(put)
-}
-
-fn check_lease(put: &PutRequest) -> Result<(), KvError> {
-    if put.lease != 0 { Err(KvError::LeaseNotFound) } else { Ok(()) }
 }
 
 fn check_kept(keys: &Keys, put: &PutRequest) -> Result<(), KvError> {
@@ -413,6 +492,10 @@ fn message(row: &Row) -> Vec<u8> {
         bytes.push(0x2a);
         number(&mut bytes, kv.value.len() as u64);
         bytes.extend_from_slice(&kv.value);
+    }
+    if kv.lease != 0 {
+        bytes.push(0x30);
+        number(&mut bytes, kv.lease as u64);
     }
     bytes
 }

@@ -23,7 +23,7 @@ impl Subject {
         command.encode_into(&mut payload);
         self.index += 1;
         let (index, version) = (self.index, COMMAND_VERSION);
-        let entry = Entry { index, time_ms: 0, version, payload: &payload };
+        let entry = Entry { index, term: 1, time_ms: 0, version, payload: &payload };
         let reply = self.machine.apply_one(entry).expect("it decodes").reply;
         self.machine.end_batch(self.index, Bytes::new());
         reply
@@ -330,7 +330,7 @@ fn other_effects_have_other_digests() {
             Command::Put(put(key, value)).encode_into(&mut payload);
             subject.index += 1;
             let (index, version) = (subject.index, COMMAND_VERSION);
-            let entry = Entry { index, time_ms: 0, version, payload: &payload };
+            let entry = Entry { index, term: 1, time_ms: 0, version, payload: &payload };
             last = subject.machine.apply_one(entry).expect("it decodes").digest;
         }
         last

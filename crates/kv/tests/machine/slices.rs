@@ -44,7 +44,7 @@ impl Subject {
         command.encode_into(&mut payload);
         self.index += 1;
         let (index, version) = (self.index, COMMAND_VERSION);
-        let entry = Entry { index, time_ms: 0, version, payload: &payload };
+        let entry = Entry { index, term: 1, time_ms: 0, version, payload: &payload };
         let outcome = self.machine.apply_one(entry).expect("it decodes");
         assert!(outcome.reply.result.is_ok());
         self.machine.end_batch(self.index, Bytes::new());

@@ -361,8 +361,8 @@ fn a_restoration_that_is_given_up_leaves_nothing_behind() {
         drop(restoration);
         target.settle();
         match round {
-            0..3 => size = disk.bytes().len(),
-            _ => assert_eq!(disk.bytes().len(), size, "the file stays as it is"),
+            0..3 => size = size.max(disk.bytes().len()),
+            _ => assert!(disk.bytes().len() <= size, "the file does not grow"),
         }
     }
     let again = Subject::open(Some(&disk.crashed()));

@@ -126,7 +126,7 @@ impl Fake {
         let draft = Draft::new(buffer, Kind::Command, version, 0, Origin::default());
         let mut machine = self.inner.machine.lock().expect("the machine does not panic");
         let index = machine.1 + 1;
-        let entry = Entry { index, time_ms: index, version, payload: draft.payload() };
+        let entry = Entry { index, term: 1, time_ms: index, version, payload: draft.payload() };
         let outcome = machine.0.apply_one(entry).expect("the command is one of this version");
         machine.0.end_batch(index, Bytes::new());
         machine.1 = index;
