@@ -249,4 +249,30 @@ pub enum KvError {
     LeaseExists,
     /// A lease is asked for longer than one may be, or for no time.
     LeaseTtlTooLarge,
+    /// Users cannot come into use: there is no user `root`.
+    RootUserNotExist,
+    /// Users cannot come into use: the user `root` lacks the role `root`.
+    RootRoleNotExist,
+    /// The user exists.
+    UserAlreadyExists,
+    /// No user is named, or nobody says who he is.
+    UserEmpty,
+    /// The user does not exist.
+    UserNotFound,
+    /// The role exists.
+    RoleAlreadyExists,
+    /// The role does not exist.
+    RoleNotFound,
+    /// No role is named.
+    RoleEmpty,
+    /// The user may not do this.
+    PermissionDenied,
+    /// The user does not have the role.
+    RoleNotGranted,
+    /// The role does not have the permission.
+    PermissionNotGranted,
+    /// The change of users is not allowed, or the permission is for no key.
+    InvalidAuthManagement,
+    /// Permissions changed after the token was made that the caller showed.
+    AuthOldRevision,
 }

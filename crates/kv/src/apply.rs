@@ -38,6 +38,8 @@ pub enum Answer {
     Member,
     /// To [`Command::Lease`].
     Lease(LeaseAnswer),
+    /// To [`Command::Auth`].
+    Auth,
 }
 
 /// The answer to a command, for the client that waits.
@@ -64,13 +66,34 @@ impl Store {
         let Entry { payload, version, .. } = *entry;
         let mut changes = self.begin();
         let result = match view_put(payload, version)? {
-            Some(put) => self.apply_put(&mut changes, put).map(Answer::Put),
-            None => self.execute(&mut changes, Command::decode_copied(payload, version)?, entry),
+            Some(put) if !self.auth().is_enabled() => {
+                self.apply_put(&mut changes, put).map(Answer::Put)
+            }
+            _ => self.execute_for(&mut changes, Command::decode_copied(payload, version)?, entry),
         };
         self.end(&changes);
         let reply = Reply { revision: self.revision(), result };
         changes.digest.mix_result(reply.revision, &reply.result);
         Ok(Outcome { reply, digest: changes.digest.finish() })
+    }
+
+    /// Judges who asks, if users are in use, then does what is asked. As in etcd what no user may do
+    /// because of an alarm is refused as that.
+    fn execute_for(
+        &mut self,
+        changes: &mut Changes,
+        command: Command,
+        entry: &Entry<'_>,
+    ) -> Result<Answer, KvError> {
+        let (caller, command) = match command {
+            Command::As(caller, command) => (Some(caller), *command),
+            command => (None, command),
+        };
+        if self.auth().is_enabled() && !canon!(commands_are_not_judged_when_applied) {
+            self.refuse_while_raised(need_of(&command))?;
+            self.permit_command(caller.as_ref(), &command)?;
+        }
+        self.execute(changes, command, entry)
     }
 
     fn execute(
@@ -108,6 +131,8 @@ impl Store {
                 self.refuse_while_raised(if grants { Need::Space } else { Need::Integrity })?;
                 self.apply_lease(changes, command, entry)
             }
+            Command::Auth(command) => self.apply_auth(changes, command).map(|()| Answer::Auth),
+            Command::As(..) => unreachable!("command: an envelope holds no envelope"),
         }
     }
 
@@ -171,7 +196,7 @@ impl Store {
     }
 
     fn refuse_while_raised(&self, need: Need) -> Result<(), KvError> {
-        if self.alarms().is_empty() {
+        if self.alarms().is_empty() || need == Need::Nothing {
             return Ok(());
         }
         if self.is_raised(AlarmKind::Corrupt) {
@@ -347,10 +372,25 @@ impl Store {
 /// What a command needs of the store.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Need {
+    /// Nothing.
+    Nothing,
     /// That it is not known to be corrupt.
     Integrity,
     /// That, and room to grow.
     Space,
+}
+
+/// What a command needs that is judged before who asks.
+fn need_of(command: &Command) -> Need {
+    match command {
+        Command::Put(_) => Need::Space,
+        Command::Txn(txn) if contains_put(txn) => Need::Space,
+        Command::Lease(LeaseCommand::Grant { .. }) => Need::Space,
+        Command::Txn(_) | Command::DeleteRange(_) | Command::Compact { .. } | Command::Lease(_) => {
+            Need::Integrity
+        }
+        _ => Need::Nothing,
+    }
 }
 
 /// Which operations to check.

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::auth::Auth;
 use crate::command::{Alarm, AlarmKind, decode_member, member_body};
 use crate::engine::Meta;
 use crate::lease::{Lease, LeaseName};
@@ -205,6 +206,13 @@ pub(crate) fn end(meta: &Meta, after: Option<RowKey>) -> Bytes {
         buffer.put_u64_le(alarm.member);
     }
     buffer.put_u32_le(meta.leases.len() as u32);
+    let rows = meta.auth.rows().map(|note| (note.row_key(), note.row().unwrap_or_default()));
+    let rows: Vec<_> = rows.collect();
+    buffer.put_u32_le(rows.len() as u32);
+    for bytes in rows.iter().flat_map(|(row_key, row)| [row_key, row]) {
+        buffer.put_u32_le(bytes.len() as u32);
+        buffer.put_slice(bytes);
+    }
     seal(buffer)
 }
 
@@ -316,6 +324,7 @@ fn decode_end(mut rest: &[u8], state: State) -> Result<Content, ChunkError> {
         members: Vec::new(),
         alarms: Vec::new(),
         leases: Vec::new(),
+        auth: Auth::default(),
     };
     for _ in 0..number(&mut rest)? {
         let member = decode_member(field(&mut rest)?).map_err(|_| ChunkError::Field)?;
@@ -327,6 +336,11 @@ fn decode_end(mut rest: &[u8], state: State) -> Result<Content, ChunkError> {
         meta.alarms.push(Alarm { kind, member: alarm.get_u64_le() });
     }
     let leases = number(&mut rest)? as usize;
+    let mut rows = Vec::new();
+    for _ in 0..number(&mut rest)? {
+        rows.push((field(&mut rest)?, field(&mut rest)?));
+    }
+    meta.auth = Auth::of_rows(rows).map_err(|_| ChunkError::Field)?;
     if revision <= 0 || Some(revision) < meta.compact_scheduled {
         return Err(ChunkError::Field);
     }

@@ -10,6 +10,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::auth::{AuthCommand, Caller, Envelope};
 use crate::lease::{LEASE_TAGS, LeaseCommand, decode_lease, encode_lease};
 use crate::{
     Compare, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
@@ -50,6 +51,10 @@ pub enum Command {
     RetractMember(u64),
     /// About leases.
     Lease(LeaseCommand),
+    /// Changes users, roles or permissions.
+    Auth(AuthCommand),
+    /// Another command, and on whose behalf it is proposed. That one is not of this kind.
+    As(Caller, Box<Command>),
 }
 
 /// What an alarm command does.
@@ -251,6 +256,12 @@ impl Command {
                 unsigned(buffer, *id);
             }
             Command::Lease(command) => encode_lease(buffer, command),
+            Command::Auth(command) => command.encode_into(buffer),
+            Command::As(caller, command) => {
+                assert!(!matches!(**command, Command::As(..)), "an envelope holds no envelope");
+                Envelope::encode(buffer, caller);
+                command.encode_into(buffer);
+            }
         }
     }
 
@@ -419,7 +430,7 @@ pub(crate) fn signed(buffer: &mut BytesMut, number: i64) {
     unsigned(buffer, ((number << 1) ^ (number >> 63)) as u64);
 }
 
-fn field(buffer: &mut BytesMut, bytes: &[u8]) {
+pub(crate) fn field(buffer: &mut BytesMut, bytes: &[u8]) {
     unsigned(buffer, bytes.len() as u64);
     buffer.put_slice(bytes);
 }
@@ -431,24 +442,33 @@ pub(crate) struct Reader<'a, F> {
 }
 
 impl<'a, T, F: Fn(&'a [u8]) -> T> Reader<'a, F> {
-    fn new(payload: &'a [u8], version: u16, keep: F) -> Result<Reader<'a, F>, DecodeError> {
+    pub(crate) fn new(
+        payload: &'a [u8],
+        version: u16,
+        keep: F,
+    ) -> Result<Reader<'a, F>, DecodeError> {
         if version != COMMAND_VERSION {
             return Err(DecodeError::Version(version));
         }
         Ok(Reader { rest: payload, keep })
     }
 
-    fn finish(&self) -> Result<(), DecodeError> {
+    pub(crate) fn finish(&self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Trailing) }
     }
 
-    fn byte(&mut self) -> Result<u8, DecodeError> {
+    /// The next byte, which is still to be read.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
         let (&first, rest) = self.rest.split_first().ok_or(DecodeError::Short)?;
         self.rest = rest;
         Ok(first)
     }
 
-    fn bits(&mut self, known: u8) -> Result<u8, DecodeError> {
+    pub(crate) fn bits(&mut self, known: u8) -> Result<u8, DecodeError> {
         let bits = self.byte()?;
         if bits & !known == 0 { Ok(bits) } else { Err(DecodeError::Tag(bits)) }
     }
@@ -476,7 +496,7 @@ impl<'a, T, F: Fn(&'a [u8]) -> T> Reader<'a, F> {
         Ok(((number >> 1) as i64) ^ -((number & 1) as i64))
     }
 
-    fn slice(&mut self) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn slice(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = usize::try_from(self.unsigned()?).map_err(|_| DecodeError::Short)?;
         if length > self.rest.len() {
             return Err(DecodeError::Short);
@@ -486,12 +506,12 @@ impl<'a, T, F: Fn(&'a [u8]) -> T> Reader<'a, F> {
         Ok(slice)
     }
 
-    fn field(&mut self) -> Result<T, DecodeError> {
+    pub(crate) fn field(&mut self) -> Result<T, DecodeError> {
         let slice = self.slice()?;
         Ok((self.keep)(slice))
     }
 
-    fn text(&mut self) -> Result<String, DecodeError> {
+    pub(crate) fn text(&mut self) -> Result<String, DecodeError> {
         let slice = self.slice()?;
         std::str::from_utf8(slice).map(str::to_owned).map_err(|_| DecodeError::Text)
     }
@@ -536,6 +556,7 @@ impl<'a, T, F: Fn(&'a [u8]) -> T> Reader<'a, F> {
 
 impl<'a, F: Fn(&'a [u8]) -> Bytes> Reader<'a, F> {
     fn command(mut self) -> Result<Command, DecodeError> {
+        let caller = Envelope::open(&mut self)?;
         let command = match self.byte()? {
             TAG_PUT => Command::Put(self.put()?),
             TAG_DELETE_RANGE => Command::DeleteRange(self.delete_range()?),
@@ -555,10 +576,14 @@ impl<'a, F: Fn(&'a [u8]) -> Bytes> Reader<'a, F> {
             TAG_MEMBER => Command::Member(self.member()?),
             TAG_RETRACT_MEMBER => Command::RetractMember(self.unsigned()?),
             tag if LEASE_TAGS.contains(&tag) => Command::Lease(decode_lease(tag, &mut self)?),
+            tag if AuthCommand::has_tag(tag) => Command::Auth(AuthCommand::decode(tag, &mut self)?),
             other => return Err(DecodeError::Tag(other)),
         };
         self.finish()?;
-        Ok(command)
+        Ok(match caller {
+            Some(caller) => Command::As(caller, Box::new(command)),
+            None => command,
+        })
     }
 
     fn put(&mut self) -> Result<PutRequest, DecodeError> {

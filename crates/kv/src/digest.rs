@@ -47,6 +47,7 @@ impl Digest {
             }
             Ok(Answer::Member) => self.mix(2),
             Ok(Answer::Lease(answer)) => self.mix_lease(answer),
+            Ok(Answer::Auth) => self.mix(6),
         }
     }
 

@@ -11,6 +11,7 @@
 
 use bytes::Bytes;
 
+use crate::auth::AuthNote;
 use crate::command::{Alarm, Member};
 use crate::lease::Lease;
 use crate::record::{Content, Name};
@@ -38,6 +39,8 @@ pub(crate) enum Note {
     Lease(Lease),
     /// The lease of this id is gone.
     LeaseGone(i64),
+    /// A row about users changes.
+    Auth(AuthNote),
 }
 
 /// The effects of consecutive log entries.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::auth::{Auth, AuthNote};
 use crate::command::{Alarm, Member};
 use crate::lease::Lease;
 use crate::row::{Revision, RowError, RowKey};
@@ -38,6 +39,8 @@ pub(crate) struct Meta {
     /// The leases, in the order of their ids. What the writer remembers between commits is without
     /// them.
     pub(crate) leases: Vec<Lease>,
+    /// Users and roles, which the writer does not remember either.
+    pub(crate) auth: Auth,
 }
 
 /// Keeps rows durably.
@@ -111,8 +114,10 @@ pub(crate) trait Transaction: Send {
     fn set_alarm(&mut self, alarm: Alarm, raised: bool) -> Result<(), EngineError>;
     /// Notes leases as they stand, or that one is gone, in this order.
     fn set_leases(&mut self, leases: &[(i64, Option<Lease>)]) -> Result<(), EngineError>;
-    /// Notes the rest of the meta data; members, alarms and leases have calls of their own. Before anything
-    /// is applied that is the number of commits alone.
+    /// Notes a changed row about users.
+    fn set_auth(&mut self, note: &AuthNote) -> Result<(), EngineError>;
+    /// Notes the rest of the meta data; members, alarms, leases and users have calls of their own. Before
+    /// anything is applied that is the number of commits alone.
     fn set_meta(&mut self, meta: &Meta) -> Result<(), EngineError>;
     /// Makes the transaction durable.
     fn commit(self: Box<Self>) -> Result<(), EngineError>;

@@ -21,6 +21,7 @@ pub mod canon;
 mod api;
 mod apply;
 mod aside;
+pub mod auth;
 mod bulk;
 mod chunk;
 mod command;

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use redb::StorageBackend;
 
 use crate::Outcome;
+use crate::auth::Auth;
 use crate::command::DecodeError;
 use crate::engine::{Engine, EngineError, Meta, Next, Table};
 use crate::guard::guarded;
@@ -192,6 +193,7 @@ impl Machine {
             outcomes.push(outcome.map_err(|error| ApplyError { index: entry.index, error })?);
             self.applied = entry.index;
         }
+        self.shared.gauge_auth(&store);
         Ok(outcomes)
     }
 
@@ -318,6 +320,6 @@ fn restart(
     };
     rebuild.check_tally(meta.tally)?;
     let store = rebuild.finish(&meta)?;
-    let durable = Meta { leases: Vec::new(), ..meta };
+    let durable = Meta { leases: Vec::new(), auth: Auth::default(), ..meta };
     Ok((store, Some(durable.clone()), durable))
 }

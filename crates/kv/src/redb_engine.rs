@@ -1,7 +1,7 @@
 //! The engine: redb behind the border of `engine.rs`.
 //!
-//! Tables (`docs/store-format.md`): `key` holds etcd's rows, `meta`, `members`, `alarm` and `lease`
-//! what stands beside them. Only durable commits. Opening reads every page and compares its checksum;
+//! Tables (`docs/store-format.md`): `key` holds etcd's rows, `meta`, `members`, `alarm`, `lease`
+//! and `auth` what stands beside them. Only durable commits. Opening reads every page and compares its checksum;
 //! quick repair keeps what it takes to do so without rebuilding anything after a crash.
 
 use std::fmt;
@@ -18,6 +18,7 @@ use redb::{
 };
 
 use crate::aside::{Aside, is_closed};
+use crate::auth::{Auth, AuthNote};
 use crate::command::{Alarm, AlarmKind, Member, decode_member, member_body};
 use crate::engine::{
     Engine, EngineError, Meta, Next, Removed, Snapshot, Table, Transaction, Visit,
@@ -47,6 +48,8 @@ const ALARM: TableDefinition<'_, (u8, u64), ()> = TableDefinition::new("alarm");
 
 /// Leases by id.
 const LEASE: TableDefinition<'_, i64, &[u8]> = TableDefinition::new("lease");
+/// Users, roles and their settings.
+const AUTH: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("auth");
 
 const META_FORMAT: &str = "format";
 const META_COMMITS: &str = "commits";
@@ -131,6 +134,7 @@ impl RedbEngine {
             transaction.open_table(MEMBERS).map_err(table_error)?;
             transaction.open_table(ALARM).map_err(table_error)?;
             transaction.open_table(LEASE).map_err(table_error)?;
+            transaction.open_table(AUTH).map_err(table_error)?;
             insert(&mut meta, META_FORMAT, &FORMAT_VERSION.to_le_bytes())?;
         }
         transaction.commit().map_err(commit_error)
@@ -195,7 +199,11 @@ impl Snapshot for RedbSnapshot {
         visit: &mut Visit<'_>,
     ) -> Result<(), EngineError> {
         guarded(|| {
-            let table = self.0.open_table(definition(table)).map_err(table_error)?;
+            let table = match self.0.open_table(definition(table)) {
+                // A state without rows has left nothing there.
+                Err(TableError::TableDoesNotExist(_)) if table == Table::Staged => return Ok(()),
+                opened => opened.map_err(table_error)?,
+            };
             let start = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
             let rows = table.range::<&[u8]>((start, Bound::Unbounded)).map_err(storage_error)?;
             for row in rows {
@@ -239,6 +247,7 @@ impl Snapshot for RedbSnapshot {
                 members: Vec::new(),
                 alarms: Vec::new(),
                 leases: Vec::new(),
+                auth: self.auth()?,
             };
             let members = self.0.open_table(MEMBERS).map_err(table_error)?;
             for row in members.iter().map_err(storage_error)? {
@@ -268,6 +277,21 @@ impl Snapshot for RedbSnapshot {
             }
             Ok(Some(meta))
         })
+    }
+}
+
+impl RedbSnapshot {
+    fn auth(&self) -> Result<Auth, EngineError> {
+        let table = self.0.open_table(AUTH).map_err(table_error)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(storage_error)? {
+            let (row_key, sealed) = row.map_err(storage_error)?;
+            let row = unsealed(sealed.value());
+            let row =
+                row.ok_or_else(|| EngineError::Meta("a row of users is damaged".to_owned()))?;
+            rows.push((row_key.value().to_vec(), row.to_vec()));
+        }
+        Auth::of_rows(rows).map_err(|error| EngineError::Meta(format!("a row of users: {error}")))
     }
 }
 
@@ -325,12 +349,15 @@ impl Transaction for RedbTransaction {
             drop(self.0.open_table(MEMBERS).map_err(table_error)?);
             drop(self.0.open_table(ALARM).map_err(table_error)?);
             drop(self.0.open_table(LEASE).map_err(table_error)?);
+            self.0.delete_table(AUTH).map_err(table_error)?;
+            drop(self.0.open_table(AUTH).map_err(table_error)?);
             Ok(())
         })?;
         meta.members.iter().try_for_each(|member| self.set_member(member))?;
         meta.alarms.iter().try_for_each(|alarm| self.set_alarm(*alarm, true))?;
         let leases = meta.leases.iter().map(|lease| (lease.name.id, Some(*lease)));
         self.set_leases(&leases.collect::<Vec<_>>())?;
+        meta.auth.rows().try_for_each(|note| self.set_auth(&note))?;
         self.set_meta(meta)
     }
 
@@ -379,6 +406,22 @@ impl Transaction for RedbTransaction {
                         table.remove(*id).map_err(storage_error)?;
                     }
                 }
+            }
+            Ok(())
+        })
+    }
+
+    fn set_auth(&mut self, note: &AuthNote) -> Result<(), EngineError> {
+        guarded(|| {
+            let mut table = self.0.open_table(AUTH).map_err(table_error)?;
+            let row_key = note.row_key();
+            match note.row() {
+                Some(row) => {
+                    let mut sealed = BytesMut::from(&row[..]);
+                    sealed.put_u32_le(crc32c::crc32c(&row));
+                    table.insert(&row_key[..], &sealed[..]).map_err(storage_error)?;
+                }
+                None => drop(table.remove(&row_key[..]).map_err(storage_error)?),
             }
             Ok(())
         })
@@ -458,11 +501,13 @@ fn number(
 }
 
 fn decode_sealed_member(sealed: &[u8]) -> Option<Member> {
+    decode_member(unsealed(sealed)?).ok()
+}
+
+/// A row without its checksum, if that is right.
+fn unsealed(sealed: &[u8]) -> Option<&[u8]> {
     let (row, crc) = sealed.split_at_checked(sealed.len().checked_sub(4)?)?;
-    if crc32c::crc32c(row).to_le_bytes() != *crc {
-        return None;
-    }
-    decode_member(row).ok()
+    (crc32c::crc32c(row).to_le_bytes() == *crc).then_some(row)
 }
 
 /// What a lease's checksum lies behind: when it was granted, for how long, what remains.

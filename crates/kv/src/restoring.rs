@@ -64,6 +64,7 @@ impl Machine {
             members: store.members().values().cloned().collect(),
             alarms: store.alarms().iter().copied().collect(),
             leases: store.leases().iter().collect(),
+            auth: store.auth().clone(),
         };
         let rows = store.memory_rows(contents);
         drop(view);
@@ -174,7 +175,12 @@ impl Restoration {
         };
         let store = rebuild.finish(&meta).map_err(RestoreError::Engine)?;
         // What is freed here is much, and is freed without the lock.
-        let before = std::mem::replace(&mut *self.shared.write(), store);
+        let before = {
+            let mut present = self.shared.write();
+            let before = std::mem::replace(&mut *present, store);
+            self.shared.gauge_auth(&present);
+            before
+        };
         drop(before);
         staging.end(self.number, Ok(meta));
         Ok(())

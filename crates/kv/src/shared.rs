@@ -1,11 +1,12 @@
 //! The readers' side of the state machine.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
 use crate::apply::Check;
+use crate::auth::{Access, Auth, Caller};
 use crate::command::{Alarm, AlarmKind, Member};
 use crate::effects::Batch;
 use crate::engine::EngineError;
@@ -47,6 +48,8 @@ pub(crate) struct Gauges {
     pub(crate) durable: AtomicU64,
     /// Bytes of batches that the engine does not hold durably.
     pub(crate) lag_bytes: AtomicU64,
+    /// Whether users are in use.
+    auth_enabled: AtomicBool,
 }
 
 /// A consistent look at the state; commands wait while it is held, so hold it briefly.
@@ -57,9 +60,11 @@ pub struct View<'a> {
 
 impl Shared {
     pub(crate) fn new(store: Store) -> Shared {
+        let gauges = Gauges::default();
+        gauges.auth_enabled.store(store.auth().is_enabled(), Ordering::Release);
         let inner = Inner {
             store: RwLock::new(store),
-            gauges: Gauges::default(),
+            gauges,
             fault: Mutex::new(None),
             staging: Staging::default(),
         };
@@ -127,6 +132,12 @@ impl Shared {
         self.inner.gauges.lag_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether users are in use, told without waiting for a command that is being applied.
+    #[must_use]
+    pub fn is_auth_enabled(&self) -> bool {
+        self.inner.gauges.auth_enabled.load(Ordering::Acquire)
+    }
+
     /// Why the engine could not be read, once that has happened. The member must stop.
     #[must_use]
     pub fn fault(&self) -> Option<EngineError> {
@@ -135,6 +146,11 @@ impl Shared {
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Store> {
         self.inner.store.write().expect("the state machine stopped while applying")
+    }
+
+    /// Takes over whether users are in use; the caller holds the lock for writing.
+    pub(crate) fn gauge_auth(&self, store: &Store) {
+        self.inner.gauges.auth_enabled.store(store.auth().is_enabled(), Ordering::Release);
     }
 
     pub(crate) fn gauges(&self) -> &Gauges {
@@ -264,6 +280,22 @@ impl View<'_> {
     #[must_use]
     pub fn lease_keys(&self, id: i64) -> Option<impl ExactSizeIterator<Item = &Bytes>> {
         self.store.leases().keys(id).map(|keys| keys.iter())
+    }
+
+    /// Users and roles.
+    #[must_use]
+    pub fn auth(&self) -> &Auth {
+        self.store.auth()
+    }
+
+    /// Judges what somebody is about to read or to do with the cluster. What changes the store is
+    /// judged where it is applied.
+    ///
+    /// # Errors
+    /// [`KvError::UserEmpty`], [`KvError::AuthOldRevision`], [`KvError::UserNotFound`],
+    /// [`KvError::PermissionDenied`]; none while users are not in use.
+    pub fn permit(&self, caller: &Caller, access: Access<'_>) -> Result<(), KvError> {
+        self.store.permit(caller, access)
     }
 
     /// The bytes of all rows that are not removed, and of the leases: what the quota is held against.

@@ -186,6 +186,7 @@ impl EngineWriter {
             *engine = Arc::clone(&self.engine);
         }
         let replaced = std::mem::replace(present, *store);
+        self.shared.gauge_auth(present);
         self.begin_from(&meta);
         let gauges = self.shared.gauges();
         gauges.lag_bytes.store(0, Ordering::Relaxed);

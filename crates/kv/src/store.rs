@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::auth::{Auth, AuthNote};
 use crate::bulk::Bulk;
 use crate::command::{Alarm, AlarmKind, Member};
 use crate::digest::Digest;
@@ -42,6 +43,7 @@ pub(crate) struct Store {
     alarms: BTreeSet<Alarm>,
     members: BTreeMap<u64, Member>,
     leases: Leases,
+    auth: Auth,
     history: History,
     open: Batch,
 }
@@ -86,6 +88,7 @@ impl Store {
             alarms: BTreeSet::new(),
             members: BTreeMap::new(),
             leases: Leases::default(),
+            auth: Auth::default(),
             history,
             open: Batch::default(),
         }
@@ -125,6 +128,10 @@ impl Store {
 
     pub(crate) fn leases_mut(&mut self) -> &mut Leases {
         &mut self.leases
+    }
+
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.auth
     }
 
     pub(crate) fn history(&self) -> &History {
@@ -371,6 +378,12 @@ impl Store {
         known
     }
 
+    /// Changes a row about users.
+    pub(crate) fn change_auth(&mut self, note: AuthNote) {
+        self.auth.take(&note);
+        self.open.notes.push(Note::Auth(note));
+    }
+
     /// Adds a row read from the engine. Rows come in the order of their revisions; they are in force
     /// only after [`Store::restore_rest`].
     pub(crate) fn restore_row(&mut self, bulk: &mut Bulk, name: Name, row: &RowView<'_>) {
@@ -413,6 +426,9 @@ impl Store {
             if lease != 0 && !self.leases.attach(key.clone(), lease) {
                 return Err(lease);
             }
+        }
+        if !canon!(users_are_forgotten_at_a_restart) {
+            self.auth = meta.auth.clone();
         }
         Ok(())
     }

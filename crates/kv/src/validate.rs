@@ -81,9 +81,11 @@ pub fn cost(command: &Command) -> u64 {
         | Command::Compact { .. }
         | Command::Alarm { .. }
         | Command::Member(_)
-        | Command::RetractMember(_) => 0,
+        | Command::RetractMember(_)
+        | Command::Auth(_) => 0,
         Command::Lease(LeaseCommand::Grant { .. }) => LEASE_BYTES,
         Command::Lease(_) => 0,
+        Command::As(_, command) => cost(command),
     }
 }
 

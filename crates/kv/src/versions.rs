@@ -36,7 +36,9 @@ impl Command {
             | Command::Alarm { .. }
             | Command::Member(_)
             | Command::RetractMember(_)
-            | Command::Lease(_) => COMMAND_VERSION,
+            | Command::Lease(_)
+            | Command::Auth(_)
+            | Command::As(..) => COMMAND_VERSION,
         }
     }
 }

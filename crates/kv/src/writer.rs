@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use redb::StorageBackend;
 
+use crate::auth::Auth;
 use crate::effects::{Batch, Note};
 use crate::engine::{Engine, EngineError, Meta, Table, Transaction, Unavailable};
 use crate::history::History;
@@ -371,6 +372,7 @@ impl EngineWriter {
                 Note::Cleared(alarm) => self.open()?.live()?.set_alarm(*alarm, false)?,
                 // Together, below.
                 Note::Lease(_) | Note::LeaseGone(_) => {}
+                Note::Auth(note) => self.open()?.live()?.set_auth(note)?,
                 Note::Compacted(revision) => {
                     self.next.compact_scheduled = Some(*revision);
                     match &mut self.sweep {
@@ -469,7 +471,7 @@ impl EngineWriter {
         self.transaction = None;
         self.since_ms = None;
         self.sweep = Sweep::due(meta);
-        self.durable = Meta { leases: Vec::new(), ..meta.clone() };
+        self.durable = Meta { leases: Vec::new(), auth: Auth::default(), ..meta.clone() };
         self.next = self.durable.clone();
     }
 

@@ -351,6 +351,19 @@ impl From<KvError> for ApiError {
             KvError::Corrupt => ApiError::Corrupt,
             KvError::LeaseExists => ApiError::LeaseExists,
             KvError::LeaseTtlTooLarge => ApiError::LeaseTtlTooLarge,
+            KvError::RootUserNotExist => ApiError::RootUserNotExist,
+            KvError::RootRoleNotExist => ApiError::RootRoleNotExist,
+            KvError::UserAlreadyExists => ApiError::UserAlreadyExists,
+            KvError::UserEmpty => ApiError::UserEmpty,
+            KvError::UserNotFound => ApiError::UserNotFound,
+            KvError::RoleAlreadyExists => ApiError::RoleAlreadyExists,
+            KvError::RoleNotFound => ApiError::RoleNotFound,
+            KvError::RoleEmpty => ApiError::RoleEmpty,
+            KvError::PermissionDenied => ApiError::PermissionDenied,
+            KvError::RoleNotGranted => ApiError::RoleNotGranted,
+            KvError::PermissionNotGranted => ApiError::PermissionNotGranted,
+            KvError::InvalidAuthManagement => ApiError::InvalidAuthManagement,
+            KvError::AuthOldRevision => ApiError::AuthOldRevision,
         }
     }
 }

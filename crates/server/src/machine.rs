@@ -66,10 +66,15 @@ impl StateMachine for KvMachine {
 
     /// Everything but what puts, and what grants leases.
     fn is_essential(&self, version: u16, command: &[u8]) -> bool {
-        match Command::decode(&Bytes::copy_from_slice(command), version) {
-            Ok(Command::Put(_) | Command::Lease(LeaseCommand::Grant { .. })) | Err(_) => false,
-            Ok(Command::Txn(transaction)) => !puts(&transaction),
-            Ok(_) => true,
+        let command = match Command::decode(&Bytes::copy_from_slice(command), version) {
+            Ok(Command::As(_, command)) => *command,
+            Ok(command) => command,
+            Err(_) => return false,
+        };
+        match command {
+            Command::Put(_) | Command::Lease(LeaseCommand::Grant { .. }) => false,
+            Command::Txn(transaction) => !puts(&transaction),
+            _ => true,
         }
     }
 

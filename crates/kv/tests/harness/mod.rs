@@ -5,9 +5,10 @@ pub(crate) mod disk;
 pub(crate) mod histories;
 
 use bytes::{Bytes, BytesMut};
+use jangada_kv::auth::{Auth, AuthCommand, PasswordHash, Permission, PermissionKind};
 use jangada_kv::{
     Alarm, COMMAND_VERSION, Command, DeleteRangeRequest, Entry, HashKv, Lease, LeaseCommand,
-    Machine, Member, Options, PutRequest, Restoration, RestoreState, Turn,
+    Machine, Member, Options, PutRequest, Reply, Restoration, RestoreState, Turn,
 };
 
 use disk::Disk;
@@ -36,6 +37,7 @@ pub(crate) struct Content {
     pub(crate) members: Vec<Member>,
     pub(crate) alarms: Vec<Alarm>,
     pub(crate) leases: Vec<(Lease, Vec<Bytes>)>,
+    pub(crate) auth: Auth,
     pub(crate) hashes: Vec<HashKv>,
 }
 
@@ -54,13 +56,25 @@ impl Subject {
     }
 
     pub(crate) fn apply_payload(&mut self, payload: &Bytes) {
+        let result = self.reply_to(payload).result;
+        assert!(result.is_ok(), "{result:?}");
+    }
+
+    /// Applies a command that may be refused.
+    pub(crate) fn reply(&mut self, command: &Command) -> Reply {
+        let mut payload = BytesMut::new();
+        command.encode_into(&mut payload);
+        self.reply_to(&payload.freeze())
+    }
+
+    fn reply_to(&mut self, payload: &Bytes) -> Reply {
         self.index += 1;
         self.payloads.push(payload.clone());
         let (index, version) = (self.index, COMMAND_VERSION);
         let entry = Entry { index, term: 1, time_ms: 0, version, payload };
         let outcome = self.machine.apply_one(entry).expect("it decodes");
-        assert!(outcome.reply.result.is_ok(), "{:?}", outcome.reply.result);
         self.machine.end_batch(self.index, record(self.index));
+        outcome.reply
     }
 
     pub(crate) fn put(&mut self, key: &str, value: &[u8]) {
@@ -110,6 +124,7 @@ impl Subject {
                         self.compact(revision.max(1));
                     }
                 }
+                _ if self.roll(3) == 0 => self.change_auth(),
                 _ => {
                     let id = self.roll(5);
                     let client_urls = vec![format!("http://{}:2379", self.dice % 9)];
@@ -147,6 +162,33 @@ impl Subject {
         self.apply(&command);
     }
 
+    /// A user or a role comes, changes or goes: whatever is possible.
+    fn change_auth(&mut self) {
+        let (name, role) = (format!("u{}", self.roll(4)), format!("r{}", self.roll(3)));
+        let auth = self.machine.shared().read().auth().clone();
+        let command = match (auth.roles().get(&role), auth.users().get(&name)) {
+            (None, _) => AuthCommand::RoleAdd { role },
+            (Some(_), None) => {
+                let password = PasswordHash(Bytes::from(format!("hash of {name}")));
+                AuthCommand::UserAdd { name, password, no_password: false }
+            }
+            (Some(_), Some(user)) => match self.roll(5) {
+                0 if user.roles.contains(&role) => AuthCommand::UserRevokeRole { name, role },
+                0 | 1 => AuthCommand::UserGrantRole { name, role },
+                2 => AuthCommand::UserDelete { name },
+                3 => AuthCommand::RoleDelete { role },
+                _ => {
+                    let key = Bytes::from(format!("key {}", self.roll(40)));
+                    let range_end = Bytes::from_static(b"\0");
+                    let kind = PermissionKind::ReadWrite;
+                    let permission = Permission { kind, key, range_end };
+                    AuthCommand::RoleGrantPermission { role, permission }
+                }
+            },
+        };
+        self.apply(&Command::Auth(command));
+    }
+
     /// One turn of the engine; its clock runs as fast as it likes.
     pub(crate) fn turn(&mut self) -> Turn {
         self.machine.log_durable(self.index);
@@ -177,6 +219,7 @@ impl Subject {
                     (lease, keys.cloned().collect())
                 })
                 .collect(),
+            auth: view.auth().clone(),
             hashes: hashed.map(|at| view.hash_kv(at).expect("it is not compacted")).collect(),
         }
     }

@@ -6,6 +6,8 @@
 mod harness;
 
 mod against_model;
+mod auth;
+mod auth_checks;
 mod leases;
 mod rules;
 mod slices;

@@ -55,6 +55,21 @@ fn a_restored_machine_is_its_source_and_goes_on_like_it() {
 }
 
 #[test]
+fn a_state_without_a_row_is_taken_in_place_of_one_with_rows() {
+    for (from, to) in disks() {
+        let mut source = Subject::open(from.as_ref());
+        source.apply(&Command::RetractMember(7));
+        source.settle();
+        let mut target = Subject::open(to.as_ref());
+        target.work(20);
+        target.restore(&source.chunks(&[]));
+        assert_eq!(target.content(), source.content());
+        target.put("goes", b"on");
+        target.settle();
+    }
+}
+
+#[test]
 fn a_stream_that_broke_goes_on_in_a_newer_state() {
     let (mut resumed, mut begun_anew) = (0, 0);
     for seed in 1..20 {
