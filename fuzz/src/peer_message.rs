@@ -92,6 +92,8 @@ fn bounded(message: &PeerMessage) {
         | PeerMessage::Snapshot(_)
         | PeerMessage::Ask { .. }
         | PeerMessage::Answer { .. }
+        | PeerMessage::Consult { .. }
+        | PeerMessage::Counsel { .. }
         | PeerMessage::Forward(_)
         | PeerMessage::ForwardRefused { .. }
         | PeerMessage::ReadIndexRequest { .. } => true,

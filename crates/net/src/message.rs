@@ -116,6 +116,49 @@ pub enum PeerMessage {
         /// The answer.
         answer: Answer,
     },
+    /// The application of this member asks something of the leader's. Answered by
+    /// [`PeerMessage::Counsel`].
+    Consult {
+        /// The life of the asker's process; echoed.
+        process: u64,
+        /// The asker's number for this question; echoed.
+        number: u64,
+        /// What is asked, as the applications understand it.
+        bytes: Bytes,
+    },
+    /// The leader's application answers a [`PeerMessage::Consult`].
+    Counsel {
+        /// The life of the asker's process.
+        process: u64,
+        /// The asker's number.
+        number: u64,
+        /// The answer, or why there is none.
+        outcome: Result<Bytes, ConsultRefusal>,
+    },
+}
+
+/// Why the leader's application was not asked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum ConsultRefusal {
+    /// The member asked does not lead.
+    NotLeader = 0,
+    /// Too many questions wait there, or nobody answers any.
+    Busy = 1,
+    /// The application did not answer.
+    Unanswered = 2,
+}
+
+impl ConsultRefusal {
+    /// All reasons, by their number.
+    pub const ALL: [ConsultRefusal; 3] =
+        [ConsultRefusal::NotLeader, ConsultRefusal::Busy, ConsultRefusal::Unanswered];
+
+    /// The reason of this number.
+    #[must_use]
+    pub fn of(number: u8) -> Option<ConsultRefusal> {
+        ConsultRefusal::ALL.into_iter().find(|reason| *reason as u8 == number)
+    }
 }
 
 /// A proposal on its way to the leader.
@@ -155,7 +198,9 @@ impl PeerMessage {
             | PeerMessage::FramesRequest { .. }
             | PeerMessage::FramesResponse { .. }
             | PeerMessage::Ask { .. }
-            | PeerMessage::Answer { .. } => Lane::Entries,
+            | PeerMessage::Answer { .. }
+            | PeerMessage::Consult { .. }
+            | PeerMessage::Counsel { .. } => Lane::Entries,
             PeerMessage::Snapshot(_) => Lane::Snapshots,
             PeerMessage::Raft(_)
             | PeerMessage::ReadIndexRequest { .. }

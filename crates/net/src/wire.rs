@@ -17,6 +17,7 @@
 //!    receiver both compare.
 
 mod ask;
+mod consult;
 mod decode;
 mod encode;
 mod error;
@@ -29,6 +30,7 @@ use jangada_entry::FRAME_BYTES_MAX;
 use crate::PeerMessage;
 
 pub use ask::{MEMBERSHIP_BYTES_MAX, fits};
+pub use consult::CONSULT_BYTES_MAX;
 pub use decode::{Header, decode};
 pub use encode::{Encoded, Size, encode, encode_head, measure};
 pub use error::{DecodeError, EncodeError};
@@ -107,6 +109,8 @@ mod kind {
     pub(super) const FRAMES_RESPONSE: u8 = 28;
     pub(super) const ASK: u8 = 15;
     pub(super) const ANSWER: u8 = 16;
+    pub(super) const CONSULT: u8 = 29;
+    pub(super) const COUNSEL: u8 = 30;
 }
 
 /// The payloads of a message, in the order in which they follow the fixed part.

@@ -3,6 +3,8 @@
 #[path = "codec/asks.rs"]
 mod asks;
 mod common;
+#[path = "codec/consults.rs"]
+mod consults;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use common::{GROUP, append, frame, heartbeat};
@@ -180,6 +182,8 @@ fn any_message() -> impl Strategy<Value = PeerMessage> {
         }),
         2 => asks::ask(),
         2 => asks::answer(),
+        2 => consults::consult(),
+        2 => consults::counsel(),
         3 => snapshot().prop_map(PeerMessage::Snapshot),
         1 => (position(), 0..1_u64 << 62).prop_map(|(first, last)| {
             PeerMessage::FramesRequest { first, last: Index(last) }

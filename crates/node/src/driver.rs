@@ -117,6 +117,8 @@ impl<M: StateMachine> Driver<M> {
                 | Effect::ReadRefused(_)
                 | Effect::ChangeAnswered { .. }
                 | Effect::TransferAnswered { .. }
+                | Effect::Consulted(_)
+                | Effect::Counselled { .. }
                 | Effect::HandedOver) => {
                     let left = self.waiters.keep(answer);
                     assert!(left.is_none(), "an answer is kept for who waits for it");

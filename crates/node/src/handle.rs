@@ -14,13 +14,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use jangada_entry::{Draft, FRAME_BYTES_MAX, Kind, Origin};
-use jangada_raft::{Configuration, NodeId};
+use jangada_net::ConsultRefusal;
+use jangada_raft::{Configuration, NodeId, Term};
 
+use crate::consults::Desk;
 use crate::machine::StateMachine;
 use crate::member::{
-    ChangeError, Ended, Event, ProposeError, ReadBatch, Status, Ticket, TransferError,
+    ChangeError, ConsultError, Consultation, Ended, Event, ProposeError, ReadBatch, Status, Ticket,
+    TransferError,
 };
 use crate::questions::Question;
 use crate::record::Membership;
@@ -88,6 +91,8 @@ struct Inner<M: StateMachine> {
     /// Questions of operators, by ticket.
     questions: BTreeMap<Ticket, Question>,
     ticket_last: u64,
+    /// What this member's application is asked.
+    desk: Desk,
     /// Who waits for other members, by the watch's number.
     watches: BTreeMap<u64, Option<Waker>>,
     watch_last: u64,
@@ -172,6 +177,7 @@ impl<M: StateMachine> Handle<M> {
             loop_waker: None,
             questions: BTreeMap::new(),
             ticket_last: 0,
+            desk: Desk::default(),
             watches: BTreeMap::new(),
             watch_last: 0,
             status,
@@ -199,6 +205,22 @@ impl<M: StateMachine> Handle<M> {
     /// [`ProposeError::TooNew`] until the cluster's version has reached what
     /// [`StateMachine::level_of`] says that encoding needs.
     pub fn propose_buffer(&self, buffer: BytesMut, version: u16) -> Proposed<M> {
+        self.propose_event(buffer, version, Event::Propose)
+    }
+
+    /// As [`Handle::propose_buffer`], of a command that only the leader of this term may propose, and
+    /// whose entry is of that term: if this member does not lead in it, the command is refused as
+    /// [`ProposeError::NoLeader`]. It is never forwarded and never waits for a leader.
+    pub fn propose_in_term(&self, buffer: BytesMut, version: u16, term: Term) -> Proposed<M> {
+        self.propose_event(buffer, version, |draft| Event::ProposeInTerm { draft, term })
+    }
+
+    fn propose_event(
+        &self,
+        buffer: BytesMut,
+        version: u16,
+        event: impl FnOnce(Draft) -> Event,
+    ) -> Proposed<M> {
         if FRAME_BYTES_MAX < buffer.len() {
             return Proposed::refused(self.shared.clone(), ProposeError::TooLarge);
         }
@@ -215,7 +237,7 @@ impl<M: StateMachine> Handle<M> {
         let sequence = inner.proposals.push();
         let origin = Origin { incarnation: self.shared.process, sequence };
         let draft = Draft::new(buffer, Kind::Command, version, self.shared.group, origin);
-        inner.events.push(Event::Propose(draft));
+        inner.events.push(event(draft));
         wake_loop(inner);
         Proposed { shared: self.shared.clone(), sequence, refused: None }
     }
@@ -283,6 +305,10 @@ impl<M: StateMachine> Handle<M> {
         inner.questions.insert(ticket, question);
         inner.events.push(event(ticket));
         wake_loop(inner);
+    }
+
+    pub(crate) fn with_desk<T>(&self, act: impl FnOnce(&mut Desk) -> T) -> T {
+        act(&mut lock(&self.shared.inner).desk)
     }
 
     pub(crate) fn begin_hand_over(&self, event: Event) {
@@ -420,6 +446,15 @@ impl<M: StateMachine> Shared<M> {
             .drain(..)
             .filter_map(|(ticket, answer)| Some((inner.questions.remove(&ticket)?, answer)))
             .collect();
+        for asked in answers.consulted.drain(..) {
+            match inner.desk.put(asked) {
+                Ok(waker) => wake.extend(waker),
+                Err(Consultation { from, .. }) => {
+                    let outcome = Err(ConsultRefusal::Busy);
+                    inner.events.push(Event::Counsel { to: from, outcome });
+                }
+            }
+        }
         for (sequence, answer) in answers.proposals.drain(..) {
             inner.proposals.answer(sequence, answer, &mut wake);
         }
@@ -473,6 +508,7 @@ impl<M: StateMachine> Shared<M> {
         }
         let questions = std::mem::take(&mut inner.questions);
         wake.extend(inner.watches.values_mut().filter_map(Option::take));
+        wake.extend(inner.desk.close());
         drop(inner);
         questions.into_values().for_each(Question::stopped);
         wake.into_iter().for_each(Waker::wake);
@@ -500,6 +536,7 @@ pub(crate) struct Answers<R> {
     pub(crate) doubt_max: Option<u64>,
     pub(crate) reads: Vec<(ReadBatch, Result<(), ReadError>)>,
     pub(crate) questions: Vec<(Ticket, Answered)>,
+    pub(crate) consulted: Vec<Consultation>,
     pub(crate) handed_over: bool,
     pub(crate) ended: Option<Ended>,
     wakers: Vec<Waker>,
@@ -509,6 +546,7 @@ pub(crate) struct Answers<R> {
 pub(crate) enum Answered {
     Change(Result<Configuration, ChangeError>),
     Transfer(Result<NodeId, TransferError>),
+    Consult(Result<Bytes, ConsultError>),
 }
 
 impl Answered {
@@ -516,6 +554,7 @@ impl Answered {
         match (self, question) {
             (Answered::Change(answer), Question::Change(place)) => place.answer(answer),
             (Answered::Transfer(answer), Question::Transfer(place)) => place.answer(answer),
+            (Answered::Consult(answer), Question::Consult(place)) => place.answer(answer),
             _ => unreachable!("a ticket names one question"),
         }
     }
@@ -528,6 +567,7 @@ impl<R> Default for Answers<R> {
             doubt_max: None,
             reads: Vec::new(),
             questions: Vec::new(),
+            consulted: Vec::new(),
             handed_over: false,
             ended: None,
             wakers: Vec::new(),

@@ -91,6 +91,7 @@
 //! or socket, and can be driven by a runtime of yours, as the simulator does.
 
 mod clock;
+mod consults;
 mod driver;
 mod handle;
 mod local;
@@ -107,14 +108,16 @@ mod snapshot_thread;
 mod tail;
 mod waiters;
 
+pub use consults::Consultations;
 pub use handle::{Handle, Proposed, Read, ReadBarrier, ReadError};
 pub use local::LocalCluster;
 pub use log::{Log, MemoryLog, last_time_ms};
 pub use machine::{Outcome, StateMachine};
 pub use member::{
-    Bound, ChangeError, Effect, Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogReader,
-    LogWritten, Member, MemberStart, Mend, Mended, Now, Options, Peers, Piece, ProposeError,
-    Quarantine, ReadBatch, SnapshotWork, StartError, Status, Ticket, TransferError, TurnedAway,
+    Bound, ChangeError, ConsultError, Consultation, Consulter, Effect, Ended, Event, FEATURE_LEVEL,
+    LogBatch, LogCut, LogRead, LogReader, LogWritten, Member, MemberStart, Mend, Mended, Now,
+    Options, Peers, Piece, ProposeError, Quarantine, ReadBatch, SnapshotWork, StartError, Status,
+    Ticket, TransferError, TurnedAway,
 };
 pub use node::{
     Beginning, Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open,

@@ -6,12 +6,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use jangada_net::Basis;
 use jangada_raft::{Configuration, MemberChange, NodeId};
 
 use crate::handle::{Handle, block_on, lock};
 use crate::machine::StateMachine;
-use crate::member::{ChangeError, Ended, Event, TransferError};
+use crate::member::{ChangeError, ConsultError, Ended, Event, TransferError};
 use crate::record::Membership;
 
 /// Where an answer is put, and who is to be woken.
@@ -74,10 +75,11 @@ impl<T> Future for Asked<T> {
     }
 }
 
-/// A question of an operator that is not answered.
+/// A question of an operator, or of the application, that is not answered.
 pub(crate) enum Question {
     Change(Answering<Result<Configuration, ChangeError>>),
     Transfer(Answering<Result<NodeId, TransferError>>),
+    Consult(Answering<Result<Bytes, ConsultError>>),
 }
 
 impl Question {
@@ -86,6 +88,7 @@ impl Question {
         match self {
             Question::Change(place) => place.answer(Err(ChangeError::Stopped)),
             Question::Transfer(place) => place.answer(Err(TransferError::Stopped)),
+            Question::Consult(place) => place.answer(Err(ConsultError::Stopped)),
         }
     }
 }

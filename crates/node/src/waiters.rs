@@ -65,6 +65,10 @@ impl<M: StateMachine> Waiters<M> {
             Effect::TransferAnswered { ticket, outcome } => {
                 self.answers.questions.push((ticket, Answered::Transfer(outcome)));
             }
+            Effect::Consulted(asked) => self.answers.consulted.push(asked),
+            Effect::Counselled { ticket, outcome } => {
+                self.answers.questions.push((ticket, Answered::Consult(outcome)));
+            }
             Effect::HandedOver => self.answers.handed_over = true,
             Effect::Ends(ended) => self.answers.ended = Some(ended),
             other => return Some(other),

@@ -234,7 +234,9 @@ fn repeat_of(message: &PeerMessage) -> Repeat {
         PeerMessage::Forward(_)
         | PeerMessage::ForwardRefused { .. }
         | PeerMessage::Ask { .. }
-        | PeerMessage::Answer { .. } => Repeat::Forbidden,
+        | PeerMessage::Answer { .. }
+        | PeerMessage::Consult { .. }
+        | PeerMessage::Counsel { .. } => Repeat::Forbidden,
         PeerMessage::Raft(_)
         | PeerMessage::Append { .. }
         | PeerMessage::Snapshot(_)
@@ -875,6 +877,8 @@ impl<A: Application> World<A> {
             Effect::Ends(ended) => self.goes(member, ended)?,
             // Nobody waits for it: processes end without a word here.
             Effect::Changed(_) | Effect::HandedOver => {}
+            // No application asks here.
+            Effect::Consulted(_) | Effect::Counselled { .. } => {}
             Effect::Abort { stalled_us } => {
                 return Err(Violation {
                     invariant: "no disk stalls for ever",

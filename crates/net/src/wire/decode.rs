@@ -146,6 +146,8 @@ fn decode_body(
         kind::FRAMES_RESPONSE => return frames_response(group, fields, payloads),
         kind::ASK => return super::ask::ask(fields),
         kind::ANSWER => return super::ask::answer(fields),
+        kind::CONSULT => return super::consult::consult(fields),
+        kind::COUNSEL => return super::consult::counsel(fields),
         kind::HASH_QUESTION => {
             return Ok(PeerMessage::HashQuestion { index: fields.index()? });
         }

@@ -83,6 +83,9 @@ pub fn measure(message: &PeerMessage) -> Result<Size, EncodeError> {
         PeerMessage::ReadIndexResponse { .. } => 24,
         // Rare, so written twice.
         PeerMessage::Ask { .. } | PeerMessage::Answer { .. } => super::ask::encode(message)?.len(),
+        PeerMessage::Consult { .. } | PeerMessage::Counsel { .. } => {
+            super::consult::fixed_bytes(message)?
+        }
     };
     let payload = payloads(message).map(Bytes::len).sum();
     if PAYLOAD_BYTES_MAX < payload {
@@ -144,6 +147,9 @@ pub fn encode_head(group: u64, message: &PeerMessage, size: Size, out: &mut Byte
         PeerMessage::Ask { .. } | PeerMessage::Answer { .. } => {
             out.put_slice(&super::ask::encode(message).expect("checked by measure"));
         }
+        PeerMessage::Consult { .. } | PeerMessage::Counsel { .. } => {
+            super::consult::put(message, out);
+        }
     }
     assert_eq!(out.len() - start, HEADER_BYTES + size.fixed, "wire invariant 1");
     let crc = super::decode::head_crc(&out[start..]);
@@ -173,6 +179,8 @@ fn kind_of(message: &PeerMessage) -> u8 {
         PeerMessage::FramesResponse { .. } => kind::FRAMES_RESPONSE,
         PeerMessage::Ask { .. } => kind::ASK,
         PeerMessage::Answer { .. } => kind::ANSWER,
+        PeerMessage::Consult { .. } => kind::CONSULT,
+        PeerMessage::Counsel { .. } => kind::COUNSEL,
     }
 }
 

@@ -31,7 +31,7 @@ impl<M: StateMachine> Member<M> {
             let mut buffer = Draft::buffer(payload.len());
             buffer.extend_from_slice(&payload);
             let draft = Draft::new(buffer, kind, version, self.group, origin);
-            self.submissions.push(Submission { draft, from: None });
+            self.submissions.push(Submission::own(draft));
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jangada_entry::{Draft, Frame};
-use jangada_net::{Basis, PeerMessage};
-use jangada_raft::{Configuration, Index, MemberChange, NodeId, Position, Standing};
+use jangada_net::{Basis, ConsultRefusal, PeerMessage};
+use jangada_raft::{Configuration, Index, MemberChange, NodeId, Position, Standing, Term};
 
 use super::{
-    ChangeError, LogBatch, LogCut, LogRead, LogReader, LogWritten, Mend, Mended, Quarantine,
-    ReadBatch, SnapshotWork, TransferError,
+    ChangeError, ConsultError, Consultation, Consulter, LogBatch, LogCut, LogRead, LogReader,
+    LogWritten, Mend, Mended, Quarantine, ReadBatch, SnapshotWork, TransferError,
 };
 use crate::record::Membership;
 use crate::saved::SavedState;
@@ -74,6 +75,28 @@ pub enum Event {
     StateSaved(Index),
     /// A client of this member proposes a command.
     Propose(Draft),
+    /// This member's application proposes a command that is for its own leadership in this term alone:
+    /// it is refused elsewhere, and never forwarded.
+    ProposeInTerm {
+        /// The command.
+        draft: Draft,
+        /// The term.
+        term: Term,
+    },
+    /// This member's application asks the leader's. Answered by [`Effect::Counselled`].
+    Consult {
+        /// Names the question.
+        ticket: Ticket,
+        /// What is asked.
+        bytes: Bytes,
+    },
+    /// This member's application answers an [`Effect::Consulted`].
+    Counsel {
+        /// Who asked.
+        to: Consulter,
+        /// The answer, or why there is none.
+        outcome: Result<Bytes, ConsultRefusal>,
+    },
     /// Clients of this member wait for a linearizable read. Answered by [`Effect::ReadReady`] or
     /// [`Effect::ReadExpired`].
     Read(ReadBatch),
@@ -203,6 +226,15 @@ pub enum Effect<R> {
         ticket: Ticket,
         /// Who leads instead.
         outcome: Result<NodeId, TransferError>,
+    },
+    /// This member leads, and its application is asked. Answered by [`Event::Counsel`].
+    Consulted(Consultation),
+    /// What the leader's application says to a question of this member's.
+    Counselled {
+        /// The question.
+        ticket: Ticket,
+        /// The answer.
+        outcome: Result<Bytes, ConsultError>,
     },
     /// Whom to be connected to has changed.
     Peers(Peers),

@@ -22,6 +22,7 @@ mod again;
 mod applying;
 mod asks;
 mod bounds;
+mod consults;
 mod disk;
 mod event;
 mod hashes;
@@ -51,6 +52,7 @@ use jangada_raft::{
 
 pub use asks::{ChangeError, TransferError};
 pub use bounds::{Bound, Piece};
+pub use consults::{ConsultError, Consultation, Consulter};
 pub use event::{Effect, Ended, Event, Peers, ProposeError, Ticket, TurnedAway};
 pub use hashes::Quarantine;
 pub use log::{LogBatch, LogCut, LogRead, LogReader, LogWritten};
@@ -67,6 +69,7 @@ use crate::saved::SavedState;
 use crate::snapshot::Snapshots as Offers;
 use crate::tail::Tail;
 use asks::Asks;
+use consults::Consults;
 use disk::DiskWatch;
 use hashes::Hashes;
 use keeping::CUT_INTERVAL_US;
@@ -116,6 +119,7 @@ pub struct Member<M: StateMachine> {
     ended: Option<Ended>,
 
     asks: Asks,
+    consults: Consults,
     /// As the leader: the change that somebody waits for, and what the module last said to one.
     change: Option<ChangeUnderWay>,
     configured: Option<Configured>,
@@ -277,6 +281,7 @@ impl<M: StateMachine> Member<M> {
             ends_us: None,
             ended: None,
             asks: Asks::default(),
+            consults: Consults::default(),
             change: None,
             configured: None,
             transfers: Vec::new(),
@@ -336,6 +341,7 @@ impl<M: StateMachine> Member<M> {
         self.raise_version();
         self.submit();
         self.ask_leader();
+        self.consult_leader();
         self.ask_for_reads();
         self.send_granted();
         self.tell_log_durable();
@@ -348,6 +354,7 @@ impl<M: StateMachine> Member<M> {
         self.cut_log();
         self.expire();
         self.expire_asks();
+        self.expire_consults();
         self.expire_membership();
         self.tail.shrink(self.options.tail_bytes_max, self.settled());
         std::mem::swap(&mut self.effects, effects);
@@ -380,6 +387,7 @@ impl<M: StateMachine> Member<M> {
         }
         let others = [
             self.asks_next_us(),
+            self.consults_next_us(),
             self.transfers_next_us(),
             self.membership_next_us(),
             self.snapshots_next_us(),
@@ -437,6 +445,7 @@ impl<M: StateMachine> Member<M> {
             && self.reads.is_idle()
             && self.held.is_empty()
             && self.asks.is_idle()
+            && self.consults.is_idle()
             && self.snapshots.is_idle()
             && !self.is_mending()
             && self.record.applied.index == self.raft.commit_index()
@@ -478,6 +487,8 @@ impl<M: StateMachine> Member<M> {
                 self.asked(ticket, Ask::TransferLeadership(to));
             }
             Event::HandOver => self.hand_over(),
+            Event::Consult { ticket, bytes } => self.consult(ticket, bytes),
+            Event::Counsel { to, outcome } => self.counsel(to, outcome),
             Event::PeerUp(peer) => {
                 self.input(Input::PeerUp(peer));
                 if self.leader() == Some(peer) {
@@ -527,7 +538,10 @@ impl<M: StateMachine> Member<M> {
             }
             Event::LogFull => self.log_space(true),
             Event::LogHasSpace => self.log_space(false),
-            Event::Propose(draft) => self.submissions.push(Submission { draft, from: None }),
+            Event::Propose(draft) => self.submissions.push(Submission::own(draft)),
+            Event::ProposeInTerm { draft, term } => {
+                self.submissions.push(Submission { term: Some(term), ..Submission::own(draft) });
+            }
             Event::Read(batch) if self.is_quarantined() => {
                 self.effects.push(Effect::ReadRefused(batch));
             }
@@ -624,6 +638,7 @@ impl<M: StateMachine> Member<M> {
         }
         self.doubt();
         self.doubt_asks();
+        self.doubt_consults(standing.leader);
         if standing.role != RoleKind::Leader {
             self.doubt_change();
         }

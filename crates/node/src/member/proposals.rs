@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::{ForwardRefusal, PeerMessage, Proposal};
-use jangada_raft::{Input, NodeId, Position, Range, Refused, RoleKind, canon};
+use jangada_raft::{Input, NodeId, Position, Range, Refused, RoleKind, Term, canon};
 
 use super::{Effect, Member, ProposeError};
 use crate::machine::StateMachine;
@@ -19,6 +19,16 @@ pub(super) struct Submission {
     pub(super) draft: Draft,
     /// The member that forwarded it, if it is not this member's own.
     pub(super) from: Option<NodeId>,
+    /// The term in which this member must lead for it, if it is for no other: then it is never
+    /// forwarded and never held.
+    pub(super) term: Option<Term>,
+}
+
+impl Submission {
+    /// One of this member's own, for whoever leads.
+    pub(super) fn own(draft: Draft) -> Submission {
+        Submission { draft, from: None, term: None }
+    }
 }
 
 /// The most bytes of entries that a leader holds in memory because they are not durable here or not
@@ -54,7 +64,7 @@ impl<M: StateMachine> Member<M> {
             let mut buffer = Draft::buffer(payload.len());
             buffer.extend_from_slice(&payload);
             let draft = Draft::new(buffer, kind, version, self.group, origin);
-            self.submissions.push(Submission { draft, from: Some(from) });
+            self.submissions.push(Submission { from: Some(from), ..Submission::own(draft) });
         }
     }
 
@@ -64,13 +74,14 @@ impl<M: StateMachine> Member<M> {
             return;
         }
         self.held_bytes = 0;
-        let held = self.held.drain(..).map(|(draft, _)| Submission { draft, from: None });
+        let held = self.held.drain(..).map(|(draft, _)| Submission::own(draft));
         self.submissions.splice(0..0, held);
     }
 
     /// Hands all commands that came in this step to the consensus module as one proposal.
     pub(super) fn submit(&mut self) {
         self.turn_away();
+        self.drop_out_of_term();
         if self.submissions.is_empty() {
             return;
         }
@@ -118,6 +129,21 @@ impl<M: StateMachine> Member<M> {
         self.send_refusals(refused_to, refusal);
     }
 
+    /// Refuses what is for a term in which this member does not lead.
+    fn drop_out_of_term(&mut self) {
+        let standing = self.raft.standing();
+        let leads = |term: Term| standing.role == RoleKind::Leader && standing.term == term;
+        let effects = &mut self.effects;
+        self.submissions.retain(|submission| {
+            let fits = submission.term.is_none_or(leads);
+            if !fits {
+                let sequence = submission.draft.origin().sequence;
+                effects.push(Effect::Refuse { sequence, reason: ProposeError::NoLeader });
+            }
+            fits
+        });
+    }
+
     /// The commands of this step got their names.
     pub(super) fn stamp(&mut self, range: &Range) {
         let time_ms = self.cluster_time();
@@ -158,12 +184,16 @@ impl<M: StateMachine> Member<M> {
         };
         let mut refused_to: BTreeMap<(NodeId, u64), Vec<u64>> = BTreeMap::new();
         let mut forward = Vec::new();
-        for Submission { draft, from } in submissions.drain(..) {
+        for Submission { draft, from, term } in submissions.drain(..) {
             // Nobody waits for a version; the next leader raises it.
             if draft.kind() == Kind::Version {
                 continue;
             }
             let Origin { incarnation: process, sequence } = draft.origin();
+            if term.is_some() {
+                self.effects.push(Effect::Refuse { sequence, reason });
+                continue;
+            }
             match (from, refused) {
                 // Forwarded once already: a second hop could put it into two logs' futures.
                 (Some(peer), _) => refused_to.entry((peer, process)).or_default().push(sequence),
@@ -233,6 +263,7 @@ impl<M: StateMachine> Member<M> {
         if self.leader() == Some(peer) {
             self.doubt();
             self.doubt_asks();
+            self.consults_lost(peer);
             #[cfg(feature = "canon")]
             self.send_again();
         }

@@ -6,6 +6,7 @@ use jangada_net::{ForwardRefusal, PeerMessage};
 use jangada_raft::{Input, Message, NodeId, canon};
 
 use super::asks::Asker as Asking;
+use super::consults::Consulter;
 use super::reads::Asker;
 use super::{Effect, Member, ProposeError, Ticket};
 use crate::machine::StateMachine;
@@ -96,6 +97,13 @@ impl<M: StateMachine> Member<M> {
             PeerMessage::Answer { process, .. } if process != self.process => {}
             PeerMessage::Answer { number, answer, .. } => {
                 self.ask_answered(Ticket(number), answer);
+            }
+            PeerMessage::Consult { process, number, bytes } => {
+                self.consulted(Consulter::Peer { peer: from, process, number }, bytes);
+            }
+            PeerMessage::Counsel { process, .. } if process != self.process => {}
+            PeerMessage::Counsel { number, outcome, .. } => {
+                self.counsel_came(Ticket(number), outcome);
             }
         }
     }

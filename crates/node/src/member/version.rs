@@ -68,7 +68,7 @@ impl<M: StateMachine> Member<M> {
         buffer.extend_from_slice(&payload);
         let draft =
             Draft::new(buffer, Kind::Version, PAYLOAD_VERSION, self.group, Origin::default());
-        self.submissions.push(Submission { draft, from: None });
+        self.submissions.push(Submission::own(draft));
     }
 
     /// The entry that raises the cluster's version is applied.

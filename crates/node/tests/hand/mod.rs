@@ -10,9 +10,9 @@ use jangada::raft::{
     Message, NodeId, Position, PreVoteResponse, Range, ReadRound, RoleKind, Term, VoteResponse,
 };
 use jangada::{
-    ChangeError, Effect, Ended, Event, FEATURE_LEVEL, Log, LogBatch, LogCut, LogRead, LogWritten,
-    Member, MemberStart, MemoryLog, Now, Options, Outcome, Peers, ProposeError, Quarantine,
-    StateMachine, TransferError,
+    ChangeError, ConsultError, Consultation, Effect, Ended, Event, FEATURE_LEVEL, Log, LogBatch,
+    LogCut, LogRead, LogWritten, Member, MemberStart, MemoryLog, Now, Options, Outcome, Peers,
+    ProposeError, Quarantine, StateMachine, TransferError,
 };
 
 pub(crate) const SELF: NodeId = NodeId(1);
@@ -77,6 +77,9 @@ pub(crate) struct Hand {
     /// What changes that are done have led to.
     pub(crate) configurations: Vec<Configuration>,
     pub(crate) peers: Vec<Peers>,
+    /// What its application is asked, and what the leader's has answered.
+    pub(crate) consulted: Vec<Consultation>,
+    pub(crate) counselled: Vec<(u64, Result<Bytes, ConsultError>)>,
 }
 
 /// What clients are told.
@@ -190,6 +193,8 @@ impl Hand {
             cuts: Vec::new(),
             configurations: Vec::new(),
             peers: Vec::new(),
+            consulted: Vec::new(),
+            counselled: Vec::new(),
         }
     }
 
@@ -307,6 +312,14 @@ impl Hand {
             Effect::TransferAnswered { ticket, outcome } => Told::Transferred(ticket.0, outcome),
             Effect::Peers(peers) => {
                 self.peers.push(peers);
+                return;
+            }
+            Effect::Consulted(asked) => {
+                self.consulted.push(asked);
+                return;
+            }
+            Effect::Counselled { ticket, outcome } => {
+                self.counselled.push((ticket.0, outcome));
                 return;
             }
             Effect::HandedOver => Told::HandedOver,

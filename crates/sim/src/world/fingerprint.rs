@@ -128,6 +128,12 @@ pub(crate) fn event(event: &Event, into: &mut Fingerprint) {
         Event::TurnedAway { by, reason } => (by, reason).hash(into),
         Event::ChangeMembers { ticket, change, basis } => (ticket, change, basis).hash(into),
         Event::TransferLeadership { ticket, to } => (ticket, to).hash(into),
+        Event::ProposeInTerm { draft: proposed, term } => {
+            draft(proposed, into);
+            term.hash(into);
+        }
+        Event::Consult { ticket, bytes } => (ticket, bytes).hash(into),
+        Event::Counsel { to, outcome } => (to, outcome).hash(into),
         Event::HandOver | Event::LogFull | Event::LogHasSpace => {}
         Event::PeerUp(peer)
         | Event::PeerDown(peer)
@@ -185,6 +191,10 @@ pub(crate) fn effect<R: fmt::Debug>(effect: &Effect<R>, into: &mut Fingerprint) 
         Effect::ChangeAnswered { ticket, outcome } => (ticket, outcome).hash(into),
         Effect::TransferAnswered { ticket, outcome } => (ticket, outcome).hash(into),
         Effect::Peers(peers) => (&peers.addresses, &peers.removed).hash(into),
+        Effect::Consulted(asked) => {
+            (asked.from, asked.term, &asked.bytes).hash(into);
+        }
+        Effect::Counselled { ticket, outcome } => (ticket, outcome).hash(into),
         Effect::HandedOver => {}
         Effect::Ends(ended) => ended.hash(into),
     }
@@ -229,6 +239,10 @@ fn peer_message(message: &PeerMessage, into: &mut Fingerprint) {
         PeerMessage::Answer { process, number, answer } => {
             (process, number).hash(into);
             into.text(format_args!("{answer:?}"));
+        }
+        PeerMessage::Consult { process, number, bytes } => (process, number, bytes).hash(into),
+        PeerMessage::Counsel { process, number, outcome } => {
+            (process, number, outcome).hash(into);
         }
         PeerMessage::HashQuestion { index } => index.hash(into),
         PeerMessage::HashAnswer { index, hash } | PeerMessage::HashDiffers { index, hash } => {
