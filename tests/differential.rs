@@ -13,6 +13,8 @@ mod support;
 mod answers;
 #[path = "differential/generator.rs"]
 mod generator;
+#[path = "differential/hashes.rs"]
+mod hashes;
 #[path = "differential/members.rs"]
 mod members;
 #[path = "differential/table.rs"]
@@ -30,6 +32,9 @@ use support::foreign::{self, Etcd};
 
 /// How many requests each reference and Jangada are asked.
 const REQUESTS: usize = 10_000;
+
+/// After so many requests the hashes of both are compared.
+const HASHED_EACH: usize = 500;
 
 /// The hang guard.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -77,6 +82,9 @@ async fn compare(seed: u64, etcd: &Etcd, theirs: &mut Client, ours: &mut Client)
             if let Request::Compact(request) = &request {
                 generator.compacted = generator.compacted.max(request.revision);
             }
+        }
+        if position % HASHED_EACH == 0 {
+            hashes::compare(generator.compacted, generator.revision, theirs, ours).await;
         }
         if expected == found {
             continue;

@@ -7,10 +7,10 @@ use jangada_server::proto::etcdserverpb::kv_client::KvClient;
 use jangada_server::proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use jangada_server::proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest,
-    DeleteRangeResponse, MemberAddRequest, MemberAddResponse, MemberListRequest,
-    MemberListResponse, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
-    MoveLeaderRequest, PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest,
-    StatusResponse, TxnRequest, TxnResponse,
+    DeleteRangeResponse, HashKvRequest, HashKvResponse, MemberAddRequest, MemberAddResponse,
+    MemberListRequest, MemberListResponse, MemberPromoteRequest, MemberRemoveRequest,
+    MemberUpdateRequest, MoveLeaderRequest, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    StatusRequest, StatusResponse, TxnRequest, TxnResponse,
 };
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -111,6 +111,10 @@ impl Client {
 
     pub(crate) async fn alarm(&mut self, request: AlarmRequest) -> Result<AlarmResponse, Status> {
         Ok(self.maintenance.alarm(request).await?.into_inner())
+    }
+
+    pub(crate) async fn hash_kv(&mut self, revision: i64) -> Result<HashKvResponse, Status> {
+        Ok(self.maintenance.hash_kv(HashKvRequest { revision }).await?.into_inner())
     }
 
     /// Puts one key.

@@ -50,6 +50,8 @@ pub(crate) struct Gauges {
     pub(crate) lag_bytes: AtomicU64,
     /// Whether users are in use.
     auth_enabled: AtomicBool,
+    /// The index up to which somebody wants the engine to hold everything soon.
+    pub(crate) wanted: AtomicU64,
 }
 
 /// A consistent look at the state; commands wait while it is held, so hold it briefly.
@@ -123,6 +125,13 @@ impl Shared {
     #[must_use]
     pub fn durable_index(&self) -> u64 {
         self.inner.gauges.durable.load(Ordering::Acquire)
+    }
+
+    /// Asks the engine's writer to commit everything up to `index` without waiting for more; it does
+    /// once the log holds that durably. Whoever wants to know when looks at
+    /// [`Shared::durable_index`].
+    pub fn commit_soon(&self, index: u64) {
+        self.inner.gauges.wanted.fetch_max(index, Ordering::AcqRel);
     }
 
     /// The bytes of effects that wait for the engine. Above

@@ -177,7 +177,8 @@ impl EngineWriter {
         let full = self.options.commit_bytes <= open_bytes;
         let due = full
             || self.options.commit_bytes <= open_bytes + ready_bytes
-            || self.options.commit_after_ms <= waited_ms;
+            || self.options.commit_after_ms <= waited_ms
+            || self.durable.applied < self.shared.gauges().wanted.load(Ordering::Acquire);
         if let Some(batch) = first
             && !full
             && (due || SLICE_BYTES <= ready_bytes)

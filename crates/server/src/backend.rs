@@ -167,6 +167,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The store of this member, as far as it has applied.
     fn store(&self) -> &Shared;
 
+    /// Does work that takes long, such as a walk over all rows, where it holds up neither the member's
+    /// loop nor requests. A runtime without threads does it at once.
+    fn beside<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> R + Send + 'static,
+    ) -> impl Future<Output = R> + Send {
+        let store = self.store().clone();
+        async move { work(&store) }
+    }
+
     /// Where the member stands.
     fn status(&self) -> Status;
 

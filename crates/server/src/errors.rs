@@ -321,6 +321,19 @@ impl ApiError {
     }
 }
 
+/// The answer to a downgrade that etcd would carry out.
+pub(crate) fn no_downgrade(target: &str) -> Status {
+    Status::failed_precondition(format!(
+        "jangada: there is no downgrade to {target} in place; to move to an etcd of that version, take \
+         a snapshot and restore it there"
+    ))
+}
+
+/// The answer to an action upon a downgrade that is none: etcd's.
+pub(crate) fn unknown_downgrade_action() -> Status {
+    Status::unknown("etcdserver: unknown method")
+}
+
 impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.text())

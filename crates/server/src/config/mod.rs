@@ -11,6 +11,7 @@
 
 mod arguments;
 pub(crate) mod cluster;
+mod compaction;
 mod directory;
 mod environment;
 mod error;
@@ -37,6 +38,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use cluster::{InitialCluster, Member};
+pub use compaction::AutoCompaction;
 pub use environment::variable_of;
 pub use error::ConfigError;
 pub use ids::{ClusterId, MemberId};
@@ -154,6 +156,8 @@ pub struct Config {
     pub host_whitelist: Vec<String>,
     /// Whether changes of the membership are refused that leave too few members that run.
     pub strict_reconfig: bool,
+    /// What history is kept when nobody compacts by hand; `None` for all of it.
+    pub auto_compaction: Option<AutoCompaction>,
     /// Bytes of the log that are kept for members that are behind.
     pub snapshot_catchup_bytes: u64,
     /// `SO_REUSEPORT` on the listeners.
@@ -215,6 +219,7 @@ impl Config {
             host_whitelist: settings.list("host-whitelist").to_vec(),
             snapshot_catchup_bytes: settings.integer("snapshot-catchup-bytes").unsigned_abs(),
             strict_reconfig: settings.flag("strict-reconfig-check"),
+            auto_compaction: AutoCompaction::from_settings(settings)?,
             reuse_port: settings.flag("socket-reuse-port"),
             reported_version: reported_version(settings)?,
             log: LogConfig::from_settings(settings),

@@ -151,17 +151,17 @@ const CLUSTERING: &[Setting] = &[
     ),
     Setting::no_effect("pre-vote", Bool, "true", "pre-vote is always on"),
     Setting::used("max-learners", COUNT, "1", "the most learners at a time"),
-    Setting::no_effect(
+    Setting::used(
         "auto-compaction-mode",
         Choice(&["", "periodic", "revision"]),
         "periodic",
-        "automatic compaction is not built yet; compact from a client",
+        "what --auto-compaction-retention counts: time, or revisions",
     ),
-    Setting::no_effect(
+    Setting::used(
         "auto-compaction-retention",
         Text,
         "0",
-        "automatic compaction is not built yet: history grows until a client compacts it",
+        "history that is kept: hours, a duration such as 30m, or revisions (0: all of it)",
     ),
     Setting::refused("discovery", Text, "", DISCOVERY),
     Setting::refused("discovery-token", Secret, "", DISCOVERY),

@@ -1,4 +1,4 @@
-//! The Maintenance service: this member's state, the alarms, and who leads.
+//! The Maintenance service: this member's state, the alarms, who leads, hashes.
 
 use bytes::Bytes;
 use jangada_kv::{Alarm, AlarmAction as Action, AlarmKind, Answer, Command};
@@ -122,6 +122,71 @@ pub(crate) async fn move_leader<B: Backend>(
     }
     // etcd's has no header.
     framing::encode(&pb::MoveLeaderResponse { header: None })
+}
+
+/// Hashes the rows of this member up to a revision, as they are: no other member is asked.
+pub(crate) async fn hash_kv<B: Backend>(
+    context: &Context<B>,
+    request: Received<pb::HashKvRequest>,
+) -> Result<Bytes, Status> {
+    let revision = request.message.revision;
+    let hashed = context.backend.beside(move |store| store.hash_kv(revision)).await;
+    let hashed = hashed.map_err(ApiError::from)?;
+    framing::encode(&pb::HashKvResponse {
+        header: Some(header(&context.backend, hashed.revision)),
+        hash: hashed.hash,
+        compact_revision: hashed.compact_revision,
+        hash_revision: hashed.hash_revision,
+    })
+}
+
+/// What etcd's users do to get space back. The engine uses the pages of removed rows again by itself,
+/// once what removed them is committed; so that is hastened, and nobody waits.
+pub(crate) fn defragment<B: Backend>(
+    context: &Context<B>,
+    _: Received<pb::DefragmentRequest>,
+) -> Result<Bytes, Status> {
+    context.backend.store().commit_soon(context.backend.status().applied_index);
+    // etcd's has no header.
+    framing::encode(&pb::DefragmentResponse { header: None })
+}
+
+/// Judges the target of a downgrade as etcd does. A target that etcd would go to is refused with a
+/// sentence, for no other version of the program could read what this one has written. So none is ever
+/// in progress.
+pub(crate) async fn downgrade<B: Backend>(
+    context: &Context<B>,
+    request: Received<pb::DowngradeRequest>,
+) -> Result<Bytes, Status> {
+    use pb::downgrade_request::DowngradeAction;
+    let request = request.message;
+    let action = DowngradeAction::try_from(request.action)
+        .map_err(|_| crate::errors::unknown_downgrade_action())?;
+    if action == DowngradeAction::Cancel {
+        // etcd 3.6 answers a success, whether there was one or not.
+        kv::barrier(context).await?;
+        let revision = context.backend.store().read().revision();
+        return framing::encode(&pb::DowngradeResponse {
+            header: Some(header(&context.backend, revision)),
+            version: context.settings.version.cluster_minor(),
+        });
+    }
+    let target = minor_of(&request.version).ok_or(ApiError::DowngradeVersionFormat)?;
+    kv::barrier(context).await?;
+    let cluster = minor_of(&context.settings.version.cluster).expect("settings name a version");
+    if cluster.1.checked_sub(1).map(|minor| (cluster.0, minor)) != Some(target) {
+        return Err(ApiError::DowngradeVersionInvalid.into());
+    }
+    Err(crate::errors::no_downgrade(&request.version))
+}
+
+/// The first two numbers of a version of two or three.
+fn minor_of(version: &str) -> Option<(u32, u32)> {
+    let numbers: Option<Vec<u32>> = version.split('.').map(|part| part.parse().ok()).collect();
+    match numbers?.as_slice() {
+        [major, minor] | [major, minor, _] => Some((*major, *minor)),
+        _ => None,
+    }
 }
 
 /// The alarm's name on the wire.

@@ -120,6 +120,11 @@ async fn unary<B: Backend>(
         Method::MoveLeader => {
             Box::pin(maintenance::move_leader(context, decode(message.await?)?)).await
         }
+        Method::HashKv => Box::pin(maintenance::hash_kv(context, decode(message.await?)?)).await,
+        Method::Defragment => maintenance::defragment(context, decode(message.await?)?),
+        Method::Downgrade => {
+            Box::pin(maintenance::downgrade(context, decode(message.await?)?)).await
+        }
         Method::Alarm => maintenance::alarm(context, decode(message.await?)?).await,
         Method::Status => maintenance::status(context, decode(message.await?)?),
         Method::HealthCheck => health::check(decode(message.await?)?),

@@ -7,6 +7,7 @@
 //! Three threads do the work: this one, with the member's loop, its peers and its clients; the log's;
 //! the engine's. Every hand-off between threads costs more than most of what is done on either side.
 
+mod compaction;
 mod connections;
 mod join;
 mod machine;

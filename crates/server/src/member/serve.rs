@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::machine::KvMachine;
 use super::served::Served;
-use super::{RunError, texts, watch};
+use super::{RunError, compaction, texts, watch};
 use crate::backend::Backend;
 use crate::config::{Config, MemberId, Url};
 use crate::{Edge, connection};
@@ -55,6 +55,9 @@ pub(super) async fn serve(
         "started the member"
     );
     let mut member = tokio::task::spawn_local(opened.run());
+    let compacting = config
+        .auto_compaction
+        .map(|settings| tokio::task::spawn_local(compaction::tend(settings, backend.clone())));
     let publishing = tokio::task::spawn_local(publish(backend.clone(), config));
     let watching = tokio::task::spawn_local(watch::watch(figures, backend));
     let mut signals = Signals::open()?;
@@ -69,6 +72,7 @@ pub(super) async fn serve(
         }
         publishing.abort();
         watching.abort();
+        compacting.inspect(|compacting| compacting.abort());
         stop.send_replace(true);
         for accepting in accepting {
             accepting.await.map_err(std::io::Error::other)?;

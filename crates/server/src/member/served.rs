@@ -30,6 +30,14 @@ pub trait Timer: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Option<F::Output>> + Send
     where
         F: Future<Output: Send> + Send;
+
+    /// Does work that takes long, elsewhere if the runtime has threads for it.
+    fn beside<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> impl Future<Output = R> + Send {
+        async move { work() }
+    }
 }
 
 /// Tokio's clock.
@@ -42,6 +50,11 @@ impl Timer for TokioTimer {
         F: Future<Output: Send> + Send,
     {
         tokio::time::timeout(after, future).await.ok()
+    }
+
+    async fn beside<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> R {
+        let done = tokio::task::spawn_blocking(work).await;
+        done.expect("a panic ends the process, and the runtime outlives its requests")
     }
 }
 
@@ -59,6 +72,8 @@ struct Inner<T> {
     connections: Mutex<Connections>,
     /// One change of the membership at a time.
     changing: tokio::sync::Mutex<()>,
+    /// Turns at work that takes long.
+    beside: tokio::sync::Semaphore,
 }
 
 /// A member that is served.
@@ -108,7 +123,8 @@ impl<T: Timer> Served<T> {
     pub fn new(member: ServedMember, timer: T) -> Served<T> {
         let (connections, changing) = Default::default();
         let counts = Counts::default();
-        Served { inner: Arc::new(Inner { member, timer, counts, connections, changing }) }
+        let beside = tokio::sync::Semaphore::new(BESIDE_MAX);
+        Served { inner: Arc::new(Inner { member, timer, counts, connections, changing, beside }) }
     }
 
     /// How the member stands, as the node says it.
@@ -169,6 +185,10 @@ impl<T: Timer> Served<T> {
         answer
     }
 }
+
+/// How many walks over all rows go on at a time: each keeps a processor busy and pages of the engine in
+/// use. The rest wait their turn.
+const BESIDE_MAX: usize = 2;
 
 /// How long to wait before a command that no leader took is proposed again: a hand-over takes some
 /// milliseconds.
@@ -351,6 +371,16 @@ impl<T: Timer> Backend for Served<T> {
 
     fn store(&self) -> &Shared {
         &self.inner.member.store
+    }
+
+    async fn beside<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> R + Send + 'static,
+    ) -> R {
+        let Inner { member, timer, beside, .. } = &*self.inner;
+        let _turn = beside.acquire().await.expect("nobody closes it");
+        let store = member.store.clone();
+        timer.beside(move || work(&store)).await
     }
 
     fn status(&self) -> Status {

@@ -154,3 +154,79 @@ async fn the_quota_raises_the_alarm_and_deletions_pass() {
     server.fake.script(|script| script.quota = None);
     kv.put(put(100_000)).await.expect("there is no quota");
 }
+
+async fn put(server: &Server, key: &str, value: &str) {
+    let request = pb::PutRequest { key: bytes(key), value: bytes(value), ..Default::default() };
+    server.kv().await.put(request).await.expect("it is served");
+}
+
+#[tokio::test]
+async fn hashes_tell_states_and_revisions_apart() {
+    let (one, two) = (Server::start().await, Server::start().await);
+    let mut of_one = MaintenanceClient::new(one.channel().await);
+    let mut of_two = MaintenanceClient::new(two.channel().await);
+    for server in [&one, &two] {
+        put(server, "a", "1").await;
+        put(server, "b", "2").await;
+    }
+    let at = |revision| pb::HashKvRequest { revision };
+    let first = of_one.hash_kv(at(0)).await.expect("it is served").into_inner();
+    let figures = |answer: &pb::HashKvResponse| {
+        let revision = answer.header.expect("it has a header").revision;
+        (revision, answer.compact_revision, answer.hash_revision)
+    };
+    assert_eq!(figures(&first), (3, -1, 3));
+    assert_eq!(of_two.hash_kv(at(0)).await.expect("it is served").into_inner(), first);
+    put(&one, "a", "3").await;
+    put(&two, "a", "4").await;
+    let then = of_one.hash_kv(at(3)).await.expect("it is served").into_inner();
+    assert_eq!((then.hash, figures(&then)), (first.hash, (4, -1, 3)));
+    let of_one_now = of_one.hash_kv(at(0)).await.expect("it is served").into_inner();
+    let of_two_now = of_two.hash_kv(at(0)).await.expect("it is served").into_inner();
+    assert_ne!(of_one_now.hash, of_two_now.hash);
+    one.fake.apply(&Command::Compact { revision: 4, physical: false });
+    assert_refused(of_one.hash_kv(at(3)).await, ApiError::Compacted);
+    assert_refused(of_one.hash_kv(at(5)).await, ApiError::FutureRevision);
+}
+
+#[tokio::test]
+async fn a_defragmentation_succeeds_at_once() {
+    let server = Server::start().await;
+    server.fake.script(|script| script.barriers = Some(RequestError::NoLeader));
+    let mut maintenance = MaintenanceClient::new(server.channel().await);
+    let answer = maintenance.defragment(pb::DefragmentRequest {}).await.expect("it is served");
+    assert_eq!(answer.into_inner().header, None);
+    server.fake.script(|script| script.is_learner = true);
+    let refused = maintenance.defragment(pb::DefragmentRequest {}).await;
+    assert_refused(refused, ApiError::NotSupportedForLearner);
+}
+
+#[tokio::test]
+async fn downgrades_are_judged_as_in_etcd_and_not_made() {
+    use pb::downgrade_request::DowngradeAction::{Cancel, Enable, Validate};
+    let version = Versions::compatible_with("3.6.5");
+    let server = Server::with(Settings { version, ..Settings::default() }).await;
+    let mut maintenance = MaintenanceClient::new(server.channel().await);
+    for action in [Validate, Enable] {
+        let to = |version: &str| pb::DowngradeRequest {
+            action: action.into(),
+            version: version.to_owned(),
+        };
+        for bad in ["", "3", "new", "3.5.0.1", "v3.5"] {
+            assert_refused(maintenance.downgrade(to(bad)).await, ApiError::DowngradeVersionFormat);
+        }
+        for wrong in ["3.6.0", "3.4", "3.7.0", "2.5"] {
+            let refused = maintenance.downgrade(to(wrong)).await;
+            assert_refused(refused, ApiError::DowngradeVersionInvalid);
+        }
+        let refused = maintenance.downgrade(to("3.5.0")).await.expect_err("there is no downgrade");
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        assert!(refused.message().contains("snapshot"), "{}", refused.message());
+    }
+    let cancel = pb::DowngradeRequest { action: Cancel.into(), version: String::new() };
+    let answer = maintenance.downgrade(cancel).await.expect("as in etcd").into_inner();
+    assert_eq!((answer.version.as_str(), answer.header.is_some()), ("3.6", true));
+    let unknown = pb::DowngradeRequest { action: 7, version: String::new() };
+    let refused = maintenance.downgrade(unknown).await.expect_err("there is no such action");
+    assert_eq!(refused.message(), "etcdserver: unknown method");
+}
