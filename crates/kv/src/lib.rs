@@ -29,6 +29,7 @@ mod compare;
 mod digest;
 mod effects;
 mod engine;
+mod export;
 mod file;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
@@ -36,6 +37,7 @@ mod guard;
 mod hash;
 mod hints;
 mod history;
+mod import;
 mod interval;
 mod keys;
 mod lease;
@@ -70,8 +72,10 @@ pub use command::{
     encode_put, put_bytes_max,
 };
 pub use engine::EngineError;
+pub use export::Export;
 pub use file::{open_file, set_aside};
 pub use hash::HashKv;
+pub use import::{Import, ImportError, ImportRest, Imported};
 pub use lease::{
     LEASE_BYTES, LEASE_TTL_MAX, Lease, LeaseAnswer, LeaseChange, LeaseCommand, LeaseName,
 };

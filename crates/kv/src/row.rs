@@ -149,6 +149,12 @@ pub(crate) fn decode_message(mut rest: &[u8]) -> Result<RowView<'_>, RowError> {
     if row.key.is_empty() { Err(RowError::Message) } else { Ok(row) }
 }
 
+/// Appends a message that is there and its checksum: a row's value.
+pub(crate) fn seal(row_key: &[u8], message: &[u8], buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(message);
+    buffer.put_u32_le(row_crc(row_key, message));
+}
+
 fn row_crc(row_key: &[u8], message: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(row_key), message)
 }

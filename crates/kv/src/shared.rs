@@ -172,7 +172,7 @@ impl Shared {
 
     /// A read that fails for the engine's sake is answered as corruption, and the fault kept. While
     /// the engine waits for space, only versions that it alone holds are out of reach.
-    fn fail(&self, error: EngineError) -> KvError {
+    pub(crate) fn fail(&self, error: EngineError) -> KvError {
         if matches!(error, EngineError::NoSpace(_) | EngineError::Unavailable) {
             return KvError::NoSpace;
         }

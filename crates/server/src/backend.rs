@@ -19,6 +19,7 @@ use jangada_entry::Draft;
 use jangada_kv::{Command, Reply, Shared};
 
 use crate::errors::ApiError;
+use crate::etcd_file::Exported;
 use crate::membership::Change;
 use crate::metrics::Exposition;
 
@@ -176,6 +177,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
         let store = self.store().clone();
         async move { work(&store) }
     }
+
+    /// The state of the store with everything that this member had applied when it was asked, and who
+    /// the members were as of it.
+    ///
+    /// # Errors
+    /// [`ApiError::Timeout`] if the engine does not hold it durably in time; [`ApiError::NoSpace`] or
+    /// [`ApiError::Corrupt`] if it cannot be read.
+    fn export(&self) -> impl Future<Output = Result<Exported, ApiError>> + Send;
 
     /// Where the member stands.
     fn status(&self) -> Status;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use crate::grpc::Standing;
+use crate::grpc::{Outgoing, Standing};
 
 /// What a body's source may fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -26,6 +26,8 @@ pub enum Body {
     Trailers,
     /// One gRPC message, and nothing until the client goes.
     Standing(Standing),
+    /// gRPC messages that are made while they go out, and then their status.
+    Outgoing(Outgoing),
     /// An answer over HTTP.
     Http(axum::body::Body),
 }
@@ -63,6 +65,7 @@ impl http_body::Body for Body {
                 // The connection notices by itself that the client has gone.
                 None => Poll::Pending,
             },
+            Body::Outgoing(outgoing) => outgoing.poll(context).map(|frame| frame.map(Ok)),
             Body::Http(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
         }
     }
@@ -71,6 +74,7 @@ impl http_body::Body for Body {
         match self {
             Body::Empty => true,
             Body::Message(_) | Body::Pieces(_) | Body::Trailers | Body::Standing(_) => false,
+            Body::Outgoing(outgoing) => outgoing.is_ended(),
             Body::Http(body) => body.is_end_stream(),
         }
     }
@@ -79,9 +83,11 @@ impl http_body::Body for Body {
         match self {
             Body::Empty => SizeHint::with_exact(0),
             Body::Http(body) => body.size_hint(),
-            Body::Message(_) | Body::Pieces(_) | Body::Trailers | Body::Standing(_) => {
-                SizeHint::default()
-            }
+            Body::Message(_)
+            | Body::Pieces(_)
+            | Body::Trailers
+            | Body::Standing(_)
+            | Body::Outgoing(_) => SizeHint::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version, header};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tonic::Status;
 
 use crate::backend::Backend;
@@ -37,13 +38,19 @@ pub(crate) struct Context<B> {
     pub(crate) backend: B,
     pub(crate) settings: Arc<Settings>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Turns at sending a snapshot.
+    pub(crate) snapshots: Arc<Semaphore>,
 }
+
+/// How many snapshots are sent at a time: each takes a thread, and has the engine keep pages.
+const SNAPSHOTS_MAX: usize = 2;
 
 impl<B: Backend> Edge<B> {
     /// The API over a member.
     #[must_use]
     pub fn new(backend: B, settings: Settings, metrics: Arc<Metrics>) -> Edge<B> {
-        let context = Context { backend, settings: Arc::new(settings), metrics };
+        let snapshots = Arc::new(Semaphore::new(SNAPSHOTS_MAX));
+        let context = Context { backend, settings: Arc::new(settings), metrics, snapshots };
         let http = http_api::router(context.clone());
         Edge { inner: Arc::new(Inner { context, http }) }
     }

@@ -11,6 +11,7 @@ pub mod connection;
 mod convert;
 pub mod edge;
 pub mod errors;
+pub mod etcd_file;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub mod grpc;

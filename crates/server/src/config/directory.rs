@@ -23,7 +23,7 @@ impl Config {
                 name: "data-dir",
                 path: self.data_dir.clone(),
                 problem: "it holds the data of an etcd, which cannot be taken over in place; \
-                          choose an empty directory and copy the keys with a client"
+                          take a snapshot of it and restore that ('jangada snapshot --help')"
                     .to_owned(),
             });
         }

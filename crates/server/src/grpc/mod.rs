@@ -16,6 +16,8 @@ mod health;
 mod kv;
 mod maintenance;
 pub mod methods;
+mod outgoing;
+mod snapshot;
 mod standing;
 
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::settings::MESSAGE_OVERHEAD_BYTES;
 use frame::Frame;
 use methods::Method;
+pub use outgoing::Outgoing;
 pub use standing::Standing;
 
 /// Answers one call.
@@ -53,6 +56,18 @@ pub(crate) async fn answer<B: Backend>(
         let message = receive(context, request.into_body()).await;
         return match message.and_then(decode).and_then(health::watch) {
             Ok(frame) => call.standing(frame),
+            Err(status) => call.failed(status),
+        };
+    }
+    if method == Method::Snapshot {
+        let message = receive(context, request.into_body()).await;
+        let request = message.and_then(decode);
+        let begun = match request {
+            Ok(request) => Box::pin(snapshot::begin(context, request)).await,
+            Err(status) => Err(status),
+        };
+        return match begun {
+            Ok(messages) => call.outgoing(messages),
             Err(status) => call.failed(status),
         };
     }
@@ -120,6 +135,7 @@ async fn unary<B: Backend>(
         Method::MoveLeader => {
             Box::pin(maintenance::move_leader(context, decode(message.await?)?)).await
         }
+        Method::Hash => Box::pin(maintenance::hash(context, decode(message.await?)?)).await,
         Method::HashKv => Box::pin(maintenance::hash_kv(context, decode(message.await?)?)).await,
         Method::Defragment => maintenance::defragment(context, decode(message.await?)?),
         Method::Downgrade => {
@@ -218,11 +234,28 @@ impl Call {
         framing::success(Body::Standing(Standing::new(frame, self)))
     }
 
+    /// A success of many messages.
+    fn outgoing(
+        self,
+        messages: tokio::sync::mpsc::Receiver<Result<Bytes, Status>>,
+    ) -> Response<Body> {
+        framing::success(Body::Outgoing(Outgoing::new(messages, self)))
+    }
+
     /// Counts a request and its answer of so many bytes.
     fn answered(&self, bytes: usize) {
-        let counts = self.metrics.calls.of(self.method);
-        counts.received.increment();
-        counts.sent.increment();
+        self.received();
+        self.sent(bytes);
+    }
+
+    /// Counts a message of the client.
+    fn received(&self) {
+        self.metrics.calls.of(self.method).received.increment();
+    }
+
+    /// Counts a message of so many bytes to the client.
+    fn sent(&self, bytes: usize) {
+        self.metrics.calls.of(self.method).sent.increment();
         self.metrics.sent_bytes.add(bytes as u64);
     }
 

@@ -9,7 +9,7 @@ pub(super) use crate::machine::KvMachine;
 use crate::metrics::Histogram;
 
 /// The engine's file in the member's folder.
-const FILE: &str = "db";
+pub(crate) const STORE_FILE: &str = "db";
 
 /// Opens the store in `directory`, and starts the thread that makes it durable; `commits` hears how long
 /// that takes.
@@ -23,7 +23,7 @@ pub(super) fn open(
     others: bool,
 ) -> Result<(KvMachine, EngineThread), EngineError> {
     let io = |error: std::io::Error| EngineError::Io(error.to_string());
-    let path: Arc<Path> = directory.join(FILE).into();
+    let path: Arc<Path> = directory.join(STORE_FILE).into();
     let mut machine = match open_machine(&path, options) {
         Err(error) if others && error.is_damage() => {
             let aside = jangada_kv::set_aside(&path).map_err(io)?;

@@ -31,8 +31,9 @@ use crate::config::{ClusterState, Config, ConfigError, Url};
 use crate::settings::Versions;
 use crate::{Edge, Metrics, Settings};
 use join::JoinError;
+pub(crate) use machine::STORE_FILE;
 pub use served::{Served, ServedMember, Timer, TokioTimer};
-use start::Start;
+pub(crate) use start::Start;
 
 /// Why a member did not run, or ended by itself.
 #[derive(Debug)]

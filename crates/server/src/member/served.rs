@@ -15,6 +15,7 @@ use jangada_kv::{COMMAND_VERSION, Command, Reply, Shared};
 use super::connections::Connections;
 use crate::backend::{Backend, Connection, Member, RequestError, Sizes, Status};
 use crate::errors::ApiError;
+use crate::etcd_file::Exported;
 use crate::machine::KvMachine;
 use crate::membership::{self, Change};
 use crate::metrics::{Exposition, Kind};
@@ -189,6 +190,10 @@ impl<T: Timer> Served<T> {
 /// How many walks over all rows go on at a time: each keeps a processor busy and pages of the engine in
 /// use. The rest wait their turn.
 const BESIDE_MAX: usize = 2;
+
+/// How long to wait before looking again whether the engine holds something durably: a commit takes
+/// some milliseconds.
+const DURABLE_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long to wait before a command that no leader took is proposed again: a hand-over takes some
 /// milliseconds.
@@ -381,6 +386,26 @@ impl<T: Timer> Backend for Served<T> {
         let _turn = beside.acquire().await.expect("nobody closes it");
         let store = member.store.clone();
         timer.beside(move || work(&store)).await
+    }
+
+    async fn export(&self) -> Result<Exported, ApiError> {
+        let Inner { member, timer, .. } = &*self.inner;
+        let applied = self.status().applied_index;
+        member.store.commit_soon(applied);
+        let durable = async {
+            while member.store.durable_index() < applied {
+                timer.within(DURABLE_PAUSE, std::future::pending::<()>()).await;
+            }
+        };
+        timer.within(member.request_timeout, durable).await.ok_or(ApiError::Timeout)?;
+        let state = self.beside(Shared::export).await?;
+        // A store that holds nothing has no record yet, and is as of no entry.
+        let record = jangada::Record::decode(state.record()).unwrap_or_default();
+        let configuration = record.membership.configuration();
+        let unconnected = |_| Connection::None;
+        let members = membership::members_of(configuration, state.members(), unconnected);
+        let removed = record.membership.removed().iter().map(|id| id.0).collect();
+        Ok(Exported { term: record.applied.term.0, members, removed, state })
     }
 
     fn status(&self) -> Status {

@@ -13,15 +13,15 @@ use crate::config::{ClusterState, Config, ConfigError, Member, MemberId, Url};
 
 /// A member's ids, and whom it starts with.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Start {
+pub(crate) struct Start {
     /// The cluster.
-    pub(super) cluster: u64,
+    pub(crate) cluster: u64,
     /// This member.
-    pub(super) member: u64,
+    pub(crate) member: u64,
     /// The members that the flags or the cluster name, with their peer URLs.
-    pub(super) members: Vec<MemberAddress>,
+    pub(crate) members: Vec<MemberAddress>,
     /// How it begins, if it has no log.
-    pub(super) beginning: Beginning,
+    pub(crate) beginning: Beginning,
 }
 
 /// Whether the member has a log. Nothing is made or locked.
@@ -45,7 +45,7 @@ pub(super) fn check_flags(config: &Config, has_log: bool) -> Result<(), ConfigEr
 
 impl Start {
     /// A member that forms a cluster with those that its flags name.
-    pub(super) fn first(config: &Config) -> Result<Start, ConfigError> {
+    pub(crate) fn first(config: &Config) -> Result<Start, ConfigError> {
         Ok(Start {
             cluster: config.initial.id.0,
             member: config.own()?.id.0,

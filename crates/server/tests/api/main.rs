@@ -8,4 +8,5 @@ mod kv;
 mod maintenance;
 mod membership;
 mod metrics;
+mod snapshot;
 mod support;

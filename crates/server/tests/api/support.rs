@@ -9,6 +9,7 @@ use jangada_kv::{Command, Entry, Machine, Options, Reply, Shared};
 use jangada_server::backend::{Backend, Connection, Member, RequestError, Sizes, Status};
 use jangada_server::connection::serve;
 use jangada_server::errors::ApiError;
+use jangada_server::etcd_file::Exported;
 use jangada_server::membership::{Change, NewRole};
 use jangada_server::metrics::{Exposition, Kind as MetricKind};
 use jangada_server::proto::etcdserverpb::kv_client::KvClient;
@@ -170,6 +171,11 @@ impl Backend for Fake {
 
     fn store(&self) -> &Shared {
         &self.store
+    }
+
+    async fn export(&self) -> Result<Exported, ApiError> {
+        let state = self.store.export().map_err(ApiError::from)?;
+        Ok(Exported { state, term: TERM, members: self.members(), removed: vec![7, 0xf00] })
     }
 
     fn status(&self) -> Status {
