@@ -3,16 +3,21 @@
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod hand;
 
+use bytes::Bytes;
 use jangada::entry::Frame;
 use jangada::net::{ForwardRefusal, PeerMessage};
 use jangada::raft::{
-    AppendOutcome, AppendResponse, HardState, HeartbeatResponse, Index, Message, Position,
+    AppendOutcome, AppendResponse, HardState, HeartbeatResponse, Index, Message, NodeId, Position,
     PreVoteResponse, Range, ReadRound, RoleKind, Term, VoteResponse,
 };
-use jangada::{Effect, Event, Log, LogBatch, MemoryLog, Now, Options, ProposeError, ReadBatch};
+use jangada::{
+    Configuration, Effect, Event, FEATURE_LEVEL, Log, LogBatch, Member, MemberStart, MemoryLog,
+    Now, Options, ProposeError, ReadBatch, StartError,
+};
 
 use hand::{
-    Disk, Hand, PROCESS, THREE, TWO, Told, append, at, draft, heartbeat, matched, propose, raft,
+    Disk, Hand, Journal, PROCESS, SELF, THREE, TWO, Told, append, at, draft, heartbeat, matched,
+    propose, raft,
 };
 
 #[test]
@@ -261,4 +266,35 @@ fn a_lost_lane_does_not_multiply_the_reads_of_the_log() {
         hand.member.step(now, &mut vec![Event::LaneLost(TWO), Event::PeerUp(TWO)], &mut effects);
     }
     assert_eq!(reads(&effects), 1, "one read is under way");
+}
+
+/// The entry that told a server who the members are stands in its log, which begins before it. What the
+/// log lost the others give back (simulated seed 3161).
+#[test]
+fn a_member_that_joined_recovers_though_its_log_begins_without_members() {
+    let told = |voters: &[NodeId]| Configuration::of_voters(voters.iter().copied());
+    let starts = |configurations: Vec<(Index, Configuration)>| {
+        let start = MemberStart {
+            id: SELF,
+            group: 0,
+            process: PROCESS,
+            hard_state: HardState { term: Term(1), vote: Some(SELF) },
+            configuration: Configuration::default(),
+            configurations,
+            log: Range::of_term(Position::default(), Term(1), Index(4)),
+            time_ms: 0,
+            note: Bytes::new(),
+            level: FEATURE_LEVEL,
+            options: Options::default(),
+            seed: 1,
+            faulty: Vec::new(),
+            recovering: true,
+            saved: None,
+        };
+        Member::new(Now::default(), start, Journal::default()).map(drop)
+    };
+    assert_eq!(starts(vec![(Index(2), told(&[SELF, TWO]))]), Ok(()));
+    assert_eq!(starts(Vec::new()), Ok(()), "it is still to be told");
+    let alone = starts(vec![(Index(2), told(&[SELF]))]);
+    assert_eq!(alone, Err(StartError::Alone { ends: at(4, 1) }));
 }

@@ -13,13 +13,13 @@ pub mod tally_clients;
 
 use std::fmt::Debug;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use jangada::{
     Bound, Outcome, SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateMachine,
 };
-use jangada_entry::Frame;
+use jangada_entry::{Draft, Frame, Header, Kind};
 use jangada_raft::{Index, NodeId};
 
 use crate::disk::DiskHandle;
@@ -52,6 +52,12 @@ pub trait Application {
         Vec::new()
     }
 
+    /// What a machine whose memory has failed makes of a command: another command, whose effects
+    /// differ and whose reply has the same form. `None` if there is none.
+    fn mistaken(_command: &[u8]) -> Option<Bytes> {
+        None
+    }
+
     /// A command in words, for the timeline of a failed run.
     fn describe(&self, command: &[u8]) -> String {
         format!("\"{}\"", command.escape_ascii())
@@ -59,29 +65,74 @@ pub trait Application {
 }
 
 /// What a [`Witness`] has seen and the world has not taken yet.
-pub(crate) type Seen = Arc<Mutex<Vec<AppliedCommand>>>;
+pub(crate) type Seen = Arc<Mutex<Sight>>;
 
-/// Takes what was seen.
-pub(crate) fn take(seen: &Seen) -> Vec<AppliedCommand> {
-    std::mem::take(&mut seen.lock().unwrap_or_else(PoisonError::into_inner))
+/// What was seen of a machine, and what is to befall it.
+#[derive(Debug, Default)]
+pub(crate) struct Sight {
+    /// What was applied.
+    pub(crate) commands: Vec<AppliedCommand>,
+    /// Whether the next command that can be mistaken is.
+    pub(crate) errs: bool,
+    /// Whether one was.
+    pub(crate) erred: bool,
 }
 
-/// A state machine that notes what is applied to it, and is otherwise the one it wraps.
+fn lock(seen: &Seen) -> MutexGuard<'_, Sight> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes what was seen; what is to befall the machine still does.
+pub(crate) fn take(seen: &Seen) -> Sight {
+    let mut sight = lock(seen);
+    let errs = sight.errs;
+    std::mem::replace(&mut sight, Sight { errs, ..Sight::default() })
+}
+
+/// Lets the machine mistake the next command that it can, or none after all.
+pub(crate) fn let_err(seen: &Seen, errs: bool) {
+    lock(seen).errs = errs;
+}
+
+/// A state machine that notes what is applied to it, and is otherwise the one it wraps, unless it is to
+/// mistake a command.
 #[derive(Debug)]
 pub struct Witness<M> {
     machine: M,
+    mistaken: fn(&[u8]) -> Option<Bytes>,
     seen: Seen,
 }
 
 impl<M> Witness<M> {
-    pub(crate) fn new(machine: M) -> (Witness<M>, Seen) {
+    pub(crate) fn new(machine: M, mistaken: fn(&[u8]) -> Option<Bytes>) -> (Witness<M>, Seen) {
         let seen = Seen::default();
-        (Witness { machine, seen: Arc::clone(&seen) }, seen)
+        (Witness { machine, mistaken, seen: Arc::clone(&seen) }, seen)
     }
 
     /// The state machine.
     pub fn machine(&self) -> &M {
         &self.machine
+    }
+
+    /// The commands as a machine that is to err takes them: one is mistaken for another.
+    fn as_taken(&self, commands: &[Frame]) -> Option<Vec<Frame>> {
+        let mut sight = lock(&self.seen);
+        if !sight.errs {
+            return None;
+        }
+        let mistaken = |frame: &Frame| (self.mistaken)(frame.payload());
+        let (place, other) = commands
+            .iter()
+            .enumerate()
+            .find_map(|(place, frame)| Some((place, mistaken(frame)?)))?;
+        let Header { position, version, time_ms, origin, group, .. } = commands[place].header();
+        let mut buffer = Draft::buffer(other.len());
+        buffer.extend_from_slice(&other);
+        let draft = Draft::new(buffer, Kind::Command, version, group, origin);
+        let mut taken = commands.to_vec();
+        taken[place] = draft.stamp(position, time_ms);
+        (sight.errs, sight.erred) = (false, true);
+        Some(taken)
     }
 }
 
@@ -94,12 +145,13 @@ impl<M: StateMachine> StateMachine for Witness<M> {
 
     fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<M::Reply>>) {
         let before = outcomes.len();
-        self.machine.apply(commands, outcomes);
+        let taken = self.as_taken(commands);
+        self.machine.apply(taken.as_deref().unwrap_or(commands), outcomes);
         assert!(outcomes.len() - before == commands.len(), "one outcome for each command");
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sight = lock(&self.seen);
         for (frame, outcome) in commands.iter().zip(&outcomes[before..]) {
             let header = frame.header();
-            seen.push(AppliedCommand {
+            sight.commands.push(AppliedCommand {
                 position: header.position,
                 payload_crc: header.payload_crc,
                 time_ms: header.time_ms,

@@ -78,10 +78,14 @@ pub enum Fault {
     MembersChanged,
     /// Somebody asks for another leader.
     LeadershipMoved,
+    /// A disk completes no sync until its process has had enough, or for longer: nobody else ends it.
+    DiskStalled,
+    /// A state machine makes something else of a command than the log says.
+    MachineErred,
 }
 
 /// Every fault, in order.
-pub const FAULTS: [Fault; 34] = [
+pub const FAULTS: [Fault; 36] = [
     Fault::MessageLost,
     Fault::MessageDuplicated,
     Fault::MessageReordered,
@@ -116,6 +120,8 @@ pub const FAULTS: [Fault; 34] = [
     Fault::EngineBitFlipped,
     Fault::MembersChanged,
     Fault::LeadershipMoved,
+    Fault::DiskStalled,
+    Fault::MachineErred,
 ];
 
 /// What a fault needs to have any effect: it brings that along.
@@ -185,6 +191,8 @@ impl Fault {
             Fault::EngineBitFlipped => "engine-bit-flipped",
             Fault::MembersChanged => "members-changed",
             Fault::LeadershipMoved => "leadership-moved",
+            Fault::DiskStalled => "disk-stalled",
+            Fault::MachineErred => "machine-erred",
         }
     }
 
@@ -232,6 +240,8 @@ impl Fault {
             Fault::EngineBitFlipped => "a bit of the engine's file flips at rest",
             Fault::MembersChanged => "somebody asks for other members",
             Fault::LeadershipMoved => "somebody asks for another leader",
+            Fault::DiskStalled => "a disk completes no sync until its process gives up",
+            Fault::MachineErred => "a member makes something else of a command than the others",
         }
     }
 
@@ -277,6 +287,8 @@ impl Fault {
             Fault::SectorUnreadable => 200_000,
             Fault::SectorSpoiled | Fault::WriteMisdirected | Fault::EngineBitFlipped => 10_000,
             Fault::MembersChanged | Fault::LeadershipMoved => 60_000,
+            Fault::DiskStalled => 4_000,
+            Fault::MachineErred => 10_000,
         }
     }
 }

@@ -149,6 +149,8 @@ pub struct Invariants {
     /// By index; none where no member has applied a command yet, or what stands there is none.
     commands: Vec<Option<AppliedCommand>>,
     commands_seen: usize,
+    /// Where the digest is that of a machine that was astray, and no other has applied the command yet.
+    unsure: BTreeSet<Index>,
     origins: BTreeMap<(u64, u64), Index>,
     refused: BTreeSet<(u64, u64)>,
     /// The latest time on the last command that was seen first.
@@ -520,11 +522,17 @@ impl Invariants {
         }
     }
 
-    /// A member's state machine has applied a command.
+    /// A member's state machine has applied a command. Of what came of it nothing is said if the machine
+    /// is `astray`, having erred.
     ///
     /// # Errors
     /// If another member applied something else there, or this one skipped or repeated.
-    pub fn applies(&mut self, member: NodeId, command: AppliedCommand) -> Result<(), Violation> {
+    pub fn applies(
+        &mut self,
+        member: NodeId,
+        mut command: AppliedCommand,
+        astray: bool,
+    ) -> Result<(), Violation> {
         let known = self.members.entry(member).or_default();
         let index = command.position.index;
         let before = known.applied;
@@ -533,8 +541,17 @@ impl Invariants {
             format!("member {member} applied {index} after {before}")
         })?;
         let place = place_for(&mut self.commands, index);
-        self.commands_seen += usize::from(place.is_none());
-        let first = *place.get_or_insert(command);
+        let is_new = place.is_none();
+        self.commands_seen += usize::from(is_new);
+        let first = place.get_or_insert(command);
+        if astray && is_new {
+            self.unsure.insert(index);
+        } else if astray {
+            command.digest = first.digest;
+        } else if self.unsure.remove(&index) {
+            first.digest = command.digest;
+        }
+        let first = *first;
         let (last, time_ms) = self.time_last;
         if last < index {
             self.time_last = (index, command.time_ms);
@@ -564,6 +581,12 @@ impl Invariants {
         require(first == hash, "members are equal at equal indexes", || {
             format!("member {member} has hash {hash:x} at {applied}, another has {first:x}")
         })
+    }
+
+    /// Whether this is the running hash of a member that never erred.
+    #[must_use]
+    pub fn is_the_hash(&self, applied: Index, hash: u64) -> bool {
+        self.hashes.get(applied.0 as usize).copied().flatten() == Some(hash)
     }
 
     /// A proposal was answered: it has happened.

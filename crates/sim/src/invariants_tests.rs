@@ -182,7 +182,7 @@ fn acknowledged_by_two() -> Invariants {
         assert_eq!(violated(seen.wrote(member)), "nothing");
     }
     for index in 1..=3 {
-        assert_eq!(violated(seen.applies(A, command(index, 7, index))), "nothing");
+        assert_eq!(violated(seen.applies(A, command(index, 7, index), false)), "nothing");
         let origin = Origin { incarnation: 9, sequence: index };
         assert_eq!(violated(seen.acknowledged(origin)), "nothing");
     }
@@ -197,7 +197,7 @@ fn an_acknowledgement_that_only_one_disk_holds() {
     seen.writes(A, batch(1, None, 3, at(4, 1)));
     assert_eq!(violated(seen.wrote(A)), "nothing");
     seen.writes(B, batch(1, None, 3, at(4, 1)));
-    assert_eq!(violated(seen.applies(A, command(4, 7, 4))), "nothing");
+    assert_eq!(violated(seen.applies(A, command(4, 7, 4), false)), "nothing");
     let origin = Origin { incarnation: 9, sequence: 4 };
     assert_eq!(violated(seen.clone().acknowledged(origin)), ON_QUORUM, "B has not written it");
     assert_eq!(violated(seen.wrote(B)), "nothing");
@@ -232,16 +232,16 @@ fn command(index: u64, crc: u32, sequence: u64) -> AppliedCommand {
 #[test]
 fn commands_applied_twice_or_differently() {
     let mut seen = Invariants::new();
-    assert_eq!(violated(seen.applies(A, command(1, 7, 1))), "nothing");
-    assert_eq!(violated(seen.applies(B, command(1, 7, 1))), "nothing");
-    assert_eq!(violated(seen.applies(B, command(1, 7, 1))), "entries are applied in order");
-    assert_eq!(violated(seen.applies(C, command(1, 8, 1))), "state machine safety");
-    let twice = violated(seen.applies(A, command(2, 7, 1)));
+    assert_eq!(violated(seen.applies(A, command(1, 7, 1), false)), "nothing");
+    assert_eq!(violated(seen.applies(B, command(1, 7, 1), false)), "nothing");
+    assert_eq!(violated(seen.applies(B, command(1, 7, 1), false)), "entries are applied in order");
+    assert_eq!(violated(seen.applies(C, command(1, 8, 1), false)), "state machine safety");
+    let twice = violated(seen.applies(A, command(2, 7, 1), false));
     assert_eq!(twice, "a proposal happens at most once");
     let origin = Origin { incarnation: 9, sequence: 3 };
     assert_eq!(violated(seen.acknowledged(origin)), "only what is applied is acknowledged");
     assert_eq!(violated(seen.refused(origin)), "nothing");
-    let refused = violated(seen.applies(A, command(3, 7, 3)));
+    let refused = violated(seen.applies(A, command(3, 7, 3), false));
     assert_eq!(refused, "a refused proposal never happens");
     assert_eq!(violated(seen.acknowledged(origin)), "nothing");
     assert_eq!(violated(seen.refused(origin)), "a refused proposal never happens");
@@ -253,4 +253,21 @@ fn members_that_differ_at_one_index() {
     assert_eq!(violated(seen.hashes(A, Index(5), 1)), "nothing");
     assert_eq!(violated(seen.hashes(B, Index(6), 2)), "nothing");
     assert_eq!(violated(seen.hashes(C, Index(5), 3)), "members are equal at equal indexes");
+}
+
+#[test]
+fn what_came_of_a_command_is_asked_of_those_that_never_erred() {
+    let with = |digest: u64| AppliedCommand { digest, ..command(1, 7, 1) };
+    let mut seen = Invariants::of(&[A, B, C]);
+    assert_eq!(violated(seen.applies(A, with(9), true)), "nothing");
+    assert_eq!(violated(seen.applies(B, with(5), false)), "nothing");
+    assert_eq!(violated(seen.applies(C, with(9), false)), "state machine safety");
+    let mut seen = Invariants::of(&[A, B, C]);
+    assert_eq!(violated(seen.applies(B, with(5), false)), "nothing");
+    assert_eq!(violated(seen.applies(A, with(9), true)), "nothing");
+    let other = AppliedCommand { payload_crc: 8, ..with(9) };
+    assert_eq!(violated(seen.applies(C, other, true)), "state machine safety");
+    assert!(!seen.is_the_hash(Index(1), 3));
+    assert_eq!(violated(seen.hashes(B, Index(1), 3)), "nothing");
+    assert!(seen.is_the_hash(Index(1), 3) && !seen.is_the_hash(Index(1), 4));
 }

@@ -22,6 +22,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod liveness;
 pub(crate) mod operator;
 pub(crate) mod seat;
+pub(crate) mod sick;
 pub(crate) mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -33,7 +34,7 @@ use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::{Lane, PeerMessage};
 use jangada_raft::{Index, NodeId, Position, RoleKind};
 
-use crate::application::{Application, Witness, take};
+use crate::application::{Application, Witness, let_err, take};
 use crate::bounds::Bounds;
 use crate::choices::Choices;
 use crate::disk::SimDisk;
@@ -51,6 +52,7 @@ use crate::world::programs::Program;
 use crate::world::queue::Queue;
 use crate::world::seat::Origin::Founds;
 use crate::world::seat::{Job, LogOutcome, Running, Seat, Upset};
+use crate::world::sick::WriteUnderWay;
 use crate::world::topology::Topology;
 use crate::world::watch::LOOK_PERIOD_US;
 
@@ -192,6 +194,11 @@ pub(crate) enum Later {
         member: NodeId,
         life: u64,
     },
+    /// Somebody starts a quarantined process anew.
+    Anew {
+        member: NodeId,
+        life: u64,
+    },
     Freed(NodeId),
     Timer(u64),
 }
@@ -256,7 +263,7 @@ impl<A: Application> World<A> {
     pub fn new(application: A, options: WorldOptions, choices: Choices) -> World<A> {
         let ids: Vec<NodeId> = (1..=options.members).map(NodeId).collect();
         let held_bytes_max = options.member.held_bytes_max;
-        let ledger = Ledger::new(options.members);
+        let ledger = Ledger::new(&ids);
         let mut world = World {
             application,
             trace: Trace::new(options.lines_max),
@@ -380,9 +387,15 @@ impl<A: Application> World<A> {
         &self.seats[&member].disk
     }
 
-    /// The state machine of a member whose process lives.
+    /// The state machine of a member whose process lives, unless it is astray: nothing that it shows
+    /// counts.
     #[must_use]
     pub fn machine(&self, member: NodeId) -> Option<&A::Machine> {
+        if self.is_astray(member) { None } else { self.machine_itself(member) }
+    }
+
+    /// The same, whatever it shows.
+    pub(crate) fn machine_itself(&self, member: NodeId) -> Option<&A::Machine> {
         let running = self.seats[&member].running.as_ref()?;
         Some(running.member.machine().machine())
     }
@@ -428,6 +441,14 @@ impl<A: Application> World<A> {
         Some(self.seats[&member].running.as_ref()?.process)
     }
 
+    /// Whether two members live and reach each other.
+    #[must_use]
+    pub fn are_connected(&self, one: NodeId, other: NodeId) -> bool {
+        let lives = |member: NodeId| self.process(member).is_some();
+        let reaches = self.network.reaches(one, other) && self.network.reaches(other, one);
+        lives(one) && lives(other) && reaches
+    }
+
     /// Whether a member's process stands still at the moment.
     #[must_use]
     pub fn is_paused(&self, member: NodeId) -> bool {
@@ -466,6 +487,11 @@ impl<A: Application> World<A> {
             Later::Look => self.look_at_all()?,
             Later::Heal => self.heal(),
             Later::Keeper { member, life } => self.keeper(member, life),
+            Later::Anew { member, life } => {
+                if self.seats[&member].life == life {
+                    self.end(member, Death::Killed);
+                }
+            }
             Later::Freed(member) => self.seats[&member].disk.set_capacity(None),
             Later::Timer(token) => self.happened.push_back(Happened::Timer(token)),
         }
@@ -489,7 +515,11 @@ impl<A: Application> World<A> {
             self.count_struck(member);
             let seat = self.seats.get_mut(&member).expect("listed");
             seat.paused_until_us = 0;
-            seat.hung_until_us = 0;
+            seat.stall = None;
+            if let Some(running) = &seat.running {
+                let_err(&running.seen, false);
+            }
+            self.ledger.never_erred(member);
             seat.disk.set_capacity(None);
             seat.disk.die_never();
             let now_us = self.now_us();
@@ -534,6 +564,9 @@ impl<A: Application> World<A> {
             if status.commit != status.last || status.record.applied.index != status.last {
                 return false;
             }
+            if status.quarantine.is_some() || self.is_astray(seat.id) {
+                return false;
+            }
             if status.configuration.is_joint() || !status.configuration.target.is_empty() {
                 return false;
             }
@@ -568,10 +601,10 @@ impl<A: Application> World<A> {
         is_member && !seat.refused && !seat.gone && self.calm.leaves_out(seat.id).is_none()
     }
 
-    /// Whether a member's disk may be damaged. Not where members change: of whom a minority is one
-    /// then depends on when it is asked.
-    pub(crate) fn may_damage(&self, member: NodeId) -> bool {
-        self.options.rates.of(Fault::MembersChanged) == 0 && self.ledger.may_strike(member)
+    /// Whether a member's disk may be damaged, or its machine err: whoever is to decide, now or once a
+    /// change that was asked for is made, a minority of them is struck at most.
+    pub(crate) fn may_strike(&self, member: NodeId) -> bool {
+        self.ledger.may_strike(member)
     }
 
     // ---- helpers of the world's other files ----
@@ -622,8 +655,10 @@ impl<A: Application> World<A> {
         seat.step_at_us = None;
         seat.work_at_us = None;
         seat.guests.clear();
+        seat.write = None;
         let process = running.process;
         drop(running);
+        self.ledger.never_erred(member);
         self.count_struck(member);
         self.with_network(|network, weather| network.ended(weather, member, ending));
         self.happened.push_back(Happened::Ended { member, process });
@@ -653,8 +688,8 @@ impl<A: Application> World<A> {
 
     /// The power of a member's machine goes.
     fn lose_power(&mut self, member: NodeId) {
-        let World { seats, dice, choices, ledger, options, .. } = self;
-        let may = options.rates.of(Fault::MembersChanged) == 0 && ledger.may_strike(member);
+        let World { seats, dice, choices, ledger, .. } = self;
+        let may = ledger.may_strike(member);
         let strikes = &mut |fault: Fault, choices: &mut Choices| {
             dice.strikes(fault, choices) && (may || !fault.damages())
         };
@@ -782,10 +817,14 @@ impl<A: Application> World<A> {
         let mut effects = std::mem::take(&mut running.effects);
         self.bounds.arrives(&running.inbox);
         running.member.step(now, &mut running.inbox, &mut effects);
-        let seen = take(&running.seen);
+        let sight = take(&running.seen);
         self.look_at_members(member);
-        for command in seen {
-            self.invariants.applies(member, command)?;
+        if sight.erred {
+            self.goes_astray(member);
+        }
+        let astray = self.is_astray(member);
+        for command in sight.commands {
+            self.invariants.applies(member, command, astray)?;
             if self.applied_max < command.position.index {
                 self.applied_max = command.position.index;
                 self.new_commands.iter_mut().for_each(|commands| commands.push_back(command));
@@ -837,7 +876,13 @@ impl<A: Application> World<A> {
             Effect::Read(read) => running.jobs.push_back(Job::Read(read)),
             Effect::Cut(cut) => running.jobs.push_back(Job::Cut(cut)),
             Effect::Mend(mend) => running.jobs.push_back(Job::Mend(mend)),
-            Effect::SnapshotWork(work) => running.jobs.push_back(Job::Snapshot(work)),
+            Effect::SnapshotWork(work) => {
+                self.works_astray(member, &work)?;
+                let seat = self.seats.get_mut(&member).expect("there is such a member");
+                if let Some(running) = seat.running.as_mut() {
+                    running.jobs.push_back(Job::Snapshot(work));
+                }
+            }
             Effect::SaveState(state) => running.jobs.push_back(Job::Save(state)),
             Effect::Send { to, message } => {
                 if let PeerMessage::Raft(message) = &message {
@@ -852,7 +897,12 @@ impl<A: Application> World<A> {
                 let origin = Origin { incarnation: process, sequence };
                 self.timeline.answered(now_us, member, origin, format_args!("{reply:?}"));
                 self.invariants.acknowledged(origin)?;
-                self.happened.push_back(Happened::Replied { origin, reply });
+                // It happened; what the machine says came of it counts for nothing.
+                let reason = ProposeError::InDoubt;
+                self.happened.push_back(match self.is_astray(member) {
+                    true => Happened::Refused { origin, reason },
+                    false => Happened::Replied { origin, reply },
+                });
             }
             Effect::Refuse { sequence, reason } => {
                 let origin = Origin { incarnation: process, sequence };
@@ -864,6 +914,9 @@ impl<A: Application> World<A> {
             }
             Effect::Doubt { sequence_max } => {
                 self.happened.push_back(Happened::Doubtful { process, sequence_max });
+            }
+            Effect::ReadReady(batch) if self.is_astray(member) => {
+                self.happened.push_back(Happened::ReadExpired { member, batch });
             }
             Effect::ReadReady(batch) => {
                 self.happened.push_back(Happened::ReadReady { member, batch });
@@ -879,24 +932,9 @@ impl<A: Application> World<A> {
             Effect::Changed(_) | Effect::HandedOver => {}
             // No application asks here.
             Effect::Consulted(_) | Effect::Counselled { .. } => {}
-            Effect::Abort { stalled_us } => {
-                return Err(Violation {
-                    invariant: "no disk stalls for ever",
-                    seen: format!("{member} stops after {stalled_us} us in one write"),
-                });
-            }
-            Effect::Quarantined(quarantine) => {
-                return Err(Violation {
-                    invariant: "members that have applied the same hold the same hash",
-                    seen: format!("{member} is quarantined: {quarantine:?}"),
-                });
-            }
-            Effect::HashesDiffer { index, hashes } => {
-                return Err(Violation {
-                    invariant: "members that have applied the same hold the same hash",
-                    seen: format!("at {index}: {hashes:?}"),
-                });
-            }
+            Effect::Abort { stalled_us } => self.aborts(member, stalled_us)?,
+            Effect::Quarantined(quarantine) => self.quarantined(member, quarantine)?,
+            Effect::HashesDiffer { index, hashes } => self.hashes_differ(index, &hashes)?,
             Effect::Stranger { peer, met, shown } => {
                 return Err(Violation {
                     invariant: "a peer keeps its incarnation",
@@ -919,6 +957,10 @@ impl<A: Application> World<A> {
         let Some(job) = running.jobs.front() else { return };
         let mut range = READ_US;
         if let Job::Write(batch) = job {
+            let since_us = self.queue.now_us();
+            let shown_us = seat.clocks.now(since_us).monotonic_us;
+            let led = running.member.status().standing.role == RoleKind::Leader;
+            seat.write = Some(WriteUnderWay { since_us, shown_us, led });
             self.invariants.writes(member, batch.into());
             range = SYNC_US;
             if self.dice.strikes(Fault::SyncSlow, &mut self.choices) {
@@ -945,11 +987,15 @@ impl<A: Application> World<A> {
         }
         if let Some(until) = seat.held_up_until(now_us).filter(|_| seat.writes()) {
             self.hangs(member);
+            self.look_at_stalled(member)?;
             self.queue.push(until, Later::LogDone { member, life });
             return Ok(());
         }
         match seat.do_job() {
             Ok(LogOutcome::Done(event)) => {
+                if matches!(event, Event::LogWritten(_)) {
+                    seat.write = None;
+                }
                 self.goes_on(member)?;
                 match &event {
                     Event::LogWritten(_) => self.invariants.wrote(member)?,
@@ -1061,8 +1107,9 @@ impl<A: Application> World<A> {
     /// it hangs.
     fn hangs(&mut self, member: NodeId) {
         let seat = self.seats.get_mut(&member).expect("there is such a member");
-        if !std::mem::replace(&mut seat.hung, true) {
-            self.counts.count(Fault::SyncHung);
+        let Some(stall) = &mut seat.stall else { return };
+        if !std::mem::replace(&mut stall.felt, true) {
+            self.counts.count(stall.fault);
         }
     }
 
@@ -1154,7 +1201,7 @@ impl<A: Application> World<A> {
     /// minority at most: what a member refuses is gone.
     fn aim_at_log(&mut self, member: NodeId) {
         self.seats.get_mut(&member).expect("there is such a member").aim = None;
-        let may = !self.ledger.is_unread(member) && self.may_damage(member);
+        let may = !self.ledger.is_unread(member) && self.may_strike(member);
         if may && self.dice.strikes(Fault::BitFlipped, &mut self.choices) {
             let aim = Aim::draw(&mut self.choices);
             self.seats.get_mut(&member).expect("there is such a member").aim = Some(aim);

@@ -177,6 +177,17 @@ pub struct Member<M: StateMachine> {
     effects: Vec<Effect<M::Reply>>,
 }
 
+/// Whether there are others to get back from what this member's disk has lost, as far as it knows. A
+/// server that has joined begins with an empty configuration: who the others are stands in its log's
+/// entries, or it is still to be told.
+fn has_peers(start: &MemberStart, record: &Record) -> bool {
+    let newest = start.configurations.last().map(|(_, newest)| newest);
+    let known = [Some(&start.configuration), newest, Some(record.membership.configuration())];
+    let known = known.into_iter().flatten();
+    let mut members = known.flat_map(jangada_raft::Configuration::members).peekable();
+    members.peek().is_none() || members.any(|member| member != start.id)
+}
+
 /// What the machine, or the state that was saved for it, says of itself.
 fn recovered<M: StateMachine>(
     machine: &mut M,
@@ -213,8 +224,7 @@ impl<M: StateMachine> Member<M> {
         let applied = record.applied;
         let last = start.log.last_position();
         // The machine of a member may be lost without its log, which was cut since.
-        let jangada_raft::Configuration { voters, learners, .. } = &start.configuration;
-        let has_peers = voters.iter().chain(learners).any(|member| *member != start.id);
+        let has_peers = has_peers(&start, &record);
         let needed = (machine.snapshots() != Offers::None
             && has_peers
             && applied.index < start.log.prev.index)

@@ -33,6 +33,7 @@ use crate::{Edge, Metrics, Settings};
 use join::JoinError;
 pub(crate) use machine::STORE_FILE;
 pub use served::{Served, ServedMember, Timer, TokioTimer};
+pub use space::{Sight, Space};
 pub(crate) use start::Start;
 
 /// Why a member did not run, or ended by itself.

@@ -23,33 +23,46 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// What there is to see.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sight {
+pub struct Sight {
     /// This member.
-    pub(super) own: u64,
+    pub own: u64,
     /// Whether this member leads.
-    pub(super) leads: bool,
+    pub leads: bool,
     /// Whether this member's disk is full.
-    pub(super) disk_full: bool,
+    pub disk_full: bool,
     /// The bytes held against the quota.
-    pub(super) in_use: u64,
+    pub in_use: u64,
     /// The quota; `None` for none.
-    pub(super) quota: Option<u64>,
+    pub quota: Option<u64>,
     /// The members about which NOSPACE is raised.
-    pub(super) raised: Vec<u64>,
+    pub raised: Vec<u64>,
     /// The members that this one is connected to.
-    pub(super) connected: Vec<u64>,
+    pub connected: Vec<u64>,
 }
 
 /// Watches over the space.
-#[derive(Debug, Default)]
-pub(super) struct Space {
+#[derive(Debug)]
+pub struct Space {
+    calm: Duration,
     enough_since: Option<Duration>,
     proposed_at: Option<Duration>,
 }
 
+impl Default for Space {
+    fn default() -> Space {
+        Space::new(CALM)
+    }
+}
+
 impl Space {
+    /// An alarm ends once its cause has been away for so long; a minute where nobody waits for it.
+    #[must_use]
+    pub fn new(calm: Duration) -> Space {
+        Space { calm, enough_since: None, proposed_at: None }
+    }
+
     /// What to propose now, if anything.
-    pub(super) fn step(&mut self, now: Duration, sight: &Sight) -> Option<Command> {
+    pub fn step(&mut self, now: Duration, sight: &Sight) -> Option<Command> {
         let used_percent = |quota: u64| sight.in_use.saturating_mul(100) / quota.max(1);
         let fits = sight.quota.is_none_or(|quota| used_percent(quota) < ENOUGH_PERCENT);
         if fits && !sight.disk_full {
@@ -70,7 +83,7 @@ impl Space {
         if sight.disk_full && !sight.raised.contains(&sight.own) {
             return Some(alarm(AlarmAction::Activate, sight.own));
         }
-        if self.enough_since.is_none_or(|since| now < since + CALM) {
+        if self.enough_since.is_none_or(|since| now < since + self.calm) {
             return None;
         }
         // space invariant 1

@@ -112,6 +112,18 @@ impl Application for StoreApplication {
         vec![Bound { name: "engine lag, bytes", held, max, piece: Piece::Step }]
     }
 
+    /// A put of another value.
+    fn mistaken(command: &[u8]) -> Option<Bytes> {
+        let bytes = Bytes::copy_from_slice(command);
+        let Ok(Command::Put(mut put)) = Command::decode(&bytes, COMMAND_VERSION) else {
+            return None;
+        };
+        let mut value = put.value.to_vec();
+        *value.last_mut()? ^= 1;
+        put.value = value.into();
+        Some(encode(&Command::Put(put)))
+    }
+
     fn describe(&self, command: &[u8]) -> String {
         match Command::decode(&Bytes::copy_from_slice(command), COMMAND_VERSION) {
             Ok(command) => words(&command),

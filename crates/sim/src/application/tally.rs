@@ -69,6 +69,13 @@ impl Application for TallyApplication {
         Ok(None)
     }
 
+    /// Counted alike, chained differently.
+    fn mistaken(command: &[u8]) -> Option<Bytes> {
+        let mut other = command.to_vec();
+        *other.last_mut()? ^= 1;
+        Some(other.into())
+    }
+
     fn describe(&self, command: &[u8]) -> String {
         match command.first_chunk() {
             Some(number) => format!("command {}", u64::from_le_bytes(*number)),

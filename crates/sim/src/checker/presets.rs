@@ -191,11 +191,12 @@ impl Preset {
             ..behind.clone()
         };
         let loses = Bounds {
+            proposals_max: 1,
             heartbeats_max: 2,
             crashes_max: 1,
             rots_max: 1,
             faults_max: 2,
-            in_flight_max: 2,
+            in_flight_max: 3,
             ..calm(3)
         };
         let scopes =
@@ -212,13 +213,11 @@ impl Preset {
             ),
             scope(
                 "a log that loses its end, and another leads",
-                Bounds {
-                    elections_max: 1,
-                    quiets_max: 1,
-                    proposals_max: 1,
-                    in_flight_max: 3,
-                    ..loses
-                },
+                Bounds { elections_max: 1, quiets_max: 1, ..loses.clone() },
+            ),
+            scope(
+                "a log that loses its end, and two crashes",
+                Bounds { crashes_max: 2, disconnects_max: 1, faults_max: 3, ..loses },
             ),
         ];
         more.iter_mut().for_each(|scope| scope.states_max = CUT_STATES_MAX);

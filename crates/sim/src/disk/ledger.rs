@@ -5,9 +5,10 @@
 //! that is reported is a bug. Not responsible for doing the damage, nor for finding out what a member
 //! makes of it.
 //!
-//! 1. Damage befalls a minority of the members at most, each of them as often as may be. So every
-//!    entry that a majority has made durable is whole on some member of each majority but the last
-//!    one needed: nothing that was acknowledged may be lost, and the others go on.
+//! 1. Damage, and errors of state machines, befall a minority at most of whoever decides: of the voters
+//!    of each configuration that has been or may come to be in force; each of them as often as may be.
+//!    So every entry that a majority has made durable is whole on some member of each majority but the
+//!    last one needed: nothing that was acknowledged may be lost, and the others go on.
 //! 2. A member that stops or does not start is excused only by damage to what it complains of, and
 //!    not where it can do without what the damage took.
 //! 3. Nothing excuses wrong data: a member that goes on with damage holds what it held before.
@@ -140,10 +141,16 @@ impl fmt::Display for Damage {
 /// All damage of a run, and what became of it.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    /// How many members may be damaged.
-    minority: usize,
+    /// The voters of each configuration that has been or may come to be in force.
+    electorates: BTreeSet<Vec<NodeId>>,
     /// Members whose disk is damaged, or will be.
     marked: BTreeSet<NodeId>,
+    /// Members whose machine is to err and has not yet.
+    about_to_err: BTreeSet<NodeId>,
+    /// Members whose machine has erred and may not hold what the others do.
+    astray: BTreeSet<NodeId>,
+    /// Members whose machine has ever erred.
+    erred: BTreeSet<NodeId>,
     damages: BTreeMap<NodeId, Vec<Damage>>,
     /// Members whose log has been damaged since it was last opened.
     unread: BTreeSet<NodeId>,
@@ -151,22 +158,85 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The ledger of a cluster of so many members, without damage.
+    /// The ledger of a cluster that begins with these members, without damage.
     #[must_use]
-    pub fn new(members: u64) -> Ledger {
+    pub fn new(members: &[NodeId]) -> Ledger {
         Ledger {
-            minority: usize::try_from(members.saturating_sub(1) / 2).unwrap_or(usize::MAX),
+            electorates: BTreeSet::from([members.to_vec()]),
             marked: BTreeSet::new(),
+            about_to_err: BTreeSet::new(),
+            astray: BTreeSet::new(),
+            erred: BTreeSet::new(),
             damages: BTreeMap::new(),
             unread: BTreeSet::new(),
             counts: RotCounts::default(),
         }
     }
 
-    /// Whether a member's disk may be damaged (ledger invariant 1).
+    /// Whether a member may be struck (ledger invariant 1).
     #[must_use]
     pub fn may_strike(&self, member: NodeId) -> bool {
-        self.marked.contains(&member) || self.marked.len() < self.minority
+        let bears = |voters: &Vec<NodeId>| {
+            let struck = voters.iter().filter(|id| **id == member || self.is_struck(**id));
+            struck.count() <= voters.len().saturating_sub(1) / 2
+        };
+        self.is_struck(member) || self.electorates.iter().all(bears)
+    }
+
+    /// Whether these may come to decide: a minority of them is struck at most, and none that was not
+    /// one of `before`.
+    #[must_use]
+    pub(crate) fn may_decide(&self, voters: &[NodeId], before: &[NodeId]) -> bool {
+        let struck: Vec<_> = voters.iter().filter(|id| self.is_struck(**id)).collect();
+        struck.len() <= voters.len().saturating_sub(1) / 2
+            && struck.iter().all(|id| before.contains(id))
+    }
+
+    /// These may come to decide from here on.
+    pub(crate) fn expects(&mut self, voters: &[NodeId]) {
+        self.electorates.insert(voters.to_vec());
+    }
+
+    /// Whether anything has befallen a member that may have taken what it held, or is about to.
+    #[must_use]
+    pub fn is_struck(&self, member: NodeId) -> bool {
+        [&self.marked, &self.about_to_err, &self.astray].iter().any(|set| set.contains(&member))
+    }
+
+    /// A member's machine is to err.
+    pub(crate) fn may_err(&mut self, member: NodeId) {
+        assert!(self.may_strike(member), "ledger invariant 1");
+        self.about_to_err.insert(member);
+    }
+
+    /// A member's machine has not erred in all its life, which is over.
+    pub(crate) fn never_erred(&mut self, member: NodeId) {
+        self.about_to_err.remove(&member);
+    }
+
+    /// A member's machine has erred.
+    pub(crate) fn goes_astray(&mut self, member: NodeId) {
+        assert!(self.may_strike(member), "ledger invariant 1");
+        self.about_to_err.remove(&member);
+        self.astray.insert(member);
+        self.erred.insert(member);
+    }
+
+    /// A member holds what the others hold.
+    pub(crate) fn comes_back(&mut self, member: NodeId) {
+        self.astray.remove(&member);
+    }
+
+    /// Whether a member's machine has erred and may not hold what the others do.
+    #[must_use]
+    pub fn is_astray(&self, member: NodeId) -> bool {
+        self.astray.contains(&member)
+    }
+
+    /// Whether a member's machine has ever erred.
+    #[must_use]
+    pub fn has_erred(&self, member: NodeId) -> bool {
+        self.erred.contains(&member)
     }
 
     /// Whether a member's disk is damaged, or may be at any moment.
@@ -303,10 +373,14 @@ mod tests {
         Upset::Open(OpenError::Rot { place, after: Index(3), durable_applied: Index(9) })
     }
 
+    fn of(members: u64) -> Ledger {
+        Ledger::new(&(1..=members).map(NodeId).collect::<Vec<_>>())
+    }
+
     #[test]
     fn a_minority_is_damaged_and_no_more() {
         for (members, minority) in [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)] {
-            let mut ledger = Ledger::new(members);
+            let mut ledger = of(members);
             let mut marked = 0;
             for member in (1..=members).map(NodeId) {
                 if ledger.may_strike(member) {
@@ -320,9 +394,26 @@ mod tests {
     }
 
     #[test]
+    fn a_minority_is_struck_of_those_who_may_come_to_decide_too() {
+        let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+        let mut ledger = of(5);
+        ledger.mark(NodeId(1));
+        assert!(ledger.may_strike(NodeId(2)));
+        assert!(!ledger.may_decide(&ids(&[1, 3]), &ids(&[1, 2, 3, 4, 5])), "half of two");
+        ledger.expects(&ids(&[1, 2, 3]));
+        assert!(!ledger.may_strike(NodeId(2)), "two of three");
+        assert!(ledger.may_strike(NodeId(4)) && ledger.may_strike(NodeId(9)));
+        ledger.goes_astray(NodeId(9));
+        assert!(!ledger.may_decide(&ids(&[2, 3, 9]), &ids(&[2, 3])), "it is new and astray");
+        ledger.comes_back(NodeId(9));
+        assert!(ledger.may_decide(&ids(&[2, 3, 9]), &ids(&[2, 3])));
+        assert!(ledger.has_erred(NodeId(9)) && !ledger.is_struck(NodeId(9)));
+    }
+
+    #[test]
     fn only_damage_to_what_is_complained_of_excuses() {
         let engine = || Upset::Io(std::io::Error::other("damaged"));
-        let mut ledger = Ledger::new(3);
+        let mut ledger = of(3);
         assert!(ledger.refuses(ONE, &rot()).is_err(), "no damage");
         ledger.enter(ONE, damage(Part::Engine, None));
         assert!(ledger.refuses(ONE, &rot()).is_err(), "damage elsewhere");
@@ -336,7 +427,7 @@ mod tests {
 
     #[test]
     fn what_the_machine_holds_is_no_reason_to_refuse() {
-        let mut ledger = Ledger::new(3);
+        let mut ledger = of(3);
         ledger.enter(ONE, damage(Part::Log, Some(Side::Below)));
         assert!(ledger.refuses(ONE, &rot()).is_err());
         let report = Report::default();

@@ -16,6 +16,13 @@ const RATES: u64 = u64::MAX;
 /// Names the decisions about the members' limits.
 const LIMITS: u64 = u64::MAX - 1;
 
+/// Names the decision about how long a process waits for its disk.
+const PATIENCE: u64 = u64::MAX - 2;
+
+/// How long a process waits for its disk, in microseconds: so short that runs of seconds see it give
+/// up, though beyond any slow sync; or as long as it ships to.
+const PATIENCE_US: [u64; 3] = [3_000_000, 5_000_000, 60_000_000];
+
 /// What a run may suffer.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FaultPlan {
@@ -79,6 +86,7 @@ impl Plan {
             trailing_bytes_max: *choices.pick(&[0, 4 << 10, 64 << 10, 1 << 20]),
             save_after_bytes: *choices.pick(&[16 << 10, 128 << 10]),
             transfer_log_bytes_max: *choices.pick(&[64 << 10, 1 << 30]),
+            stall_abort_us: *self.seed.choices().apart(PATIENCE).pick(&PATIENCE_US),
             ..jangada::Options::default()
         };
         if choices.below(2) == 0 {

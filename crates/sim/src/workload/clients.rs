@@ -65,7 +65,14 @@ const PAST_REVISIONS: i64 = 16;
 /// Timers of the caller's beside those of the clients' places.
 const BURST_TOKEN: u64 = u64::MAX;
 const CLOCK_TOKEN: u64 = u64::MAX - 1;
+const SPACE_TOKEN: u64 = u64::MAX - 2;
 const PATIENCE_TOKENS: u64 = 1 << 40;
+
+/// How often servers look at the space on their disks, in microseconds.
+const SPACE_PERIOD_US: u64 = 1_000_000;
+
+/// The place of what servers ask by themselves.
+const NO_CLIENT: u64 = u64::MAX;
 
 /// Tells the clients' decisions from all others, so that a fault more or less changes none of them.
 const LABEL: u64 = 0x636c_6965_6e74;
@@ -164,6 +171,7 @@ pub struct Workload {
     durable: BTreeMap<NodeId, Index>,
     commands: u64,
     answered: u64,
+    alarms_raised: u64,
     burst_until_us: u64,
     /// When the world is known to wake the service.
     wakes_at_us: u64,
@@ -189,6 +197,7 @@ impl Workload {
             durable: BTreeMap::new(),
             commands: 0,
             answered: 0,
+            alarms_raised: 0,
             burst_until_us: 0,
             wakes_at_us: 0,
             finished: false,
@@ -200,6 +209,12 @@ impl Workload {
     #[must_use]
     pub fn coverage(&self) -> &Coverage {
         &self.coverage
+    }
+
+    /// How many alarms servers have raised because they had no space.
+    #[must_use]
+    pub fn alarms_raised(&self) -> u64 {
+        self.alarms_raised
     }
 
     /// What the answers were compared with.
@@ -214,6 +229,9 @@ impl Workload {
     }
 
     fn think(&mut self, world: &mut World<StoreApplication>, place: u64) {
+        if place == NO_CLIENT {
+            return;
+        }
         let bursts = world.now_us() < self.burst_until_us;
         let longest = if bursts { BURST_THINK_US } else { self.options.think_us_max };
         self.pause(world, place, (0, longest.min(self.options.think_us_max)));
@@ -287,6 +305,9 @@ impl Workload {
     fn failed(&mut self, world: &mut World<StoreApplication>, pending: Pending, outcome: Outcome) {
         let Pending { place, request, kind, features, attempts } = pending;
         self.coverage.ended(kind, features, outcome);
+        if place == NO_CLIENT {
+            return; // It looks again.
+        }
         let promised_nothing =
             matches!(outcome, Outcome::Refused(ApiError::NoLeader | ApiError::TooManyRequests));
         // A write that may have happened: most go on, some ask again.
@@ -317,6 +338,11 @@ impl Workload {
             if let Request::Compact(compact) = &*pending.request {
                 self.grammar.compacted = compact.revision.max(self.grammar.compacted);
             }
+        }
+        if let Request::Alarm(alarm) = &*pending.request
+            && (pending.kind, alarm.action) == (Kind::AlarmChange, 1)
+        {
+            self.alarms_raised += u64::from(learned.outcome == Outcome::Ok);
         }
         pending.features.join(learned.shown);
         if answered.slices {
@@ -361,6 +387,7 @@ impl Workload {
         match token {
             BURST_TOKEN => self.draw_burst(world),
             CLOCK_TOKEN => self.wakes_at_us = 0,
+            SPACE_TOKEN => self.look_at_space(world),
             PATIENCE_TOKENS.. => {
                 let id = CallId(token - PATIENCE_TOKENS);
                 if self.pending.contains_key(&id) {
@@ -369,6 +396,27 @@ impl Workload {
                 }
             }
             place => self.ask(world, place),
+        }
+    }
+
+    /// Every server looks at the space on its disk, and raises or ends the alarm.
+    fn look_at_space(&mut self, world: &mut World<StoreApplication>) {
+        world.set_timer(SPACE_PERIOD_US, SPACE_TOKEN);
+        for member in world.standing_members() {
+            let Some(request) = self.service.looks_at_space(world, member) else { continue };
+            let (request, kind, features) =
+                (Arc::new(request), Kind::AlarmChange, Features::default());
+            let now_us = world.now_us();
+            self.weather.look(world.counts(), now_us);
+            self.coverage.asked(kind, Workload::role(world, member), self.weather.about(now_us));
+            self.calls += 1;
+            let id = CallId(self.calls);
+            if !self.service.call(world, id, member, &request, false) {
+                continue;
+            }
+            self.oracle.asked(id, member, Arc::clone(&request), false);
+            let pending = Pending { place: NO_CLIENT, request, kind, features, attempts: 1 };
+            self.pending.insert(id, pending);
         }
     }
 
@@ -414,6 +462,7 @@ impl Clients<StoreApplication> for Workload {
             self.pause(world, place, (0, self.options.think_us_max));
         }
         world.set_timer(BURST_PERIOD_US, BURST_TOKEN);
+        world.set_timer(SPACE_PERIOD_US, SPACE_TOKEN);
     }
 
     fn turn(&mut self, world: &mut World<StoreApplication>) -> Result<(), Violation> {
@@ -453,8 +502,9 @@ impl Clients<StoreApplication> for Workload {
         self.finished = true;
     }
 
+    /// Nobody waits, and what was alarming is over.
     fn is_idle(&self) -> bool {
-        self.service.is_idle()
+        self.service.is_idle() && !self.oracle.model().is_alarmed()
     }
 
     /// Refusals by the API included.

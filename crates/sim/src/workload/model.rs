@@ -9,7 +9,7 @@
 //! 1. The moments' indexes and revisions only rise.
 //! 2. Whatever a moment that is kept may be asked for is still in the lists.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use jangada_raft::Index;
@@ -39,6 +39,8 @@ pub struct Moment {
     pub revision: i64,
     /// The revision that was compacted last; -1 for none.
     pub compacted: i64,
+    /// How often the alarms that are raised had changed.
+    alarms: usize,
 }
 
 /// The answer to a request, as the API has it. Headers hold the revision and nothing else.
@@ -62,7 +64,12 @@ pub type Expected = Result<Answer, ApiError>;
 pub struct Model {
     keys: BTreeMap<Bytes, Vec<Version>>,
     moments: VecDeque<Moment>,
+    /// The alarms that were raised, each the member and its kind, after each change of them.
+    alarms: Vec<Alarms>,
 }
+
+/// Alarms that are raised, in the order in which they are listed: by kind, then by member.
+type Alarms = BTreeSet<(i32, u64)>;
 
 /// A look at the store.
 #[derive(Clone, Copy)]
@@ -75,6 +82,25 @@ struct View<'a> {
 
 fn header(revision: i64) -> Option<pb::ResponseHeader> {
     Some(pb::ResponseHeader { revision, ..pb::ResponseHeader::default() })
+}
+
+/// A list of alarms.
+fn listed<'a>(moment: Moment, alarms: impl Iterator<Item = &'a (i32, u64)>) -> Answer {
+    let alarm = |(alarm, member_id): &(i32, u64)| {
+        let (alarm, member_id) = (*alarm, *member_id);
+        pb::AlarmMember { member_id, alarm }
+    };
+    let alarms = alarms.map(alarm).collect();
+    Answer::Alarm(pb::AlarmResponse { header: header(moment.revision), alarms })
+}
+
+/// Whether a transaction may put something, whichever way it goes.
+fn puts(txn: &pb::TxnRequest) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
+        Some(Op::RequestPut(_)) => true,
+        Some(Op::RequestTxn(txn)) => puts(txn),
+        _ => false,
+    })
 }
 
 /// Whether a key lies in `[key, range_end)` as requests name it.
@@ -286,8 +312,9 @@ impl Model {
     /// An empty store.
     #[must_use]
     pub fn new() -> Model {
-        let first = Moment { index: Index(0), revision: 1, compacted: -1 };
-        Model { keys: BTreeMap::new(), moments: VecDeque::from([first]) }
+        let first = Moment { index: Index(0), revision: 1, compacted: -1, alarms: 0 };
+        let (keys, moments) = (BTreeMap::new(), VecDeque::from([first]));
+        Model { keys, moments, alarms: vec![Alarms::new()] }
     }
 
     /// The newest moment.
@@ -345,10 +372,13 @@ impl Model {
                     responses: responses.collect::<Result<_, ApiError>>()?,
                 }))
             }
-            // Nothing raises an alarm.
-            Request::Alarm(_) => {
-                let header = header(moment.revision);
-                Ok(Answer::Alarm(pb::AlarmResponse { header, alarms: Vec::new() }))
+            Request::Alarm(alarm) => {
+                let wanted = |(kind, member): &&(i32, u64)| {
+                    alarm.action == 0
+                        && (alarm.alarm == 0 || alarm.alarm == *kind)
+                        && (alarm.member_id == 0 || alarm.member_id == *member)
+                };
+                Ok(listed(moment, self.alarms[moment.alarms].iter().filter(wanted)))
             }
             other => panic!("{other:?} is no read of the store"),
         }
@@ -363,6 +393,8 @@ impl Model {
         assert!(before.index < index, "model invariant 1");
         let mut after = Moment { index, ..before };
         let expected = match request {
+            Request::Put(_) if self.lacks_space() => Err(ApiError::NoSpace),
+            Request::Txn(txn) if self.lacks_space() && puts(txn) => Err(ApiError::NoSpace),
             Request::Put(put) => self.apply_put(&mut after, put),
             Request::DeleteRange(delete) => {
                 let response = self.delete(before, delete);
@@ -372,12 +404,47 @@ impl Model {
             }
             Request::Txn(txn) => self.apply_txn(&mut after, txn),
             Request::Compact(compact) => Model::apply_compact(&mut after, compact.revision),
+            Request::Alarm(alarm) => Ok(self.apply_alarm(&mut after, alarm)),
             other => panic!("{other:?} goes into no log"),
         };
-        if (after.revision, after.compacted) != (before.revision, before.compacted) {
+        if after != (Moment { index, ..before }) {
             self.moments.push_back(after);
         }
         expected
+    }
+
+    /// Whether any alarm is raised.
+    #[must_use]
+    pub fn is_alarmed(&self) -> bool {
+        !self.alarms[self.now().alarms].is_empty()
+    }
+
+    /// Whether a member has told that it has no space, so that nothing may be put.
+    fn lacks_space(&self) -> bool {
+        let nospace = i32::from(pb::AlarmType::Nospace);
+        self.alarms[self.now().alarms].iter().any(|(kind, _)| *kind == nospace)
+    }
+
+    /// Raises an alarm, or ends it: for every member, if for member 0.
+    fn apply_alarm(&mut self, after: &mut Moment, alarm: &pb::AlarmRequest) -> Answer {
+        let mut alarms = self.alarms[after.alarms].clone();
+        let named: Vec<(i32, u64)> = match alarm.action() {
+            pb::alarm_request::AlarmAction::Activate => {
+                alarms.insert((alarm.alarm, alarm.member_id));
+                vec![(alarm.alarm, alarm.member_id)]
+            }
+            _ => {
+                let ends = |(kind, member): &(i32, u64)| {
+                    *kind == alarm.alarm && [0, *member].contains(&alarm.member_id)
+                };
+                alarms.extract_if(.., ends).collect()
+            }
+        };
+        if alarms != self.alarms[after.alarms] {
+            self.alarms.push(alarms);
+            after.alarms = self.alarms.len() - 1;
+        }
+        listed(*after, named.iter())
     }
 
     fn apply_put(&mut self, after: &mut Moment, put: &pb::PutRequest) -> Expected {

@@ -246,6 +246,10 @@ impl Oracle {
             ApiError::Corrupt if answered.damaged => {
                 require(!kind.is_logged(), || "a write is answered as a read".to_owned())?;
             }
+            // The alarm is raised: the log's command has been refused.
+            ApiError::NoSpace if open.applied.is_some() => {
+                self.refused_for_a_reason(open, error, answered)?;
+            }
             // The leader's disk is nearly full, or it has too much in hand.
             ApiError::TooManyRequests | ApiError::NoSpace => {
                 require(kind.is_logged(), || "a read is refused as too much".to_owned())?;

@@ -24,7 +24,7 @@ pub enum Request {
     Compact(pb::CompactionRequest),
     /// Lists the members.
     MemberList(pb::MemberListRequest),
-    /// Lists alarms, or would change them.
+    /// Lists alarms, or changes them.
     Alarm(pb::AlarmRequest),
     /// Asks how the member stands.
     Status,
@@ -53,10 +53,11 @@ pub enum Kind {
     Status,
     Unserved,
     Garbage,
+    AlarmChange,
 }
 
 /// Every kind, in order.
-pub const KINDS: [Kind; 14] = [
+pub const KINDS: [Kind; 15] = [
     Kind::Range,
     Kind::SerializableRange,
     Kind::Put,
@@ -71,6 +72,7 @@ pub const KINDS: [Kind; 14] = [
     Kind::Status,
     Kind::Unserved,
     Kind::Garbage,
+    Kind::AlarmChange,
 ];
 
 impl Kind {
@@ -92,13 +94,17 @@ impl Kind {
             Kind::Status => "status",
             Kind::Unserved => "unserved",
             Kind::Garbage => "garbage",
+            Kind::AlarmChange => "alarm-change",
         }
     }
 
     /// Whether a request of this kind goes into the log, if nothing is wrong with it.
     #[must_use]
     pub fn is_logged(self) -> bool {
-        matches!(self, Kind::Put | Kind::DeleteRange | Kind::Txn | Kind::Compact)
+        matches!(
+            self,
+            Kind::Put | Kind::DeleteRange | Kind::Txn | Kind::Compact | Kind::AlarmChange
+        )
     }
 
     /// Whether the answer must show all that was acknowledged before the request.
@@ -138,6 +144,8 @@ impl Request {
             Request::Compact(_) => Kind::Compact,
             Request::MemberList(list) if list.linearizable => Kind::LinearizableMemberList,
             Request::MemberList(_) => Kind::MemberList,
+            // A change of no kind of alarm changes nothing.
+            Request::Alarm(alarm) if alarm.action != 0 && alarm.alarm != 0 => Kind::AlarmChange,
             Request::Alarm(_) => Kind::Alarm,
             Request::Status => Kind::Status,
             Request::Unserved(_) => Kind::Unserved,

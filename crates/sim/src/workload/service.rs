@@ -19,9 +19,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use jangada::{Effect, Figures, Waiters};
 use jangada_entry::Origin;
+use jangada_kv::{AlarmAction, AlarmKind, Command};
 use jangada_raft::{Index, NodeId};
 use jangada_server::machine::KvMachine;
-use jangada_server::{Edge, Metrics, Served, ServedMember, Settings, Timer};
+use jangada_server::proto::etcdserverpb as pb;
+use jangada_server::{Edge, Metrics, Served, ServedMember, Settings, Sight, Space, Timer};
 
 use super::request::Request;
 use crate::application::store::StoreApplication;
@@ -38,6 +40,10 @@ const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// By how many bytes the engine may lag before proposals are answered *busy*: as it ships.
 const ENGINE_LAG_BYTES_MAX: u64 = 64 << 20;
+
+/// For how long there must be space again before the alarm ends. As it ships it is a minute; a run
+/// lasts seconds.
+const SPACE_CALM: Duration = Duration::from_secs(2);
 
 /// In one of so many turns a request that could go on has to wait for the next turn, so that other
 /// things happen between what it waited for and what it does then.
@@ -105,6 +111,8 @@ struct Process {
     edge: Edge<Served<SimTimer>>,
     /// Whether answers are kept that nobody has been told of.
     untold: bool,
+    /// When the alarm NOSPACE is raised and ended.
+    space: Space,
 }
 
 /// The calls that can go on.
@@ -254,6 +262,43 @@ impl Service {
         true
     }
 
+    /// What a member wants to have done about the space on its disk, if its process serves: its server
+    /// looks at it each second.
+    pub fn looks_at_space(
+        &mut self,
+        world: &World<StoreApplication>,
+        member: NodeId,
+    ) -> Option<Request> {
+        if world.is_paused(member) {
+            return None;
+        }
+        let process = self.process(world, member)?;
+        let status = world.status(member)?;
+        let alarms = world.machine(member)?.shared().read().alarms();
+        let raised = alarms.into_iter().filter(|alarm| alarm.kind == AlarmKind::NoSpace);
+        let others = world.members().into_iter();
+        let connected = others.filter(|other| world.are_connected(member, *other));
+        let sight = Sight {
+            own: member.0,
+            leads: status.standing.leader == Some(member),
+            disk_full: status.log_full,
+            in_use: 0,
+            quota: None,
+            raised: raised.map(|alarm| alarm.member).collect(),
+            connected: connected.map(|member| member.0).collect(),
+        };
+        let now = Duration::from_micros(world.now_us());
+        let Command::Alarm { action, member, .. } = process.space.step(now, &sight)? else {
+            panic!("the space on a disk is a reason for alarms alone");
+        };
+        let action = match action {
+            AlarmAction::Activate => pb::alarm_request::AlarmAction::Activate,
+            AlarmAction::Deactivate => pb::alarm_request::AlarmAction::Deactivate,
+        };
+        let (action, alarm) = (i32::from(action), i32::from(pb::AlarmType::Nospace));
+        Some(Request::Alarm(pb::AlarmRequest { action, member_id: member, alarm }))
+    }
+
     /// The caller has gone.
     pub fn leave(&mut self, id: CallId) {
         self.calls.remove(&id);
@@ -265,7 +310,7 @@ impl Service {
         let known = self.processes.get(&member).is_some_and(|process| process.number == number);
         if !known {
             let status = world.status(member)?;
-            let store = world.machine(member)?.shared().clone();
+            let store = world.machine_itself(member)?.shared().clone();
             let (waiters, handle) = Waiters::new(number, 0, status);
             let served = ServedMember {
                 handle,
@@ -282,7 +327,10 @@ impl Service {
             };
             let backend = Served::new(served, self.timer.clone());
             let edge = Edge::new(backend, self.settings.clone(), Arc::clone(&self.metrics));
-            self.processes.insert(member, Process { number, waiters, edge, untold: false });
+            self.processes.insert(
+                member,
+                Process { number, waiters, edge, untold: false, space: Space::new(SPACE_CALM) },
+            );
         }
         self.processes.get_mut(&member)
     }
@@ -374,7 +422,8 @@ impl Service {
     /// Tells who waits for a process what was kept for them, and how the member stands.
     fn tell(world: &World<StoreApplication>, member: NodeId, process: &mut Process) {
         process.untold = false;
-        if let (Some(machine), Some(status)) = (world.machine(member), world.status(member)) {
+        if let (Some(machine), Some(status)) = (world.machine_itself(member), world.status(member))
+        {
             process.waiters.answer(machine, status);
         }
     }
@@ -408,7 +457,8 @@ impl Service {
         let (member, number, slices) = (call.member, process.number, call.slices);
         self.calls.remove(&id);
         let disk = world.disk(member);
-        if disk.is_dead() || disk.failure().is_some() {
+        // Nor does one that is astray answer anything that counts.
+        if disk.is_dead() || disk.failure().is_some() || world.is_astray(member) {
             became.push((id, Became::Lost)); // invariant 1
             return;
         }

@@ -173,8 +173,9 @@ impl<A: Application> World<A> {
             self.seats[&member].disk.die_in_operation(number);
         }
         self.disk_ails(member);
+        self.sickens(member);
         for fault in [Fault::SectorSpoiled, Fault::WriteMisdirected, Fault::EngineBitFlipped] {
-            if self.draws(fault) && self.may_damage(member) && !self.seats[&member].refused {
+            if self.draws(fault) && self.may_strike(member) && !self.seats[&member].refused {
                 self.damage(member, fault);
             }
         }
@@ -189,6 +190,8 @@ impl<A: Application> World<A> {
         if self.draws(Fault::Paused) {
             self.counts.count(Fault::Paused);
             let until = now_us + self.choices.between(PAUSE_US.0, PAUSE_US.1);
+            // Who stands still already goes on when both have passed.
+            let until = until.max(self.seats[&member].paused_until_us);
             self.note(format_args!("{member} is paused until {until}"));
             let seconds = until as f64 / 1e6;
             self.tell(Who::Member(member), format_args!("stands still until {seconds:.3} s"));
@@ -239,16 +242,9 @@ impl<A: Application> World<A> {
         }
         if self.draws(Fault::SyncHung) {
             let now_us = self.now_us();
-            let until = now_us + self.choices.between(HUNG_US.0, HUNG_US.1);
-            self.note(format_args!("{member}'s disk hangs until {until}"));
-            let seconds = until as f64 / 1e6;
-            self.tell(
-                Who::Member(member),
-                format_args!("has a disk that hangs until {seconds:.3} s"),
-            );
-            let seat = self.seats.get_mut(&member).expect("listed");
-            (seat.hung_until_us, seat.hung) = (until, false);
-            let life = seat.life;
+            let lasts_us = self.choices.between(HUNG_US.0, HUNG_US.1);
+            self.stall(member, Fault::SyncHung, lasts_us);
+            let life = self.seats[&member].life;
             let at = now_us + self.choices.between(KEEPER_US.0, KEEPER_US.1);
             self.queue.push(at, Later::Keeper { member, life });
         }

@@ -66,7 +66,7 @@ impl<A: Application> World<A> {
         self.calm.since_us = Some(self.now_us());
         let members = self.members();
         let damaged =
-            self.seats.values().any(|seat| seat.refused || self.ledger.is_marked(seat.id));
+            self.seats.values().any(|seat| seat.refused || self.ledger.is_struck(seat.id));
         let minority = (members.len() as u64 - 1) / 2;
         // Who a minority is then depends on changes that may still be under way.
         let changing = 0 < self.counts.of(Fault::MembersChanged);

@@ -52,6 +52,14 @@ pub struct Deeds {
     pub snapshots: u64,
     /// Members that hold again all that their disks had lost.
     pub recovered: u64,
+    /// Processes that ended because their disk had stalled.
+    pub aborted: u64,
+    /// Leaders that were none any more while their disk stalled.
+    pub stalled_leaders: u64,
+    /// Members that were quarantined.
+    pub quarantined: u64,
+    /// Members that came to hold again what the others do.
+    pub brought_back: u64,
     /// Processes that were newer than their member's last.
     pub upgrades: u64,
     /// Processes that were older than their member's last.
@@ -68,6 +76,10 @@ impl Deeds {
         self.removed += other.removed;
         self.snapshots += other.snapshots;
         self.recovered += other.recovered;
+        self.aborted += other.aborted;
+        self.stalled_leaders += other.stalled_leaders;
+        self.quarantined += other.quarantined;
+        self.brought_back += other.brought_back;
         self.upgrades += other.upgrades;
         self.downgrades += other.downgrades;
         self.too_old += other.too_old;
@@ -77,10 +89,13 @@ impl Deeds {
 impl fmt::Display for Deeds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Deeds { changes, transfers, removed, snapshots, recovered, .. } = self;
+        let Deeds { aborted, stalled_leaders, quarantined, brought_back, .. } = self;
         write!(
             f,
             "{changes} changes of members, {removed} removed, {transfers} transfers of leadership, \
-             {snapshots} snapshots installed, {recovered} members recovered"
+             {snapshots} snapshots installed, {recovered} members recovered, {stalled_leaders} leaders \
+             left for a stalled disk, {aborted} processes gave theirs up, {quarantined} members \
+             quarantined, {brought_back} brought back"
         )
     }
 }
@@ -151,6 +166,11 @@ impl<A: Application> World<A> {
             _ if 1 < voters.len() => self.lets_go(&mut voters),
             _ => return,
         }
+        let decides: Vec<NodeId> = voters.iter().copied().collect();
+        if !self.ledger.may_decide(&decides, &known.voters) {
+            return; // Nobody leaves the decision to those that are sick.
+        }
+        self.ledger.expects(&decides);
         let members = voters.iter().chain(&learners);
         let change = MemberChange {
             addresses: members.map(|id| (*id, vec![address(*id)])).collect(),

@@ -25,6 +25,7 @@ use crate::disk::{DiskHandle, SimDisk};
 use crate::world::clocks::Clocks;
 use crate::world::operator::address;
 use crate::world::programs::Program;
+use crate::world::sick::{Stall, WriteUnderWay};
 
 /// The log's segments are small, so that runs of seconds roll and cut them.
 const SEGMENT_BYTES: (u64, u64) = (64 << 10, 256 << 10);
@@ -69,10 +70,10 @@ pub(crate) struct Seat<A: Application> {
     /// When the machine's worker works next, if it does.
     pub(crate) work_at_us: Option<u64>,
     pub(crate) paused_until_us: u64,
-    /// Until when the disk completes no sync.
-    pub(crate) hung_until_us: u64,
-    /// Whether the disk that hangs has held up anything.
-    pub(crate) hung: bool,
+    /// What keeps the disk from completing syncs, or did last.
+    pub(crate) stall: Option<Stall>,
+    /// The write of the log that is under way.
+    pub(crate) write: Option<WriteUnderWay>,
     pub(crate) clocks: Clocks,
     /// The bit that flips when the log is opened next.
     pub(crate) aim: Option<Aim>,
@@ -203,8 +204,8 @@ impl<A: Application> Seat<A> {
             step_at_us: None,
             work_at_us: None,
             paused_until_us: 0,
-            hung_until_us: 0,
-            hung: false,
+            stall: None,
+            write: None,
             clocks: Clocks::default(),
             aim: None,
             flipped: None,
@@ -266,7 +267,7 @@ impl<A: Application> Seat<A> {
             options,
             seed,
         };
-        let (machine, seen) = Witness::new(machine);
+        let (machine, seen) = Witness::new(machine, A::mistaken);
         let member = Member::new(now, start, machine).map_err(|error| match error {
             StartError::Removed(id) => Upset::Removed(id),
             StartError::Version { .. } => Upset::TooOld,
@@ -337,7 +338,8 @@ impl<A: Application> Seat<A> {
 
     /// Until when a sync that is under way is held up, if it is.
     pub(crate) fn held_up_until(&self, now_us: u64) -> Option<u64> {
-        (now_us < self.hung_until_us).then(|| self.hung_until_us.min(now_us + HUNG_LOOK_US))
+        let until_us = self.stall.map_or(0, |stall| stall.until_us);
+        (now_us < until_us).then(|| until_us.min(now_us + HUNG_LOOK_US))
     }
 
     /// Whether the log's first job is a write.

@@ -59,7 +59,13 @@ impl<A: Application> World<A> {
         self.timeline.stands(self.queue.now_us(), member, &standing);
         self.invariants.stands(member, standing, commit, last, &term_at)?;
         let record = status.record;
-        self.invariants.hashes(member, record.applied.index, record.hash)?;
+        let (applied, hash) = (record.applied.index, record.hash);
+        if !self.is_astray(member) {
+            self.invariants.hashes(member, applied, hash)?;
+        } else if self.invariants.is_the_hash(applied, hash) {
+            self.comes_back(member);
+        }
+        let Some(running) = &self.seats[&member].running else { return Ok(()) };
         for bound in running.member.bounds() {
             self.bounds.see(bound)?;
         }
