@@ -8,6 +8,7 @@
 //! Invariants:
 //! 1. Rows ascend by revision, within a batch and from batch to batch.
 //! 2. A batch names the last log index whose effects it holds, and holds all of them.
+//! 3. A batch holds whole revisions: all changes above the one it begins behind, up to its last.
 
 use bytes::Bytes;
 
@@ -52,9 +53,25 @@ pub(crate) struct Batch {
     pub(crate) record: Bytes,
     /// The store's revision as of that index.
     pub(crate) revision: i64,
+    /// The store's revision before the batch.
+    pub(crate) since: i64,
     rows: Vec<u8>,
     entries: Vec<Entry>,
     pub(crate) notes: Vec<Note>,
+    /// What the rows have replaced, while somebody watches who wants to see it.
+    replaced: Vec<Replaced>,
+    replaced_bytes: usize,
+}
+
+/// The content that a row has taken the place of.
+#[derive(Clone, Debug)]
+pub(crate) struct Replaced {
+    /// The row's place in its batch.
+    pub(crate) at: usize,
+    /// The revision of what was replaced.
+    pub(crate) revision: i64,
+    /// What it was.
+    pub(crate) content: Content,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +102,30 @@ impl Batch {
         self.rows.len()
             + self.entries.len() * size_of::<Entry>()
             + self.notes.len() * size_of::<Note>()
+            + self.replaced_bytes
+    }
+
+    /// Keeps what the row added last has replaced.
+    pub(crate) fn keep_replaced(&mut self, revision: i64, content: Content) {
+        let at = self.entries.len().checked_sub(1).expect("effects: a row was added");
+        self.replaced_bytes += content.value.len() + size_of::<Replaced>();
+        self.replaced.push(Replaced { at, revision, content });
+    }
+
+    /// What the rows have replaced, as far as it is kept, from the first row on.
+    pub(crate) fn replaced(&self) -> &[Replaced] {
+        &self.replaced
+    }
+
+    /// The place of the first row behind a revision.
+    pub(crate) fn place_behind(&self, revision: i64) -> usize {
+        self.entries.partition_point(|entry| entry.name.revision.main <= revision)
+    }
+
+    /// A row's name and message.
+    pub(crate) fn message(&self, at: usize) -> (Name, &[u8]) {
+        let (_, sealed) = self.row(at);
+        (self.entries[at].name, &sealed[..sealed.len() - ROW_CRC_BYTES])
     }
 
     /// The number of rows.
@@ -122,7 +163,11 @@ impl Batch {
     /// Puts another batch behind this one and leaves it empty.
     pub(crate) fn join(&mut self, next: &mut Batch) {
         assert!(self.applied <= next.applied, "effects invariant 2");
-        let offset = self.rows.len();
+        assert!(self.revision == next.since, "effects invariant 3");
+        let (offset, count) = (self.rows.len(), self.entries.len());
+        self.replaced
+            .extend(next.replaced.drain(..).map(|kept| Replaced { at: kept.at + count, ..kept }));
+        self.replaced_bytes += std::mem::take(&mut next.replaced_bytes);
         self.rows.append(&mut next.rows);
         self.entries
             .extend(next.entries.drain(..).map(|entry| Entry { end: entry.end + offset, ..entry }));
@@ -155,6 +200,8 @@ impl Batch {
         self.rows.clear();
         self.entries.clear();
         self.notes.clear();
+        self.replaced.clear();
+        self.replaced_bytes = 0;
     }
 }
 

@@ -62,6 +62,7 @@ mod store;
 mod tally;
 mod validate;
 mod versions;
+mod watch;
 mod writer;
 
 pub use api::*;
@@ -94,4 +95,8 @@ pub use validate::{
     TXN_DEPTH_MAX, check_delete, check_put, check_range, check_txn, cost, is_read_only, put_cost,
 };
 pub use versions::{CLUSTER_VERSION, COMMAND_VERSIONS, command_version_max};
+pub use watch::{
+    Delivery, EVENT_LOG_BYTES_MAX, EventKind, Events, WATCHERS_MAX, WatchError, WatchFigures,
+    WatchOutput, WatchRefusal, WatchRequest, WatchResponse, WatchStep, WatchStream,
+};
 pub use writer::{EngineWriter, Turn};

@@ -218,10 +218,15 @@ impl Machine {
             Keeping::Memory { forgetting, record: last, ended } => {
                 (*last, *ended) = (record, applied);
                 forgetting.advance(&mut store);
+                let sealed = store.sealed();
+                drop(store);
+                self.shared.watching().moved(sealed);
             }
             Keeping::Engine => {
                 let added = store.seal(applied, record);
+                let sealed = store.sealed();
                 drop(store);
+                self.shared.watching().moved(sealed);
                 self.shared.gauges().lag_bytes.fetch_add(added, Ordering::Relaxed);
                 self.signal.wake();
             }
@@ -290,7 +295,7 @@ impl Forgetting {
         if let Some(revision) = store.open().compacted() {
             *self = Forgetting::From(revision, None);
         }
-        store.open_mut().clear();
+        store.close();
         if let Forgetting::From(revision, start) = self {
             let next = store.forget(*revision, start.as_ref(), FORGET_KEYS, &mut Vec::new());
             *self = match next {

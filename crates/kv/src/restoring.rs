@@ -177,10 +177,11 @@ impl Restoration {
         // What is freed here is much, and is freed without the lock.
         let before = {
             let mut present = self.shared.write();
-            let before = std::mem::replace(&mut *present, store);
+            let before = self.shared.replace(&mut present, store);
             self.shared.gauge_auth(&present);
             before
         };
+        self.shared.watching().wake();
         drop(before);
         staging.end(self.number, Ok(meta));
         Ok(())

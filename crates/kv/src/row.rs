@@ -174,7 +174,7 @@ fn number_field(buffer: &mut Vec<u8>, number: u8, value: i64) {
     }
 }
 
-fn put_varint(buffer: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put_varint(buffer: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         buffer.push((number as u8) | 0x80);
         number >>= 7;
@@ -221,7 +221,7 @@ impl RowView<'_> {
     }
 }
 
-fn varint_bytes(number: u64) -> usize {
+pub(crate) fn varint_bytes(number: u64) -> usize {
     let bits = 64 - (number | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }

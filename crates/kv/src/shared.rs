@@ -17,6 +17,7 @@ use crate::lease::Lease;
 use crate::range::{Plan, ReadError, Slice};
 use crate::staging::Staging;
 use crate::store::Store;
+use crate::watch::{EventLog, Watching};
 use crate::{
     HashKv, KeyValue, KvError, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest,
     TxnResponse, is_read_only,
@@ -37,6 +38,8 @@ struct Inner {
     gauges: Gauges,
     fault: Mutex<Option<EngineError>>,
     staging: Staging,
+    watching: Watching,
+    events: EventLog,
 }
 
 /// Figures that change with every batch and are read without the lock.
@@ -65,6 +68,8 @@ impl Shared {
         let gauges = Gauges::default();
         gauges.auth_enabled.store(store.auth().is_enabled(), Ordering::Release);
         let inner = Inner {
+            watching: Watching::new(store.sealed()),
+            events: EventLog::default(),
             store: RwLock::new(store),
             gauges,
             fault: Mutex::new(None),
@@ -147,6 +152,12 @@ impl Shared {
         self.inner.gauges.auth_enabled.load(Ordering::Acquire)
     }
 
+    /// How watching stands.
+    #[must_use]
+    pub fn watch_figures(&self) -> crate::WatchFigures {
+        self.inner.watching.figures()
+    }
+
     /// Why the engine could not be read, once that has happened. The member must stop.
     #[must_use]
     pub fn fault(&self) -> Option<EngineError> {
@@ -168,6 +179,24 @@ impl Shared {
 
     pub(crate) fn staging(&self) -> &Staging {
         &self.inner.staging
+    }
+
+    /// Who watches.
+    pub(crate) fn watching(&self) -> &Watching {
+        &self.inner.watching
+    }
+
+    /// What has happened, for those who watch.
+    pub(crate) fn event_log(&self) -> &EventLog {
+        &self.inner.events
+    }
+
+    /// Puts another state in the place of the present one, and hands that out. Whoever watches is to
+    /// be woken once the lock is released.
+    pub(crate) fn replace(&self, present: &mut Store, mut store: Store) -> Store {
+        store.set_interest(self.watching().interest());
+        self.watching().replaced(store.sealed());
+        std::mem::replace(present, store)
     }
 
     /// A read that fails for the engine's sake is answered as corruption, and the fault kept. While

@@ -171,6 +171,7 @@ impl EngineWriter {
         self.commit_open()?;
         let replaced = self.changed(&mut present);
         drop(present);
+        self.shared.watching().wake();
         drop(replaced);
         Ok(())
     }
@@ -185,7 +186,7 @@ impl EngineWriter {
         if let History::Engine { engine, .. } = store.history_mut() {
             *engine = Arc::clone(&self.engine);
         }
-        let replaced = std::mem::replace(present, *store);
+        let replaced = self.shared.replace(present, *store);
         self.shared.gauge_auth(present);
         self.begin_from(&meta);
         let gauges = self.shared.gauges();
@@ -202,6 +203,7 @@ impl EngineWriter {
             Stage::Changing { .. } if happened => {
                 let shared = self.shared.clone();
                 let replaced = self.changed(&mut shared.write());
+                shared.watching().wake();
                 replaced.is_some()
             }
             Stage::Lost { number }

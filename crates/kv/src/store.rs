@@ -9,7 +9,7 @@
 //! 2. `compact_revision <= revision`; no version that a read at or above it needs is forgotten.
 //! 3. Whatever changes is also in the open batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,7 +46,25 @@ pub(crate) struct Store {
     auth: Auth,
     history: History,
     open: Batch,
+    /// The revision up to which batches are sealed: what watchers see as the newest.
+    sealed: i64,
+    interest: Interest,
+    /// The last batches of a store without an engine, while somebody watches.
+    recent: VecDeque<Arc<Batch>>,
 }
+
+/// What watchers want to be kept for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Interest {
+    /// Whether anybody watches.
+    pub(crate) events: bool,
+    /// Whether anybody wants to see what was replaced.
+    pub(crate) replaced: bool,
+}
+
+/// How many batches a store without an engine keeps for watchers: enough for one that is woken at once.
+/// Whoever is further behind has them made from the rows.
+const RECENT_BATCHES_MAX: usize = 1024;
 
 /// The changes of one command.
 pub(crate) struct Changes {
@@ -91,6 +109,30 @@ impl Store {
             auth: Auth::default(),
             history,
             open: Batch::default(),
+            sealed: FIRST_REVISION,
+            interest: Interest::default(),
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// The revision up to which batches are sealed.
+    pub(crate) fn sealed(&self) -> i64 {
+        self.sealed
+    }
+
+    /// Keeps for watchers what they want, from now on.
+    pub(crate) fn set_interest(&mut self, interest: Interest) {
+        self.interest = interest;
+        if !interest.events {
+            self.recent.clear();
+        }
+    }
+
+    /// The sealed batches that are in memory, from the oldest on.
+    pub(crate) fn sealed_batches(&self) -> &VecDeque<Arc<Batch>> {
+        match &self.history {
+            History::Memory(_) => &self.recent,
+            History::Engine { queue, .. } => queue,
         }
     }
 
@@ -189,7 +231,7 @@ impl Store {
     pub(crate) fn put(&mut self, changes: &mut Changes, write: Write<'_>) -> Option<KeyValue> {
         let name = Name { revision: changes.next(), tombstone: false };
         let Write { key, value, lease, prev_kv } = write;
-        let Store { keys, open, history, bytes, leases, .. } = self;
+        let Store { keys, open, history, bytes, leases, interest, .. } = self;
         let mut note = |row: &RowView<'_>| {
             let (crc, added) = open.push(name, row);
             changes.note(name, crc);
@@ -239,6 +281,9 @@ impl Store {
             return None;
         }
         history.keep(was.revision, &before);
+        if interest.replaced {
+            open.keep_replaced(was.revision.main, before.clone());
+        }
         prev_kv.then(|| before.key_value(Bytes::copy_from_slice(key), was.revision.main))
     }
 
@@ -253,7 +298,7 @@ impl Store {
         let Some(bounds) = interval.bounds() else {
             return response;
         };
-        let Store { keys, open, history, bytes, leases, .. } = self;
+        let Store { keys, open, history, bytes, leases, interest, .. } = self;
         keys.for_each(bounds, |key, record| {
             if !record.is_live() {
                 return;
@@ -268,6 +313,9 @@ impl Store {
                 leases.detach(key, before.lease);
             }
             history.keep(was.revision, &before);
+            if interest.replaced {
+                open.keep_replaced(was.revision.main, before.clone());
+            }
             response.deleted += 1;
             if prev_kv {
                 response.prev_kvs.push(before.key_value(key.clone(), was.revision.main));
@@ -318,6 +366,7 @@ impl Store {
         self.open.applied = applied;
         self.open.record = record;
         self.open.revision = self.revision;
+        self.open.since = std::mem::replace(&mut self.sealed, self.revision);
         // A batch that the writer or a reader holds is complete and stays as it is.
         if let Some(back) = queue.back_mut().and_then(Arc::get_mut)
             && back.has_room_for(&self.open)
@@ -330,6 +379,20 @@ impl Store {
         let bytes = batch.bytes() as u64;
         queue.push_back(Arc::new(batch));
         bytes
+    }
+
+    /// Ends the open batch of a store without an engine. Nobody needs it but watchers.
+    pub(crate) fn close(&mut self) {
+        self.open.revision = self.revision;
+        self.open.since = std::mem::replace(&mut self.sealed, self.revision);
+        if !self.interest.events || self.open.since == self.revision {
+            self.open.clear();
+            return;
+        }
+        self.recent.push_back(Arc::new(std::mem::take(&mut self.open)));
+        if RECENT_BATCHES_MAX < self.recent.len() {
+            self.recent.pop_front();
+        }
     }
 
     /// Lets go of the oldest batches, which the engine now holds durably, and of the bytes of rows
@@ -417,6 +480,7 @@ impl Store {
                 self.revision = self.revision.max(compacted);
             }
         }
+        self.sealed = self.revision;
         self.members = meta.members.iter().map(|member| (member.id, member.clone())).collect();
         self.alarms = meta.alarms.iter().copied().collect();
         self.leases = Leases::restored(&meta.leases);

@@ -3,6 +3,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod histories;
+pub(crate) mod watching;
 
 use bytes::{Bytes, BytesMut};
 use jangada_kv::auth::{Auth, AuthCommand, PasswordHash, Permission, PermissionKind};

@@ -18,3 +18,5 @@ mod snapshot;
 mod model;
 
 mod scrub;
+
+mod watch;
