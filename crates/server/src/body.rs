@@ -13,6 +13,9 @@ use crate::grpc::{Outgoing, Standing};
 /// What a body's source may fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
+/// A body that is polled for what it sends.
+pub type StreamBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError>;
+
 /// The body of an answer.
 #[derive(Debug)]
 pub enum Body {
@@ -28,6 +31,8 @@ pub enum Body {
     Standing(Standing),
     /// gRPC messages that are made while they go out, and then their status.
     Outgoing(Outgoing),
+    /// Messages as they come, and trailers at the end.
+    Stream(StreamBody),
     /// An answer over HTTP.
     Http(axum::body::Body),
 }
@@ -66,6 +71,7 @@ impl http_body::Body for Body {
                 None => Poll::Pending,
             },
             Body::Outgoing(outgoing) => outgoing.poll(context).map(|frame| frame.map(Ok)),
+            Body::Stream(body) => Pin::new(body).poll_frame(context),
             Body::Http(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
         }
     }
@@ -75,6 +81,7 @@ impl http_body::Body for Body {
             Body::Empty => true,
             Body::Message(_) | Body::Pieces(_) | Body::Trailers | Body::Standing(_) => false,
             Body::Outgoing(outgoing) => outgoing.is_ended(),
+            Body::Stream(body) => body.is_end_stream(),
             Body::Http(body) => body.is_end_stream(),
         }
     }
@@ -87,7 +94,8 @@ impl http_body::Body for Body {
             | Body::Pieces(_)
             | Body::Trailers
             | Body::Standing(_)
-            | Body::Outgoing(_) => SizeHint::default(),
+            | Body::Outgoing(_)
+            | Body::Stream(_) => SizeHint::default(),
         }
     }
 }

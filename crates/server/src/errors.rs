@@ -13,6 +13,23 @@ use tonic::{Code, Status};
 
 use crate::backend::RequestError;
 
+/// Why a watch is refused whose range has no keys; as in etcd, of the stream and not of the call.
+pub const WATCH_EMPTY_RANGE: &str = "mvcc: watcher range is empty";
+
+/// Why a watch is refused whose id is in use.
+pub const WATCH_DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
+
+/// An error as Go's gRPC prints it, which is what etcd tells within a stream, and what its clients look
+/// for there.
+#[must_use]
+pub fn status_text(error: ApiError) -> String {
+    let code = match error.code() {
+        Code::Cancelled => "Canceled".to_owned(),
+        code => format!("{code:?}"),
+    };
+    format!("rpc error: code = {code} desc = {}", error.text())
+}
+
 /// Every error that etcd's clients know by its text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(usize)]

@@ -34,6 +34,11 @@ pub struct Settings {
     pub keepalive_interval: Duration,
     /// How long a ping may go unanswered (`--grpc-keepalive-timeout`).
     pub keepalive_timeout: Duration,
+    /// How often a watcher that wants to know is told that nothing happened
+    /// (`--watch-progress-notify-interval`).
+    pub watch_progress_interval: Duration,
+    /// The shortest time without a leader until an election (`--election-timeout`).
+    pub election_timeout: Duration,
     /// The most connections at a time. The default keeps them below the limit of open files.
     pub connections_max: usize,
     /// How long a graceful stop waits for requests under way.
@@ -88,6 +93,8 @@ impl Default for Settings {
             max_concurrent_streams: u32::MAX,
             keepalive_interval: Duration::from_secs(2 * 60 * 60),
             keepalive_timeout: Duration::from_secs(20),
+            watch_progress_interval: Duration::from_secs(10 * 60),
+            election_timeout: Duration::from_secs(1),
             connections_max: connections_max(),
             stop_timeout: Duration::from_secs(1),
             strict_reconfig: true,

@@ -117,6 +117,8 @@ pub struct Limits {
     pub keepalive_timeout: Duration,
     /// Learners in the cluster.
     pub learners_max: usize,
+    /// How often a watcher that asks for it is told that nothing happened.
+    pub watch_progress_interval: Duration,
 }
 
 /// A checked configuration. Holds no open file or socket: see [`Config::listen`].
@@ -333,7 +335,20 @@ fn limits(settings: &Settings, warnings: &mut Vec<Warning>) -> Limits {
         keepalive_interval: (!keepalive.is_zero()).then_some(keepalive),
         keepalive_timeout: settings.duration("grpc-keepalive-timeout"),
         learners_max: count("max-learners"),
+        watch_progress_interval: watch_progress_interval(settings),
     }
+}
+
+/// More often than this would be work for nothing; etcd's figure.
+const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// By its present name, or else by its older one.
+fn watch_progress_interval(settings: &Settings) -> Duration {
+    let name = "watch-progress-notify-interval";
+    let older = "experimental-watch-progress-notify-interval";
+    let interval =
+        settings.duration(if settings.source(name) == Source::Default { older } else { name });
+    interval.max(WATCH_PROGRESS_INTERVAL_MIN)
 }
 
 /// Clients call int() on each part of it.

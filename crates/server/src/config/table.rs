@@ -17,7 +17,6 @@ const NO_BBOLT: &str = "the storage engine is not bbolt and paces itself";
 const NO_TRACING: &str = "distributed tracing is not built";
 const NO_PROXY_EFFECT: &str = "the v2 proxy does not exist";
 const NO_LEASE: &str = "leases are not built yet";
-const NO_WATCH: &str = "watches are not built yet";
 const NO_CHECK: &str = "members compare their running hash as they apply";
 const NO_SNAPSHOT: &str = "the log is cut by bytes; see --snapshot-catchup-bytes";
 const NO_SLOW_LOG: &str = "slow requests are counted in the metrics, not logged";
@@ -309,7 +308,12 @@ const FEATURES: &[Setting] = &[
     Setting::no_effect("compact-hash-check-time", Duration, "1m", NO_CHECK),
     Setting::no_effect("compaction-batch-limit", COUNT, "1000", PACED),
     Setting::no_effect("compaction-sleep-interval", Duration, "10ms", PACED),
-    Setting::no_effect("watch-progress-notify-interval", Duration, "10m", NO_WATCH),
+    Setting::used(
+        "watch-progress-notify-interval",
+        Duration,
+        "10m",
+        "how often a watcher that asks for it is told that nothing happened (at least 100ms)",
+    ),
     Setting::no_effect(
         "bootstrap-defrag-threshold-megabytes",
         COUNT,
@@ -343,7 +347,12 @@ const OLDER: &[Setting] = &[
     Setting::no_effect("experimental-compaction-batch-limit", COUNT, "1000", PACED),
     Setting::no_effect("experimental-compaction-sleep-interval", Duration, "10ms", PACED),
     Setting::no_effect("experimental-peer-skip-client-san-verification", Bool, "false", TLS),
-    Setting::no_effect("experimental-watch-progress-notify-interval", Duration, "10m", NO_WATCH),
+    Setting::used(
+        "experimental-watch-progress-notify-interval",
+        Duration,
+        "10m",
+        "as --watch-progress-notify-interval, which counts if both are given",
+    ),
     Setting::no_effect("experimental-warning-apply-duration", Duration, "100ms", NO_SLOW_LOG),
     Setting::no_effect(
         "experimental-warning-unary-request-duration",

@@ -1,15 +1,15 @@
 //! gRPC over HTTP/2, as far as a call with one request and one answer needs it.
 //!
 //! Responsible for the five bytes before a message and for the status after it. Messages are
-//! decoded from the receive buffer without a copy and encoded once, prefix included. Not
-//! responsible for streams of messages.
+//! decoded from the receive buffer without a copy and encoded once, prefix included. Streams of
+//! requests are read by `messages.rs`.
 //!
 //! Invariants:
 //! 1. No more than the limit is ever gathered for one message, whatever its prefix says.
 //! 2. A request is read to its end before it is answered, so that the stream closes on both sides.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::BodyExt;
 use prost::Message;
 use tonic::Status;
@@ -112,7 +112,7 @@ impl Gathered {
 }
 
 /// The length that the prefix names; `None` if the prefix is not complete.
-fn message_bytes(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn message_bytes(bytes: &[u8]) -> Option<usize> {
     let length = bytes.get(1..PREFIX_BYTES)?;
     let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
     Some(length as usize)
@@ -162,6 +162,16 @@ pub(crate) fn success(body: Body) -> Response<Body> {
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+/// The trailers that end a stream.
+pub(crate) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    if status.add_header(&mut trailers).is_err() {
+        // The text cannot be sent; the code can.
+        trailers.insert("grpc-status", HeaderValue::from(status.code() as i32));
+    }
+    trailers
 }
 
 /// The answer that carries an error and nothing else.

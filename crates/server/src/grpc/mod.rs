@@ -15,10 +15,13 @@ mod header;
 mod health;
 mod kv;
 mod maintenance;
+pub(crate) mod messages;
 pub mod methods;
 mod outgoing;
+mod range_stream;
 mod snapshot;
 mod standing;
+pub(crate) mod watch;
 
 use std::sync::Arc;
 
@@ -29,7 +32,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use crate::backend::Backend;
-use crate::body::Body;
+use crate::body::{Body, StreamBody};
 use crate::edge::Context;
 use crate::errors::ApiError;
 use crate::metrics::Metrics;
@@ -72,6 +75,25 @@ pub(crate) async fn answer<B: Backend>(
         };
     }
     let (head, body) = request.into_parts();
+    match method {
+        Method::Watch => {
+            let requests = messages::Messages::new(body, message_bytes_max(context));
+            return call.streaming(|call| watch::watch(context, &head.headers, requests, call));
+        }
+        Method::RangeStream => {
+            let message = receive(context, body).await;
+            let request = match message.and_then(decode) {
+                Ok(request) => request,
+                Err(status) => return call.failed(status),
+            };
+            call.received();
+            return match Box::pin(range_stream::range_stream(context, request)).await {
+                Ok(answer) => call.streaming(|call| answer.into_body(call)),
+                Err(status) => call.failed(status),
+            };
+        }
+        _ => {}
+    }
     match unary(context, method, &head.headers, receive(context, body)).await {
         Ok(frame) => call.succeeded(frame),
         Err(status) => call.failed(status),
@@ -163,10 +185,14 @@ pub(crate) struct Received<M> {
 
 /// Reads the request's message.
 async fn receive<B: Backend>(context: &Context<B>, body: Incoming) -> Result<Bytes, Status> {
-    let limit = context.settings.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
-    let message = framing::read_message(body, limit).await?;
+    let message = framing::read_message(body, message_bytes_max(context)).await?;
     context.metrics.received_bytes.add(message.len() as u64);
     Ok(message)
+}
+
+/// The most bytes of a message.
+fn message_bytes_max<B>(context: &Context<B>) -> usize {
+    context.settings.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES)
 }
 
 /// Decodes the request.
@@ -198,11 +224,15 @@ fn check_metadata<B: Backend>(
     {
         return Err(ApiError::InvalidClientApiVersion);
     }
-    let leader_wanted = metadata.get("hasleader").is_some_and(|value| value == "true");
-    if leader_wanted && status.leader.is_none() {
+    if wants_leader(metadata) && status.leader.is_none() {
         return Err(ApiError::NoLeader);
     }
     Ok(())
+}
+
+/// Whether the client wants to be refused while the member knows no leader.
+pub(crate) fn wants_leader(metadata: &HeaderMap) -> bool {
+    metadata.get("hasleader").is_some_and(|value| value == "true")
 }
 
 /// A call under way, counted (invariant 1).
@@ -242,6 +272,11 @@ impl Call {
         framing::success(Body::Outgoing(Outgoing::new(messages, self)))
     }
 
+    /// A success whose messages are made as the client takes them.
+    fn streaming(self, body: impl FnOnce(Call) -> StreamBody) -> Response<Body> {
+        framing::success(Body::Stream(body(self)))
+    }
+
     /// Counts a request and its answer of so many bytes.
     fn answered(&self, bytes: usize) {
         self.received();
@@ -266,7 +301,7 @@ impl Call {
     }
 
     /// Counts the end, once.
-    fn end(&mut self, code: Code) {
+    pub(crate) fn end(&mut self, code: Code) {
         if !self.ended {
             self.ended = true;
             self.metrics.calls.of(self.method).handled(code);

@@ -63,6 +63,8 @@ pub struct Metrics {
     pub deletes: Counter,
     /// Transactions answered.
     pub txns: Counter,
+    /// Events sent to watchers.
+    pub watch_events: Counter,
     /// Linearizable reads that could not be confirmed.
     pub read_indexes_failed: Counter,
     /// `/health` said yes.
@@ -129,6 +131,7 @@ impl Default for Metrics {
             puts: Counter::default(),
             deletes: Counter::default(),
             txns: Counter::default(),
+            watch_events: Counter::default(),
             read_indexes_failed: Counter::default(),
             health_success: Counter::default(),
             health_failures: Counter::default(),
@@ -156,7 +159,7 @@ impl Metrics {
     }
 
     fn expose_counts(&self, exposition: &mut Exposition) {
-        let counters: [(&str, &str, &Counter); 9] = [
+        let counters: [(&str, &str, &Counter); 10] = [
             (
                 "etcd_network_client_grpc_received_bytes_total",
                 "The total number of bytes received from grpc clients.",
@@ -171,6 +174,11 @@ impl Metrics {
             ("etcd_mvcc_put_total", "Total number of puts answered here.", &self.puts),
             ("etcd_mvcc_delete_total", "Total number of deletes answered here.", &self.deletes),
             ("etcd_mvcc_txn_total", "Total number of txns answered here.", &self.txns),
+            (
+                "etcd_debugging_mvcc_events_total",
+                "Total number of events sent by this member.",
+                &self.watch_events,
+            ),
             (
                 "etcd_server_read_indexes_failed_total",
                 "The total number of failed read indexes seen.",
@@ -321,21 +329,39 @@ fn expose_member(exposition: &mut Exposition, backend: &impl Backend, settings: 
 }
 
 fn expose_store(exposition: &mut Exposition, backend: &impl Backend) {
+    let watching = backend.store().watch_figures();
     let (revision, compact_revision, keys, alarms) = {
         let view = backend.store().read();
         (view.revision(), view.compact_revision(), view.keys(), view.alarms())
     };
-    let numbers: [(&str, &str, i64); 3] = [
+    let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let numbers: [(&str, &str, i64); 7] = [
         ("etcd_debugging_mvcc_current_revision", "The current revision of the store.", revision),
         (
             "etcd_debugging_mvcc_compact_revision",
             "The revision of the last compaction in the store.",
             compact_revision,
         ),
+        ("etcd_debugging_mvcc_keys_total", "Total number of keys.", gauge(keys)),
         (
-            "etcd_debugging_mvcc_keys_total",
-            "Total number of keys.",
-            i64::try_from(keys).unwrap_or(i64::MAX),
+            "etcd_debugging_mvcc_watch_stream_total",
+            "Total number of watch streams.",
+            gauge(watching.streams),
+        ),
+        (
+            "etcd_debugging_mvcc_watcher_total",
+            "Total number of watchers.",
+            gauge(watching.watchers),
+        ),
+        (
+            "etcd_debugging_mvcc_slow_watcher_total",
+            "Total number of watchers that have yet to look at something that happened.",
+            gauge(watching.slow_watchers),
+        ),
+        (
+            "etcd_debugging_mvcc_pending_events_total",
+            "Total number of revisions that watch streams have yet to look at.",
+            gauge(watching.pending),
         ),
     ];
     for (name, help, value) in numbers {

@@ -8,5 +8,8 @@ mod kv;
 mod maintenance;
 mod membership;
 mod metrics;
+mod range_stream;
 mod snapshot;
 mod support;
+mod watch;
+mod watch_support;
