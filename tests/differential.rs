@@ -19,6 +19,8 @@ mod hashes;
 mod members;
 #[path = "differential/table.rs"]
 mod table;
+#[path = "differential/watch.rs"]
+mod watch;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -167,6 +169,23 @@ fn members_leaders_and_alarms_are_answered_as_etcd_does() {
             let theirs = Plan::new(Program::Etcd(etcd.clone()), 3).start().await;
             let expected = members::ask_a_follower(&theirs).await;
             assert_eq!(found_of_follower, expected, "etcd {}", etcd.version);
+        }
+    });
+}
+
+#[test]
+fn watchers_are_told_what_etcd_tells_them() {
+    let etcds = foreign::etcds();
+    if etcds.is_empty() {
+        return foreign::skip("etcd");
+    }
+    support::run(LIMIT, async {
+        for etcd in &etcds {
+            let (reference, _) = reference(etcd).await;
+            let (cluster, _) = ours().await;
+            let mut theirs = watch::Side::open(&reference, 0).await;
+            let mut ours = watch::Side::open(&cluster, 1).await;
+            watch::compare(seed(), &etcd.version, &mut theirs, &mut ours).await;
         }
     });
 }

@@ -6,6 +6,9 @@
 
 mod support;
 
+#[path = "etcdctl/watch.rs"]
+mod watch;
+
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -337,4 +340,20 @@ async fn end_alarms(program: &Etcd, cluster: &Cluster) {
     let disarmed = etcdctl(&["alarm", "disarm"]);
     assert_eq!((disarmed.success, disarmed.out.trim()), (true, "memberID:7 alarm:NOSPACE"));
     assert!(etcdctl(&["put", "a", "b"]).success);
+}
+
+#[test]
+fn etcdctl_watches_as_it_watches_etcd() {
+    let (etcdctls, etcds) = (foreign::etcdctls(), foreign::etcds());
+    let Some(etcd) = etcds.last() else { return foreign::skip("etcd") };
+    if etcdctls.is_empty() {
+        return foreign::skip("etcdctl");
+    }
+    run(LIMIT, async {
+        for program in &etcdctls {
+            let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;
+            let ours = Cluster::three().await;
+            watch::watch(program, &theirs, &ours).await;
+        }
+    });
 }

@@ -1,7 +1,8 @@
 //! A load generator for any etcd v3 server, and the floors to print beside its figures.
 //!
 //! Responsible for measuring: [`load`] drives puts and gets, [`failover`] measures the time
-//! without an acknowledged write after a leader is killed and checks that none is lost, [`floor`]
+//! without an acknowledged write after a leader is killed and checks that none is lost, [`watch`]
+//! counts what reaches watchers while clients write, [`floor`]
 //! measures what the machine itself can do, [`process`] reads what the servers used. Not
 //! responsible for starting servers or for printing.
 //!
@@ -19,6 +20,7 @@ mod latency;
 pub mod load;
 pub mod process;
 pub mod status;
+pub mod watch;
 
 pub use error::BenchError;
 pub use latency::{Latency, Recorder};

@@ -4,6 +4,7 @@
 mod members;
 mod sim;
 mod sim_check;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use members::{
 };
 pub(crate) use sim::{SIM_AFTER_HELP, Sim, SimCommand, Sweep};
 pub(crate) use sim_check::Check;
+pub(crate) use watch::{LeftOut, WATCH_AFTER_HELP, WATCH_BENCH_AFTER_HELP, Watch, WatchBench};
 
 /// Flags that may stand before a command; any other flag there is the server's.
 pub(crate) const CLIENT_FLAGS: &[&str] = &["endpoints", "output", "o", "timeout", "help", "h"];
@@ -134,6 +136,9 @@ Examples:
   jangada del services/ --prefix --prev-kv"
     )]
     Del(Del),
+    /// Print what happens to keys, or run a program for each event.
+    #[command(after_help = WATCH_AFTER_HELP)]
+    Watch(Watch),
     /// Compare, then do one of two lists of things, all at one revision; read from the standard
     /// input.
     #[command(after_help = "\
@@ -428,6 +433,10 @@ Examples:
 Both write to a folder made in --dir and removed in the end. Without an etcd, this server is
 measured alone.")]
     Compare(Compare),
+    /// Have watchers see every write of some clients, first without and then with streams that are
+    /// never read.
+    #[command(after_help = WATCH_BENCH_AFTER_HELP)]
+    Watch(WatchBench),
     /// Fill a cluster of three, let an empty fourth member catch up by a snapshot while clients write,
     /// and print the rate meanwhile against the rate before.
     #[command(after_help = "\

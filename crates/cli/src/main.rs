@@ -54,6 +54,7 @@ fn run(program: &OsString, words: Vec<OsString>) -> Result<(), Failure> {
         Command::Put(put) => commands::kv::put(client, put),
         Command::Get(get) => commands::kv::get(client, get),
         Command::Del(delete) => commands::kv::delete(client, delete),
+        Command::Watch(watch) => commands::watch::run(client, watch),
         Command::Txn(txn) => commands::txn::run(client, txn),
         Command::Compact(compact) => commands::kv::compact(client, compact),
         Command::Status(status) => commands::status::run(client, status),

@@ -182,7 +182,7 @@ pub(crate) fn delete_request(delete: &Del) -> Result<DeleteRangeRequest, Failure
 
 /// The key and range end on the wire: a single zero byte stands for "no end", and for the first
 /// key there is.
-fn range(
+pub(crate) fn range(
     key: &OsStr,
     range_end: Option<&OsStr>,
     prefix: bool,

@@ -3,6 +3,7 @@
 mod advice;
 pub(crate) mod alarm;
 pub(crate) mod bench;
+mod bench_watch;
 mod catch_up;
 mod compare;
 pub(crate) mod kv;
@@ -13,3 +14,4 @@ pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod txn;
 mod txn_text;
+pub(crate) mod watch;
