@@ -189,6 +189,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Where the member stands.
     fn status(&self) -> Status;
 
+    /// The cluster's time, in milliseconds since the Unix epoch, as this member knows it: that of the
+    /// last entry it has applied, and what has passed since by its own clock. Members' clocks are not
+    /// compared with each other.
+    fn time_ms(&self) -> u64;
+
     /// How much room the store takes.
     fn sizes(&self) -> Sizes;
 

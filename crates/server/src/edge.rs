@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
+use crate::auth::Guard;
 use crate::backend::Backend;
 use crate::body::Body;
 use crate::grpc;
@@ -40,6 +41,7 @@ pub(crate) struct Context<B> {
     pub(crate) metrics: Arc<Metrics>,
     /// Turns at sending a snapshot.
     pub(crate) snapshots: Arc<Semaphore>,
+    pub(crate) guard: Arc<Guard>,
 }
 
 /// How many snapshots are sent at a time: each takes a thread, and has the engine keep pages.
@@ -50,7 +52,8 @@ impl<B: Backend> Edge<B> {
     #[must_use]
     pub fn new(backend: B, settings: Settings, metrics: Arc<Metrics>) -> Edge<B> {
         let snapshots = Arc::new(Semaphore::new(SNAPSHOTS_MAX));
-        let context = Context { backend, settings: Arc::new(settings), metrics, snapshots };
+        let guard = Arc::new(Guard::new(&settings.auth));
+        let context = Context { backend, settings: Arc::new(settings), metrics, snapshots, guard };
         let http = http_api::router(context.clone());
         Edge { inner: Arc::new(Inner { context, http }) }
     }

@@ -4,6 +4,7 @@
 //! turning them into commands and reads, and answering in etcd's words. **Not** responsible for
 //! replication (the node) or for what a command does (`jangada_kv`).
 
+pub mod auth;
 pub mod backend;
 pub mod body;
 pub mod config;

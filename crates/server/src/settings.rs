@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::auth::AuthSettings;
+
 /// What a message may exceed the limit for requests by, so that a request which is just too large
 /// is refused with a sentence about requests and not one about messages. etcd's figure.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
@@ -52,6 +54,8 @@ pub struct Settings {
     pub cors: Vec<String>,
     /// The host names that HTTP requests may be for (`--host-whitelist`); `*` for all.
     pub host_whitelist: Vec<String>,
+    /// Tokens and passwords.
+    pub auth: AuthSettings,
 }
 
 impl Versions {
@@ -101,6 +105,7 @@ impl Default for Settings {
             learners_max: 1,
             cors: vec!["*".to_owned()],
             host_whitelist: vec!["*".to_owned()],
+            auth: AuthSettings::default(),
         }
     }
 }

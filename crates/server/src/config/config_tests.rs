@@ -139,7 +139,8 @@ fn settings_of_etcd_that_do_nothing_here_get_one_warning_each() {
 fn settings_that_must_not_be_ignored_are_refused() {
     refused("--cert-file a.crt", "--cert-file cannot be honoured: TLS is not built yet");
     refused("--client-cert-auth", "--client-cert-auth cannot be honoured");
-    refused("--auth-token jwt,pub-key=a", "users and tokens are not built");
+    refused("--auth-token jwt,pub-key=a", "names no sign-method");
+    refused("--auth-token other", "there are no such tokens");
     refused("--discovery-srv example.com", "name the members with --initial-cluster");
     refused("--force-new-cluster", "start a fresh data directory");
     refused("--listen-client-urls https://127.0.0.1:1 --advertise-client-urls http://a:1", "TLS");

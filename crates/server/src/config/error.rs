@@ -155,6 +155,11 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// `--auth-token` cannot be used.
+    AuthToken {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// `etcd gateway` and `etcd grpc-proxy` are programs of their own.
     SubCommand {
         /// The command.
@@ -274,6 +279,11 @@ impl Display for ConfigError {
             ConfigError::LogOutput { output, problem } => {
                 write!(f, "--log-outputs cannot use '{output}': {problem}")
             }
+            ConfigError::AuthToken { problem } => write!(
+                f,
+                "--auth-token cannot be used: {problem}; write simple, or \
+                 jwt,sign-method=RS256,pub-key=file,priv-key=file"
+            ),
             ConfigError::SubCommand { command } => write!(
                 f,
                 "'{command}' is not part of this server; point clients at the members directly, \

@@ -51,12 +51,16 @@ pub use url::{Scheme, Url, UrlError};
 pub use value::Value;
 pub use warning::Warning;
 
+use crate::auth::{AuthSettings, Jwt, TokenSettings};
+
 /// etcd's limit for `--election-timeout`.
 const ELECTION_MS_MAX: u64 = 50_000;
 /// An election must survive the loss of a few heartbeats; etcd's factor.
 const HEARTBEATS_PER_ELECTION: u64 = 5;
 /// What a quota of 0 means, as in etcd.
 const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+/// What an `--auth-token-ttl` of 0 means, as in etcd.
+const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(300);
 /// Above this etcd warns.
 const QUOTA_BYTES_SUGGESTED: u64 = 8 << 30;
 /// Above this etcd warns.
@@ -156,6 +160,8 @@ pub struct Config {
     pub cors: Vec<String>,
     /// The host names that HTTP requests may be for; `*` for all.
     pub host_whitelist: Vec<String>,
+    /// Tokens and passwords.
+    pub auth: AuthSettings,
     /// Whether changes of the membership are refused that leave too few members that run.
     pub strict_reconfig: bool,
     /// What history is kept when nobody compacts by hand; `None` for all of it.
@@ -219,6 +225,7 @@ impl Config {
             limits,
             cors: settings.list("cors").to_vec(),
             host_whitelist: settings.list("host-whitelist").to_vec(),
+            auth: auth(settings)?,
             snapshot_catchup_bytes: settings.integer("snapshot-catchup-bytes").unsigned_abs(),
             strict_reconfig: settings.flag("strict-reconfig-check"),
             auto_compaction: AutoCompaction::from_settings(settings)?,
@@ -309,6 +316,28 @@ fn first_members(
         }
         text => InitialCluster::parse(text, token),
     }
+}
+
+fn auth(settings: &Settings) -> Result<AuthSettings, ConfigError> {
+    let ttl = match settings.integer("auth-token-ttl").unsigned_abs() {
+        0 => TOKEN_TTL_DEFAULT,
+        seconds => Duration::from_secs(seconds),
+    };
+    let problem = |problem: String| ConfigError::AuthToken { problem };
+    let tokens = match settings.text("auth-token").split_once(',') {
+        Some(("jwt", options)) => {
+            let jwt = Jwt::of_options(options).map_err(|error| problem(error.to_string()))?;
+            TokenSettings::Jwt(jwt)
+        }
+        None if settings.text("auth-token") == "simple" => TokenSettings::Simple { ttl },
+        _ => return Err(problem("there are no such tokens".to_owned())),
+    };
+    let cost = settings.integer("bcrypt-cost");
+    Ok(AuthSettings {
+        tokens,
+        bcrypt_cost: u32::try_from(cost).expect("the table bounds it"),
+        certificates: false,
+    })
 }
 
 fn limits(settings: &Settings, warnings: &mut Vec<Warning>) -> Limits {

@@ -259,14 +259,24 @@ const SECURITY: &[Setting] = &[
         "*",
         "host names that HTTP requests may be for; * for all",
     ),
-    Setting::refused(
+    Setting::used(
         "auth-token",
         Text,
         "simple",
-        "users and tokens are not built yet, so no token would be checked",
+        "tokens of users: simple, or jwt,sign-method=RS256,pub-key=file,priv-key=file,ttl=5m",
     ),
-    Setting::no_effect("auth-token-ttl", COUNT, "300", "users and tokens are not built yet"),
-    Setting::no_effect("bcrypt-cost", COUNT, "10", "users and tokens are not built yet"),
+    Setting::used(
+        "auth-token-ttl",
+        COUNT,
+        "300",
+        "seconds that a simple token stays good without being used (0: 300)",
+    ),
+    Setting::used(
+        "bcrypt-cost",
+        Integer { min: 4, max: 31 },
+        "10",
+        "what a password's hash costs, as the power of two",
+    ),
 ];
 
 const MONITORING: &[Setting] = &[

@@ -6,11 +6,13 @@
 //! is.
 
 use bytes::Bytes;
+use jangada_kv::auth::{Access, Envelope};
 use jangada_kv::{AlarmAction, AlarmKind, Answer, Command, RangeRequest, RangeSlices, Reply};
 use tonic::Status;
 
 use super::frame::{Frame, RangeEncoder};
 use super::{Received, framing, header::header};
+use crate::auth::{Asker, Judged};
 use crate::backend::Backend;
 use crate::convert;
 use crate::edge::Context;
@@ -24,6 +26,7 @@ const WRAPPING_BYTES: usize = 2 + 1 + 10 + 1;
 /// Reads keys.
 pub(crate) async fn range<B: Backend>(
     context: &Context<B>,
+    asker: Asker<'_>,
     request: Received<pb::RangeRequest>,
 ) -> Result<Frame, Status> {
     let serializable = request.message.serializable;
@@ -34,11 +37,15 @@ pub(crate) async fn range<B: Backend>(
     if !serializable {
         barrier(context).await?;
     }
+    let access = Access::Read(&range.key, &range.range_end);
+    let judged = context.guard.judge(&context.backend, asker, access).await?;
     if RangeSlices::fit(&range) {
-        return range_in_slices(context, range).await;
+        return range_in_slices(context, range, judged).await;
     }
-    let (revision, response) = context.backend.store().range(&range);
+    let store = context.backend.store();
+    let (revision, response) = store.range(&range);
     let response = response.map_err(ApiError::from)?;
+    judged.still_holds(store)?;
     context.metrics.ranges.increment();
     let header = header(&context.backend, revision);
     framing::encode(&convert::range_response(response, header)).map(Frame::Whole)
@@ -49,6 +56,7 @@ pub(crate) async fn range<B: Backend>(
 async fn range_in_slices<B: Backend>(
     context: &Context<B>,
     range: RangeRequest,
+    judged: Judged,
 ) -> Result<Frame, Status> {
     let store = context.backend.store();
     let mut slices = RangeSlices::new(range);
@@ -59,6 +67,7 @@ async fn range_in_slices<B: Backend>(
         tokio::task::yield_now().await;
         encoder.add(slices.next(store).map_err(ApiError::from)?)?;
     }
+    judged.still_holds(store)?;
     context.metrics.ranges.increment();
     encoder.finish(slices.more(), slices.count())
 }
@@ -66,12 +75,19 @@ async fn range_in_slices<B: Backend>(
 /// Writes a key.
 pub(crate) async fn put<B: Backend>(
     context: &Context<B>,
+    asker: Asker<'_>,
     request: Received<pb::PutRequest>,
 ) -> Result<Bytes, Status> {
     let put = convert::put(request.message)?;
     check_size(context, request.bytes)?;
     check_quota(context, jangada_kv::put_cost(&put.key, &put.value)).await?;
-    let mut buffer = jangada_entry::Draft::buffer(jangada_kv::put_bytes_max(&put.key, &put.value));
+    let caller = context.guard.caller(&context.backend, asker).await?;
+    let bytes = jangada_kv::put_bytes_max(&put.key, &put.value)
+        + caller.as_ref().map_or(0, Envelope::bytes_max);
+    let mut buffer = jangada_entry::Draft::buffer(bytes);
+    if let Some(caller) = &caller {
+        Envelope::encode(&mut buffer, caller);
+    }
     let flags = jangada_kv::PutFlags::of(&put);
     jangada_kv::encode_put(&mut buffer, &put.key, &put.value, put.lease, flags);
     // The receive buffer is not to be held for as long as the proposal takes.
@@ -86,11 +102,12 @@ pub(crate) async fn put<B: Backend>(
 /// Deletes keys.
 pub(crate) async fn delete_range<B: Backend>(
     context: &Context<B>,
+    asker: Asker<'_>,
     request: Received<pb::DeleteRangeRequest>,
 ) -> Result<Bytes, Status> {
     let delete = convert::delete(request.message)?;
     check_size(context, request.bytes)?;
-    let (revision, answer) = propose(context, Command::DeleteRange(delete)).await?;
+    let (revision, answer) = propose_for(context, asker, Command::DeleteRange(delete)).await?;
     let Answer::DeleteRange(response) = answer else {
         panic!("a deletion is answered as a deletion")
     };
@@ -101,6 +118,7 @@ pub(crate) async fn delete_range<B: Backend>(
 /// Compares, then reads and writes. A transaction of reads alone needs no log entry.
 pub(crate) async fn txn<B: Backend>(
     context: &Context<B>,
+    asker: Asker<'_>,
     request: Received<pb::TxnRequest>,
 ) -> Result<Bytes, Status> {
     let serializable = convert::is_serializable(&request.message);
@@ -109,13 +127,17 @@ pub(crate) async fn txn<B: Backend>(
         if !serializable {
             barrier(context).await?;
         }
-        let (revision, response) = context.backend.store().txn_read(&txn);
-        (revision, response.map_err(ApiError::from)?)
+        let judged = context.guard.judge(&context.backend, asker, Access::Txn(&txn)).await?;
+        let store = context.backend.store();
+        let (revision, response) = store.txn_read(&txn);
+        let response = response.map_err(ApiError::from)?;
+        judged.still_holds(store)?;
+        (revision, response)
     } else {
         check_size(context, request.bytes)?;
         let command = Command::Txn(txn);
         check_quota(context, jangada_kv::cost(&command)).await?;
-        let (revision, answer) = propose(context, command).await?;
+        let (revision, answer) = propose_for(context, asker, command).await?;
         let Answer::Txn(response) = answer else {
             panic!("a transaction is answered as a transaction")
         };
@@ -128,10 +150,12 @@ pub(crate) async fn txn<B: Backend>(
 /// Forgets the history below a revision.
 pub(crate) async fn compact<B: Backend>(
     context: &Context<B>,
+    asker: Asker<'_>,
     request: Received<pb::CompactionRequest>,
 ) -> Result<Bytes, Status> {
     let pb::CompactionRequest { revision, physical } = request.message;
-    let (revision, answer) = propose(context, Command::Compact { revision, physical }).await?;
+    let command = Command::Compact { revision, physical };
+    let (revision, answer) = propose_for(context, asker, command).await?;
     assert!(answer == Answer::Compact, "a compaction is answered as a compaction");
     let header = header(&context.backend, revision);
     framing::encode(&pb::CompactionResponse { header: Some(header) })
@@ -145,7 +169,18 @@ pub(crate) async fn barrier<B: Backend>(context: &Context<B>) -> Result<(), ApiE
     })
 }
 
-pub(super) async fn propose<B: Backend>(
+/// Proposes a client's command, on the client's behalf.
+pub(super) async fn propose_for<B: Backend>(
+    context: &Context<B>,
+    asker: Asker<'_>,
+    command: Command,
+) -> Result<(i64, Answer), ApiError> {
+    let command = context.guard.enclose(&context.backend, asker, command).await?;
+    propose(context, command).await
+}
+
+/// Proposes a command on the member's own account, so that nobody's permissions are looked at.
+async fn propose<B: Backend>(
     context: &Context<B>,
     command: Command,
 ) -> Result<(i64, Answer), ApiError> {

@@ -1,10 +1,12 @@
 //! The Maintenance service: this member's state, the alarms, who leads, hashes.
 
 use bytes::Bytes;
+use jangada_kv::auth::Access;
 use jangada_kv::{Alarm, AlarmAction as Action, AlarmKind, Answer, Command};
 use tonic::Status;
 
 use super::{Received, framing, header::header, kv};
+use crate::auth::Asker;
 use crate::backend::Backend;
 use crate::edge::Context;
 use crate::errors::ApiError;
@@ -52,6 +54,7 @@ pub(crate) fn status<B: Backend>(
 /// without a kind is none to raise or end, as in etcd.
 pub(crate) async fn alarm<B: Backend>(
     context: &Context<B>,
+    asker: Asker<'_>,
     request: Received<pb::AlarmRequest>,
 ) -> Result<Bytes, Status> {
     let request = request.message;
@@ -65,11 +68,14 @@ pub(crate) async fn alarm<B: Backend>(
         pb::AlarmType::Nospace => Some(AlarmKind::NoSpace),
         pb::AlarmType::Corrupt => Some(AlarmKind::Corrupt),
     };
+    // Everybody may look who says who he is; what the log takes is judged there too.
+    let access = if action.is_none() { Access::Known } else { Access::Root };
+    context.guard.judge(&context.backend, asker, access).await?;
     let (revision, alarms) = match (action, kind) {
         (None, kind) => raised(context, request.member_id, kind).await?,
         (Some(action), Some(kind)) => {
             let command = Command::Alarm { action, member: request.member_id, kind };
-            let (revision, answer) = kv::propose(context, command).await?;
+            let (revision, answer) = kv::propose_for(context, asker, command).await?;
             let Answer::Alarm(alarms) = answer else {
                 panic!("an alarm's change is answered as one")
             };

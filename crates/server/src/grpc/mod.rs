@@ -8,6 +8,7 @@
 //! 1. Every call of a known method is counted once when it starts and once when it ends, by
 //!    whichever way: a client that goes away counts as a cancelled call.
 
+mod auth;
 pub mod cluster;
 mod frame;
 pub(crate) mod framing;
@@ -31,6 +32,7 @@ use hyper::body::Incoming;
 use prost::Message;
 use tonic::{Code, Status};
 
+use crate::auth::Asker;
 use crate::backend::Backend;
 use crate::body::{Body, StreamBody};
 use crate::edge::Context;
@@ -52,7 +54,8 @@ pub(crate) async fn answer<B: Backend>(
         Err(sentence) => return framing::failure(Status::unimplemented(sentence)),
     };
     let call = Call::begin(&context.metrics, method);
-    if let Err(status) = check_metadata(context, method, request.headers()) {
+    let asker = Asker::new(request.headers(), request.extensions());
+    if let Err(status) = check_call(context, method, asker).await {
         return call.failed(status);
     }
     if method == Method::HealthWatch {
@@ -75,10 +78,11 @@ pub(crate) async fn answer<B: Backend>(
         };
     }
     let (head, body) = request.into_parts();
+    let asker = Asker::new(&head.headers, &head.extensions);
     match method {
         Method::Watch => {
             let requests = messages::Messages::new(body, message_bytes_max(context));
-            return call.streaming(|call| watch::watch(context, &head.headers, requests, call));
+            return call.streaming(|call| watch::watch(context, asker, requests, call));
         }
         Method::RangeStream => {
             let message = receive(context, body).await;
@@ -87,14 +91,14 @@ pub(crate) async fn answer<B: Backend>(
                 Err(status) => return call.failed(status),
             };
             call.received();
-            return match Box::pin(range_stream::range_stream(context, request)).await {
+            return match Box::pin(range_stream::range_stream(context, asker, request)).await {
                 Ok(answer) => call.streaming(|call| answer.into_body(call)),
                 Err(status) => call.failed(status),
             };
         }
         _ => {}
     }
-    match unary(context, method, &head.headers, receive(context, body)).await {
+    match unary(context, method, asker, receive(context, body)).await {
         Ok(frame) => call.succeeded(frame),
         Err(status) => call.failed(status),
     }
@@ -108,8 +112,9 @@ pub(crate) async fn answer_message<B: Backend>(
     message: Bytes,
 ) -> Result<Bytes, Status> {
     let mut call = Call::begin(&context.metrics, method);
-    let answered = match check_metadata(context, method, metadata) {
-        Ok(()) => unary(context, method, metadata, std::future::ready(Ok(message))).await,
+    let asker = Asker::of_metadata(metadata);
+    let answered = match check_call(context, method, asker).await {
+        Ok(()) => unary(context, method, asker, std::future::ready(Ok(message))).await,
         Err(error) => Err(error.into()),
     };
     match answered {
@@ -130,20 +135,20 @@ pub(crate) async fn answer_message<B: Backend>(
 async fn unary<B: Backend>(
     context: &Context<B>,
     method: Method,
-    metadata: &HeaderMap,
+    asker: Asker<'_>,
     message: impl Future<Output = Result<Bytes, Status>>,
 ) -> Result<Frame, Status> {
     let whole = match method {
-        Method::Range => return kv::range(context, decode(message.await?)?).await,
-        Method::Put => kv::put(context, decode(message.await?)?).await,
-        Method::DeleteRange => kv::delete_range(context, decode(message.await?)?).await,
-        Method::Txn => kv::txn(context, decode(message.await?)?).await,
-        Method::Compact => kv::compact(context, decode(message.await?)?).await,
+        Method::Range => return kv::range(context, asker, decode(message.await?)?).await,
+        Method::Put => kv::put(context, asker, decode(message.await?)?).await,
+        Method::DeleteRange => kv::delete_range(context, asker, decode(message.await?)?).await,
+        Method::Txn => kv::txn(context, asker, decode(message.await?)?).await,
+        Method::Compact => kv::compact(context, asker, decode(message.await?)?).await,
         Method::MemberList => cluster::member_list(context, decode(message.await?)?).await,
         // Rare, and larger than the rest: they must not make the future of every call as large.
         Method::MemberAdd => {
             let request = decode(message.await?)?;
-            Box::pin(cluster::member_add(context, metadata, request)).await
+            Box::pin(cluster::member_add(context, asker.headers, request)).await
         }
         Method::MemberRemove => {
             Box::pin(cluster::member_remove(context, decode(message.await?)?)).await
@@ -163,8 +168,27 @@ async fn unary<B: Backend>(
         Method::Downgrade => {
             Box::pin(maintenance::downgrade(context, decode(message.await?)?)).await
         }
-        Method::Alarm => maintenance::alarm(context, decode(message.await?)?).await,
+        Method::Alarm => maintenance::alarm(context, asker, decode(message.await?)?).await,
         Method::Status => maintenance::status(context, decode(message.await?)?),
+        Method::AuthEnable
+        | Method::AuthDisable
+        | Method::AuthStatus
+        | Method::Authenticate
+        | Method::UserAdd
+        | Method::UserGet
+        | Method::UserList
+        | Method::UserDelete
+        | Method::UserChangePassword
+        | Method::UserGrantRole
+        | Method::UserRevokeRole
+        | Method::RoleAdd
+        | Method::RoleGet
+        | Method::RoleList
+        | Method::RoleDelete
+        | Method::RoleGrantPermission
+        | Method::RoleRevokePermission => {
+            Box::pin(auth::answer(context, method, asker, message.await?)).await
+        }
         Method::HealthCheck => health::check(decode(message.await?)?),
         _ => {
             let row = method.description();
@@ -199,6 +223,16 @@ fn message_bytes_max<B>(context: &Context<B>) -> usize {
 fn decode<M: Message + Default>(message: Bytes) -> Result<Received<M>, Status> {
     let bytes = message.len();
     Ok(Received { message: framing::decode(message)?, bytes })
+}
+
+/// What is looked at before a call's message: what its metadata asks for, and who asks.
+async fn check_call<B: Backend>(
+    context: &Context<B>,
+    method: Method,
+    asker: Asker<'_>,
+) -> Result<(), ApiError> {
+    check_metadata(context, method, asker.headers)?;
+    context.guard.check_method(&context.backend, method, asker).await
 }
 
 /// What the metadata of every call may ask for.

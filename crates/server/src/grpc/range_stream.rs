@@ -10,10 +10,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
+use jangada_kv::auth::Access;
 use jangada_kv::{RangeRequest, RangeSlices, SortOrder, SortTarget};
 use tonic::Status;
 
 use super::{Call, Received, framing, header::header, kv};
+use crate::auth::{Asker, Judged};
 use crate::backend::Backend;
 use crate::body::{BodyError, StreamBody};
 use crate::convert;
@@ -27,6 +29,7 @@ use crate::proto::etcdserverpb as pb;
 /// The request cannot be streamed, or as for a range.
 pub(crate) async fn range_stream<B: Backend>(
     context: &Context<B>,
+    asker: Asker<'_>,
     request: Received<pb::RangeRequest>,
 ) -> Result<Answer<B>, Status> {
     let serializable = request.message.serializable;
@@ -35,6 +38,8 @@ pub(crate) async fn range_stream<B: Backend>(
     if !serializable {
         kv::barrier(context).await?;
     }
+    let access = Access::Read(&range.key, &range.range_end);
+    let judged = context.guard.judge(&context.backend, asker, access).await?;
     let context = context.clone();
     let source = if RangeSlices::fit(&range) {
         Source::Slices(Box::new(RangeSlices::new(range)))
@@ -44,7 +49,7 @@ pub(crate) async fn range_stream<B: Backend>(
         let response = convert::range_response(response, header(&context.backend, revision));
         Source::Whole(Some(Box::new(response)))
     };
-    Ok(Answer { context, source, pause: false })
+    Ok(Answer { context, source, judged, pause: false })
 }
 
 /// etcd's conditions, in its order.
@@ -68,6 +73,7 @@ fn check(range: &RangeRequest) -> Result<(), Status> {
 pub(crate) struct Answer<B> {
     context: Context<B>,
     source: Source,
+    judged: Judged,
     /// Others have their turn before the next slice, the member's heartbeats among them.
     pause: bool,
 }
@@ -89,6 +95,7 @@ impl<B: Backend> Answer<B> {
         let Some(response) = response else { return Ok(None) };
         let last = response.header.is_some();
         if last {
+            self.judged.still_holds(self.context.backend.store())?;
             self.context.metrics.ranges.increment();
         }
         let response = pb::RangeStreamResponse { range_response: Some(response) };

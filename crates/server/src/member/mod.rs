@@ -7,6 +7,7 @@
 //! Three threads do the work: this one, with the member's loop, its peers and its clients; the log's;
 //! the engine's. Every hand-off between threads costs more than most of what is done on either side.
 
+mod clock;
 mod compaction;
 mod connections;
 mod join;
@@ -218,6 +219,7 @@ fn settings(config: &Config) -> Settings {
         keepalive_timeout: limits.keepalive_timeout,
         cors: config.cors.clone(),
         host_whitelist: config.host_whitelist.clone(),
+        auth: config.auth.clone(),
         stop_timeout: STOP_TIMEOUT,
         strict_reconfig: config.strict_reconfig,
         learners_max: limits.learners_max,

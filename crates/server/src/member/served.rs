@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use jangada::entry::Draft;
@@ -12,6 +12,7 @@ use jangada::raft::{Configuration, MemberChange};
 use jangada::{ChangeError, Figures, Handle, NodeId, ProposeError, ReadError, TransferError};
 use jangada_kv::{COMMAND_VERSION, Command, Reply, Shared};
 
+use super::clock::ClusterClock;
 use super::connections::Connections;
 use crate::backend::{Backend, Connection, Member, RequestError, Sizes, Status};
 use crate::errors::ApiError;
@@ -39,6 +40,9 @@ pub trait Timer: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = R> + Send {
         async move { work() }
     }
+
+    /// The time since some moment that stays the same; it never goes back.
+    fn now(&self) -> Duration;
 }
 
 /// Tokio's clock.
@@ -57,6 +61,11 @@ impl Timer for TokioTimer {
         let done = tokio::task::spawn_blocking(work).await;
         done.expect("a panic ends the process, and the runtime outlives its requests")
     }
+
+    fn now(&self) -> Duration {
+        static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        BEGIN.elapsed()
+    }
 }
 
 /// The member, as the API's handlers hold it. A clone is another handle of the same.
@@ -71,6 +80,7 @@ struct Inner<T> {
     timer: T,
     counts: Counts,
     connections: Mutex<Connections>,
+    clock: ClusterClock,
     /// One change of the membership at a time.
     changing: tokio::sync::Mutex<()>,
     /// Turns at work that takes long.
@@ -122,10 +132,12 @@ impl<T: Timer> Served<T> {
     /// Serves a member. `timer` measures how long requests take.
     #[must_use]
     pub fn new(member: ServedMember, timer: T) -> Served<T> {
-        let (connections, changing) = Default::default();
+        let (connections, clock, changing) = Default::default();
         let counts = Counts::default();
         let beside = tokio::sync::Semaphore::new(BESIDE_MAX);
-        Served { inner: Arc::new(Inner { member, timer, counts, connections, changing, beside }) }
+        Served {
+            inner: Arc::new(Inner { member, timer, counts, connections, clock, changing, beside }),
+        }
     }
 
     /// How the member stands, as the node says it.
@@ -141,6 +153,8 @@ impl<T: Timer> Served<T> {
         let Inner { member, connections, .. } = &*self.inner;
         let mut connections = connections.lock().expect("looking at connections does not panic");
         connections.observe(now, &member.figures.peers());
+        // Looked at now and then, it is never far behind.
+        self.time_ms();
     }
 
     async fn proposed(&self, buffer: BytesMut) -> Result<Reply, RequestError> {
@@ -425,6 +439,11 @@ impl<T: Timer> Backend for Served<T> {
             proposals_pending: self.inner.counts.pending.load(Ordering::Relaxed),
             proposals_failed: self.inner.counts.failed.load(Ordering::Relaxed),
         }
+    }
+
+    fn time_ms(&self) -> u64 {
+        let Inner { member, timer, clock, .. } = &*self.inner;
+        clock.time_ms(member.handle.status().record.time_ms, timer.now())
     }
 
     fn sizes(&self) -> Sizes {

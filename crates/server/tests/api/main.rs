@@ -1,5 +1,6 @@
 //! The API through a real socket, over a member that lives in memory.
 
+mod auth;
 mod cluster;
 mod connections;
 mod health;

@@ -58,6 +58,7 @@ pub(crate) struct Script {
     pub(crate) barriers_taken: u64,
     pub(crate) changes: Option<ApiError>,
     pub(crate) quota: Option<u64>,
+    pub(crate) time_ms: u64,
 }
 
 impl Fake {
@@ -71,6 +72,7 @@ impl Fake {
             barriers_taken: 0,
             changes: None,
             quota: Some(2 << 30),
+            time_ms: 1_000_000,
         };
         let store = machine.shared();
         let inner = Inner {
@@ -193,6 +195,10 @@ impl Backend for Fake {
             proposals_pending: 2,
             proposals_failed: 1,
         }
+    }
+
+    fn time_ms(&self) -> u64 {
+        self.scripted().time_ms
     }
 
     fn sizes(&self) -> Sizes {

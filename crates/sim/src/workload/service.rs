@@ -162,6 +162,10 @@ impl SimTimer {
 }
 
 impl Timer for SimTimer {
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.now_us.load(Ordering::Relaxed))
+    }
+
     async fn within<F>(&self, after: Duration, future: F) -> Option<F::Output>
     where
         F: Future<Output: Send> + Send,

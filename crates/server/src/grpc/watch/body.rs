@@ -19,6 +19,7 @@ use tonic::Status;
 use super::leader::LeaderWatch;
 use super::outgoing::Outgoing;
 use super::requests::{NO_WATCHER, answer};
+use crate::auth::{Asker, OwnedAsker};
 use crate::backend::Backend;
 use crate::body::BodyError;
 use crate::edge::Context;
@@ -49,7 +50,7 @@ const JITTER_FRACTION: u32 = 10;
 /// A stream of watchers.
 pub(super) struct WatchBody<B: Backend, R> {
     context: Context<B>,
-    metadata: HeaderMap,
+    asker: OwnedAsker,
     requests: R,
     /// Whether the client may send more requests.
     requests_open: bool,
@@ -69,16 +70,16 @@ pub(super) struct WatchBody<B: Backend, R> {
 impl<B: Backend, R: Requests> WatchBody<B, R> {
     pub(super) fn new(
         context: &Context<B>,
-        metadata: &HeaderMap,
+        asker: Asker<'_>,
         requests: R,
         call: Call,
     ) -> WatchBody<B, R> {
         let election_timeout = context.settings.election_timeout;
-        let leader = wants_leader(metadata).then(|| LeaderWatch::new(election_timeout));
+        let leader = wants_leader(asker.headers).then(|| LeaderWatch::new(election_timeout));
         WatchBody {
             stream: WatchStream::new(context.backend.store()),
             context: context.clone(),
-            metadata: metadata.clone(),
+            asker: asker.into_owned(),
             requests,
             requests_open: true,
             outgoing: Outgoing::default(),
@@ -120,7 +121,7 @@ impl<B: Backend, R: Requests> WatchBody<B, R> {
         {
             self.progress = Some(progress_interval(self.context.settings.watch_progress_interval));
         }
-        match answer(&self.context, &self.metadata, &mut self.stream, request) {
+        match answer(&self.context, self.asker.borrow(), &mut self.stream, request) {
             Some(response) => self.send(&response, Vec::new(), 0),
             None => Ok(()),
         }

@@ -13,11 +13,11 @@ mod outgoing;
 pub(crate) mod permission;
 mod requests;
 
-use http::HeaderMap;
 use http_body_util::BodyExt;
 
 use super::Call;
 use super::messages::Requests;
+use crate::auth::Asker;
 use crate::backend::Backend;
 use crate::body::StreamBody;
 use crate::edge::Context;
@@ -26,9 +26,9 @@ use body::WatchBody;
 /// A stream of watchers: its requests come in, its responses go out as long as the client wants any.
 pub(crate) fn watch<B: Backend>(
     context: &Context<B>,
-    metadata: &HeaderMap,
+    asker: Asker<'_>,
     requests: impl Requests + Send + 'static,
     call: Call,
 ) -> StreamBody {
-    WatchBody::new(context, metadata, requests, call).boxed_unsync()
+    WatchBody::new(context, asker, requests, call).boxed_unsync()
 }

@@ -1,9 +1,9 @@
 //! Requests of a stream of watchers, and the answers to them.
 
-use http::HeaderMap;
 use jangada_kv::{WatchRefusal, WatchRequest, WatchStream};
 
 use super::permission::check_watch;
+use crate::auth::Asker;
 use crate::backend::Backend;
 use crate::edge::Context;
 use crate::errors::{ApiError, WATCH_DUPLICATE_ID, WATCH_EMPTY_RANGE, status_text};
@@ -18,12 +18,12 @@ pub(super) const NO_WATCHER: i64 = -1;
 /// Carries a request out, and says what is to be answered at once, if anything.
 pub(super) fn answer<B: Backend>(
     context: &Context<B>,
-    metadata: &HeaderMap,
+    asker: Asker<'_>,
     stream: &mut WatchStream,
     request: pb::WatchRequest,
 ) -> Option<pb::WatchResponse> {
     match request.request_union? {
-        RequestUnion::CreateRequest(request) => Some(create(context, metadata, stream, request)),
+        RequestUnion::CreateRequest(request) => Some(create(context, asker, stream, request)),
         RequestUnion::CancelRequest(request) => {
             // An unknown watcher is none to answer about, as in etcd.
             stream.cancel(request.watch_id).then(|| pb::WatchResponse {
@@ -42,12 +42,12 @@ pub(super) fn answer<B: Backend>(
 
 fn create<B: Backend>(
     context: &Context<B>,
-    metadata: &HeaderMap,
+    asker: Asker<'_>,
     stream: &mut WatchStream,
     request: pb::WatchCreateRequest,
 ) -> pb::WatchResponse {
     let header = Some(header(&context.backend, stream.revision()));
-    let made = make(context, metadata, stream, request);
+    let made = make(context, asker, stream, request);
     let created = pb::WatchResponse { header, created: true, ..pb::WatchResponse::default() };
     match made {
         Ok(watch_id) => pb::WatchResponse { watch_id, ..created },
@@ -60,7 +60,7 @@ fn create<B: Backend>(
 /// Makes a watcher, or says why not.
 fn make<B: Backend>(
     context: &Context<B>,
-    metadata: &HeaderMap,
+    asker: Asker<'_>,
     stream: &mut WatchStream,
     request: pb::WatchCreateRequest,
 ) -> Result<i64, String> {
@@ -70,7 +70,7 @@ fn make<B: Backend>(
     let key = if request.key.is_empty() { b"\0".as_slice().into() } else { request.key };
     // A start below zero is refused before anything else is looked at, as in etcd.
     if 0 <= request.start_revision {
-        check_watch(context, metadata, &key, &request.range_end).map_err(status_text)?;
+        check_watch(context, asker, &key, &request.range_end).map_err(status_text)?;
     }
     let watch = WatchRequest {
         id: request.watch_id,
