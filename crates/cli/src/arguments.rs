@@ -1,6 +1,7 @@
 //! What can be written on the command line, save the server's flags, which are etcd's and have a
 //! table of their own.
 
+mod auth;
 mod members;
 mod sim;
 mod sim_check;
@@ -13,6 +14,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jangada_server::config::{Kind, Value};
 
+pub(crate) use auth::{
+    Auth, AuthCommand, Login, Passwd, PermissionKind, PermittedKeys, Role, RoleCommand, User,
+    UserAdd, UserCommand,
+};
 pub(crate) use members::{
     Alarm, AlarmCommand, Member, MemberAdd, MemberCommand, MemberId, MemberUpdate,
 };
@@ -21,7 +26,8 @@ pub(crate) use sim_check::Check;
 pub(crate) use watch::{LeftOut, WATCH_AFTER_HELP, WATCH_BENCH_AFTER_HELP, Watch, WatchBench};
 
 /// Flags that may stand before a command; any other flag there is the server's.
-pub(crate) const CLIENT_FLAGS: &[&str] = &["endpoints", "output", "o", "timeout", "help", "h"];
+pub(crate) const CLIENT_FLAGS: &[&str] =
+    &["endpoints", "output", "o", "timeout", "user", "password", "help", "h"];
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 failed, 2 wrong command line.
@@ -58,6 +64,8 @@ pub(crate) struct Client {
     /// How long the command may take, all members together
     #[arg(long, global = true, default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) login: Login,
 }
 
 impl Client {
@@ -183,6 +191,12 @@ Example:
     MoveLeader(MemberId),
     /// Show or end alarms, such as NOSPACE.
     Alarm(Alarm),
+    /// Put users in use or out of it.
+    Auth(Auth),
+    /// Show or change users.
+    User(User),
+    /// Show or change roles: what users may do.
+    Role(Role),
     /// Read a member's log offline, also when it is damaged.
     Log(Log),
     /// Measure a cluster: this one's or a real etcd's.
@@ -621,6 +635,18 @@ mod tests {
             "member promote 8211f1d0f64f3269",
             "move-leader 8211f1d0f64f3269",
             "alarm disarm",
+            "--user root:pw auth enable",
+            "auth status --user=root --password=pw",
+            "user add u:pw",
+            "user add u --interactive=false",
+            "user add u --new-user-password=pw",
+            "user add u --no-password",
+            "user passwd u --interactive=false",
+            "user grant-role u r",
+            "user get u --detail",
+            "role grant-permission r readwrite a b",
+            "role grant-permission r READ a --prefix",
+            "role revoke-permission r a --from-key",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }

@@ -3,10 +3,17 @@
 //! Invariants: 1. a read goes on to the next member when one fails; 2. a write that may have been
 //! sent is never sent again, since it may have happened.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use jangada_server::errors::ApiError;
+use jangada_server::proto::etcdserverpb::AuthenticateRequest;
+use jangada_server::proto::etcdserverpb::auth_client::AuthClient;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{self, Endpoint};
+use tonic::{Code, Request, Status};
 
 use crate::arguments;
 use crate::failure::Failure;
@@ -21,8 +28,28 @@ const REFUSALS: &[&str] = &[
     "etcdserver: re-configuration failed due to not enough started members",
 ];
 
+/// A connection to a member, on which every request says who asks.
+pub(crate) type Channel = InterceptedService<transport::Channel, Token>;
+
+/// What says who asks; nothing for a command without a user.
+#[derive(Clone, Default)]
+pub(crate) struct Token(Option<AsciiMetadataValue>);
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        Ok(request)
+    }
+}
+
 /// A command's way to the cluster.
 pub(crate) struct Client {
+    /// Name and password.
+    user: Option<(String, String)>,
+    /// The user's token, good on every member.
+    token: OnceLock<Token>,
     endpoints: Vec<String>,
     deadline: Instant,
     timeout: Duration,
@@ -42,6 +69,8 @@ impl Client {
     /// A client whose time begins now.
     pub(crate) fn new(options: &arguments::Client) -> Client {
         Client {
+            user: options.login.user(),
+            token: OnceLock::new(),
             endpoints: options.endpoints(),
             deadline: Instant::now() + options.timeout,
             timeout: options.timeout,
@@ -132,11 +161,49 @@ impl Client {
         let channel =
             connect(endpoint, time.min(CONNECT_TIMEOUT)).await.map_err(Attempt::NotSent)?;
         let left = time.saturating_sub(begin.elapsed());
+        let late = || format!("no answer within {:.1} s", time.as_secs_f64());
+        let channel = match tokio::time::timeout(left, self.log_in(channel)).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(status)) => {
+                return Err(match judge(status) {
+                    Attempt::Open(problem) => Attempt::NotSent(problem),
+                    refused => refused,
+                });
+            }
+            Err(_) => return Err(Attempt::NotSent(late())),
+        };
+        let left = time.saturating_sub(begin.elapsed());
         match tokio::time::timeout(left, call(channel)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(status)) => Err(judge(status)),
-            Err(_) => Err(Attempt::Open(format!("no answer within {:.1} s", time.as_secs_f64()))),
+            Err(_) => Err(Attempt::Open(late())),
         }
+    }
+
+    /// Has the requests of a connection say who asks. The password is shown once to one member.
+    pub(crate) async fn log_in(&self, channel: transport::Channel) -> Result<Channel, Status> {
+        let token = match (&self.user, self.token.get()) {
+            (None, _) => Token::default(),
+            (Some(_), Some(token)) => token.clone(),
+            (Some((name, password)), None) => {
+                let request =
+                    AuthenticateRequest { name: name.clone(), password: password.clone() };
+                let token = match AuthClient::new(channel.clone()).authenticate(request).await {
+                    Ok(answer) => {
+                        let text = answer.into_inner().token;
+                        let value = AsciiMetadataValue::try_from(text);
+                        Token(Some(value.map_err(|_| Status::internal("the token is no header"))?))
+                    }
+                    // Nobody is asked who he is: as etcd's clients, go on without.
+                    Err(status) if status.message() == ApiError::AuthNotEnabled.text() => {
+                        Token::default()
+                    }
+                    Err(status) => return Err(status),
+                };
+                self.token.get_or_init(|| token).clone()
+            }
+        };
+        Ok(InterceptedService::new(channel, token))
     }
 
     fn nobody(&self, problems: &[String]) -> Failure {
@@ -175,7 +242,7 @@ fn refused(status: &Status) -> Failure {
 }
 
 /// Opens a connection now, so that a failure to connect is known to have sent nothing.
-async fn connect(endpoint: &str, time: Duration) -> Result<Channel, String> {
+async fn connect(endpoint: &str, time: Duration) -> Result<transport::Channel, String> {
     if endpoint.starts_with("https://") {
         return Err("TLS is not built yet; write http://, or host:port".to_owned());
     }

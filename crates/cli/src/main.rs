@@ -46,7 +46,8 @@ fn run(program: &OsString, words: Vec<OsString>) -> Result<(), Failure> {
     if let Some(flags) = server_flags(program, &words) {
         return server::run(flags.to_vec());
     }
-    let arguments = Arguments::parse_from(std::iter::once(program.clone()).chain(words));
+    let mut arguments = Arguments::parse_from(std::iter::once(program.clone()).chain(words));
+    arguments.client.login.complete(commands::user::typed)?;
     let client = &arguments.client;
     match &arguments.command {
         Command::Server { flags } => server::run(flags.clone()),
@@ -61,6 +62,9 @@ fn run(program: &OsString, words: Vec<OsString>) -> Result<(), Failure> {
         Command::Member(member) => commands::member::run(client, member),
         Command::MoveLeader(to) => commands::leader::run(client, to),
         Command::Alarm(alarm) => commands::alarm::run(client, alarm),
+        Command::Auth(auth) => commands::auth::run(client, auth),
+        Command::User(user) => commands::user::run(client, user),
+        Command::Role(role) => commands::role::run(client, role),
         Command::Log(log) => commands::log::run(client, log),
         Command::Bench(bench) => commands::bench::run(client, bench),
         Command::Sim(sim) => commands::sim::run(client, sim),

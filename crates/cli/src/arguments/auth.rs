@@ -25,8 +25,26 @@ impl std::fmt::Debug for Login {
 }
 
 impl Login {
+    /// The user's name and password, once they are [complete](Login::complete).
+    pub(crate) fn user(&self) -> Option<(String, String)> {
+        let (name, password) = self.given()?;
+        Some((name, password.unwrap_or_default()))
+    }
+
+    /// Asks for the password of a user who is named without one.
+    pub(crate) fn complete<E>(
+        &mut self,
+        ask: impl FnOnce(&str) -> Result<String, E>,
+    ) -> Result<(), E> {
+        if let Some((name, None)) = self.given() {
+            self.password = Some(ask("Password: ")?);
+            self.user = Some(name);
+        }
+        Ok(())
+    }
+
     /// The user's name, and the password if it was given: by a flag or else by a variable.
-    pub(crate) fn given(&self) -> Option<(String, Option<String>)> {
+    fn given(&self) -> Option<(String, Option<String>)> {
         let variable = |names: [&str; 2]| {
             let values = names.iter().filter_map(|name| std::env::var(name).ok());
             values.into_iter().find(|value| !value.is_empty())

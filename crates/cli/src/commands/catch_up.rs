@@ -138,6 +138,7 @@ pub(crate) fn run(client: &arguments::Client, options: &Snapshot) -> Result<(), 
 async fn add(endpoint: String, peer_urls: Vec<String>, patience: Duration) -> Result<(), Failure> {
     let client = Client::new(&arguments::Client {
         endpoints: vec![endpoint],
+        login: arguments::Login::default(),
         output: None,
         timeout: patience,
     });

@@ -13,10 +13,9 @@ use jangada_server::proto::etcdserverpb::{
 };
 use jangada_server::proto::mvccpb::KeyValue;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use crate::arguments::{self, Compact, Consistency, Del, Format, Get, Order, Put, SortBy};
-use crate::client::Client;
+use crate::client::{Channel, Client};
 use crate::failure::Failure;
 use crate::output::{self, KEY_HEADING};
 
@@ -204,7 +203,7 @@ pub(crate) fn range(
 }
 
 /// The first key behind all that begin with the prefix; `None` if there is no such key.
-fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
     let mut end = prefix[..=last].to_vec();
     end[last] += 1;

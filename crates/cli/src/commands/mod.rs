@@ -2,6 +2,7 @@
 
 mod advice;
 pub(crate) mod alarm;
+pub(crate) mod auth;
 pub(crate) mod bench;
 mod bench_watch;
 mod catch_up;
@@ -10,8 +11,10 @@ pub(crate) mod kv;
 pub(crate) mod leader;
 pub(crate) mod log;
 pub(crate) mod member;
+pub(crate) mod role;
 pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod txn;
 mod txn_text;
+pub(crate) mod user;
 pub(crate) mod watch;

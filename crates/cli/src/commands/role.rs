@@ -122,7 +122,7 @@ fn range_text(Permission { key, range_end, .. }: &Permission) -> String {
     } else {
         format!("[{first}, {})", range_end.escape_ascii())
     };
-    if !key.is_empty() && kv::prefix_end(key).is_some_and(|end| end == range_end) {
+    if !key.is_empty() && kv::prefix_end(key).is_some_and(|end| end == *range_end) {
         text += &format!(" (prefix {first})");
     }
     text

@@ -47,8 +47,7 @@ fn add(options: &arguments::Client, add: &UserAdd) -> Result<(), Failure> {
 }
 
 fn change_password(options: &arguments::Client, passwd: &Passwd) -> Result<(), Failure> {
-    let (name, password) =
-        (passwd.name.clone(), new_password(&passwd.name, passwd.interactive)?);
+    let (name, password) = (passwd.name.clone(), new_password(&passwd.name, passwd.interactive)?);
     let client = Client::new(options);
     let request = pb::AuthUserChangePasswordRequest { name, password, ..Default::default() };
     let answer = Client::block_on(client.write(async |channel| {

@@ -80,7 +80,7 @@ impl Stream for Requests {
 }
 
 async fn open(
-    channel: tonic::transport::Channel,
+    channel: crate::client::Channel,
     request: pb::WatchCreateRequest,
 ) -> Result<Streaming<pb::WatchResponse>, Status> {
     let request = pb::watch_request::RequestUnion::CreateRequest(request);

@@ -229,11 +229,7 @@ impl Guard {
     }
 
     /// Who asks, by what this member knows at this moment.
-    fn identify_now<B: Backend>(
-        &self,
-        backend: &B,
-        asker: Asker<'_>,
-    ) -> Result<Caller, ApiError> {
+    fn identify_now<B: Backend>(&self, backend: &B, asker: Asker<'_>) -> Result<Caller, ApiError> {
         if let Some(token) = asker.token() {
             return self.read_token(backend, token).ok_or(ApiError::InvalidAuthToken);
         }
