@@ -8,6 +8,8 @@ mod support;
 
 #[path = "etcdctl/watch.rs"]
 mod watch;
+#[path = "etcdctl/maintenance.rs"]
+mod maintenance;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

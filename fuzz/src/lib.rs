@@ -15,6 +15,7 @@ pub mod core_schedule;
 pub mod grpc;
 pub mod peer_message;
 pub mod session;
+pub mod snapshot_file;
 pub mod stored;
 pub mod wal_open;
 pub mod wal_sealed;
@@ -39,12 +40,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "wal_open", check: wal_open::check, seeds: wal_open::seeds },
     Target { name: "wal_sealed", check: wal_sealed::check, seeds: wal_sealed::seeds },
     Target { name: "peer_message", check: peer_message::check, seeds: peer_message::seeds },
     Target { name: "session", check: session::check, seeds: session::seeds },
     Target { name: "stored", check: stored::check, seeds: stored::seeds },
+    Target { name: "snapshot_file", check: snapshot_file::check, seeds: snapshot_file::seeds },
     Target { name: "config", check: config::check, seeds: config::seeds },
     Target { name: "grpc", check: grpc::check, seeds: grpc::seeds },
     Target { name: "core_schedule", check: core_schedule::check, seeds: core_schedule::seeds },

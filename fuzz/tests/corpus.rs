@@ -69,6 +69,7 @@ targets!(
     peer_message,
     session,
     stored,
+    snapshot_file,
     config,
     grpc,
     core_schedule,

@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //! 1. No more is read, and no more memory is taken, than the file has bytes.
-//! 2. No page is looked at twice, so that a walk is no longer than the file.
+//! 2. No page is looked at twice and no byte belongs to two entries, so that a walk is no longer than the
+//!    file.
 //! 3. The keys of a bucket ascend.
 
 use std::io;
@@ -226,10 +227,16 @@ impl<S: Source + ?Sized, E> Walk<'_, '_, S, E> {
         depth: usize,
     ) -> Result<(), WalkError<E>> {
         let bad = |what| WalkError::from(ReadError::Page { id, what });
+        let mut free = PAGE_HEADER_BYTES + usize::from(u16_at(page, 10)) * ELEMENT_BYTES;
         for (place, element) in elements(page).map_err(bad)?.enumerate() {
             let at = PAGE_HEADER_BYTES + place * ELEMENT_BYTES;
             let is_bucket = u32_at(element, 0) & IS_BUCKET != 0;
             let (key, value) = key_and_value(page, at, element).map_err(bad)?;
+            // Otherwise a file could hold far more than it has bytes.
+            if key.start < free {
+                return Err(bad("its entries overlap"));
+            }
+            free = value.end;
             let (key, value) = (&page[key], &page[value]);
             let (Level::Buckets { last } | Level::Entries { last }) = &mut *level;
             if last.as_deref().is_some_and(|last| key <= last) {

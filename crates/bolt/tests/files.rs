@@ -114,7 +114,8 @@ fn loops_and_wild_numbers_are_told() {
     let branch = (3..pages).find(|page| flags(*page) == 1).expect("there is a branch");
     let leaf = (3..pages).find(|page| flags(*page) == 2).expect("there is a leaf");
     // A place in a page, what is written there, and a word of what is said of it.
-    let cases: [(usize, usize, &[u8], &str); 9] = [
+    let cases: [(usize, usize, &[u8], &str); 10] = [
+        (leaf, 36, &file[leaf * PAGE_BYTES + 20..][..4], "overlap"),
         (branch, 24, &(branch as u64).to_le_bytes(), "two places"),
         (branch, 24, &(1_u64 << 60).to_le_bytes(), "end of the file"),
         (branch, 24, &0_u64.to_le_bytes(), "neither"),

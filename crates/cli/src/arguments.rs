@@ -2,6 +2,7 @@
 //! table of their own.
 
 mod auth;
+mod maintenance;
 mod members;
 mod sim;
 mod sim_check;
@@ -17,6 +18,10 @@ use jangada_server::config::{Kind, Value};
 pub(crate) use auth::{
     Auth, AuthCommand, Login, Passwd, PermissionKind, PermittedKeys, Role, RoleCommand, User,
     UserAdd, UserCommand,
+};
+pub(crate) use maintenance::{
+    CheckCommand, CheckPerf, ClusterCheck, Completion, Defrag, Endpoint, EndpointCommand, PerfLoad,
+    SnapshotCommand, SnapshotFile, SnapshotRestore,
 };
 pub(crate) use members::{
     Alarm, AlarmCommand, Member, MemberAdd, MemberCommand, MemberId, MemberUpdate,
@@ -197,6 +202,26 @@ Example:
     User(User),
     /// Show or change roles: what users may do.
     Role(Role),
+    /// Save a member's state to a file, examine such a file, or start a new cluster from one.
+    Snapshot(SnapshotFile),
+    /// Ask each endpoint how it is.
+    Endpoint(Endpoint),
+    /// Have each endpoint use the space of what was removed; it does so by itself, too.
+    #[command(after_help = "\
+Example:
+  jangada defrag --cluster
+
+Nothing waits for it, and no member stops serving.")]
+    Defrag(Defrag),
+    /// Check whether the cluster is up to something.
+    Check(ClusterCheck),
+    /// Print the script by which a shell completes this command line.
+    #[command(after_help = "\
+Examples:
+  jangada completion bash > /etc/bash_completion.d/jangada
+  jangada completion zsh > ~/.zfunc/_jangada
+  jangada completion fish > ~/.config/fish/completions/jangada.fish")]
+    Completion(Completion),
     /// Read a member's log offline, also when it is damaged.
     Log(Log),
     /// Measure a cluster: this one's or a real etcd's.

@@ -144,6 +144,18 @@ impl Client {
         })
     }
 
+    /// A connection to the first member that can be reached, and which that is.
+    pub(crate) async fn connect_any(&self) -> Result<(String, Channel), Failure> {
+        let mut problems = Vec::new();
+        for endpoint in &self.endpoints {
+            match connect(endpoint, self.share(1).min(CONNECT_TIMEOUT)).await {
+                Ok(channel) => return Ok((endpoint.clone(), channel)),
+                Err(problem) => problems.push(format!("{endpoint}: {problem}")),
+            }
+        }
+        Err(self.nobody(&problems))
+    }
+
     /// The time left, divided among the members still to ask, so that one which hangs leaves time
     /// for the others.
     fn share(&self, members: usize) -> Duration {

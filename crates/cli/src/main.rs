@@ -65,6 +65,14 @@ fn run(program: &OsString, words: Vec<OsString>) -> Result<(), Failure> {
         Command::Auth(auth) => commands::auth::run(client, auth),
         Command::User(user) => commands::user::run(client, user),
         Command::Role(role) => commands::role::run(client, role),
+        Command::Snapshot(snapshot) => commands::snapshot::run(client, snapshot),
+        Command::Endpoint(endpoint) => commands::endpoint::run(client, endpoint),
+        Command::Defrag(defrag) => commands::endpoint::defrag(client, defrag),
+        Command::Check(check) => commands::check::run(client, check),
+        Command::Completion(completion) => {
+            commands::completion::run(completion);
+            Ok(())
+        }
         Command::Log(log) => commands::log::run(client, log),
         Command::Bench(bench) => commands::bench::run(client, bench),
         Command::Sim(sim) => commands::sim::run(client, sim),

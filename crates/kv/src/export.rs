@@ -10,6 +10,7 @@
 use bytes::Bytes;
 
 use crate::KvError;
+use crate::auth::Auth;
 use crate::command::{Alarm, Member};
 use crate::engine::{EngineError, Meta, Next, Snapshot, Table};
 use crate::history::History;
@@ -64,6 +65,7 @@ impl Shared {
                     members: view.members(),
                     alarms: view.alarms(),
                     leases: view.leases(),
+                    auth: view.auth().clone(),
                     ..Meta::default()
                 };
                 let rows = store.memory_rows(contents).into_iter().map(|row| {
@@ -120,6 +122,12 @@ impl Export {
     #[must_use]
     pub fn leases(&self) -> &[Lease] {
         &self.meta.leases
+    }
+
+    /// Users, roles and whether they are in use.
+    #[must_use]
+    pub fn auth(&self) -> &Auth {
+        &self.meta.auth
     }
 
     /// Goes over all rows in the order of their revisions: etcd's row key, and its `mvccpb.KeyValue`.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use redb::StorageBackend;
 
+use crate::auth::Auth;
 use crate::engine::{Engine, EngineError, Meta, Table, Transaction};
 use crate::lease::{LEASE_TTL_MAX, Lease, LeaseName};
 use crate::redb_engine::RedbEngine;
@@ -96,6 +97,8 @@ pub struct ImportRest {
     pub compacted: Option<i64>,
     /// The leases: id, seconds granted, seconds that remain.
     pub leases: Vec<(i64, i64, i64)>,
+    /// Users, roles and whether they are in use.
+    pub auth: Auth,
 }
 
 /// What an import came to.
@@ -222,6 +225,7 @@ impl Import {
             compact_finished: None,
             tally: self.tally,
             leases: leases.into_values().collect(),
+            auth: rest.auth,
             ..Meta::default()
         };
         let mut transaction = self.open()?;

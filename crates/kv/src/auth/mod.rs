@@ -13,6 +13,7 @@
 
 mod apply;
 mod command;
+mod parts;
 mod permit;
 mod rows;
 mod spans;
@@ -23,6 +24,7 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use command::{AuthCommand, Envelope};
+pub use parts::AuthParts;
 pub use permit::{Access, Caller};
 pub(crate) use rows::{AuthNote, Settings};
 use spans::Spans;

@@ -4,7 +4,7 @@ use jangada_kv::{Alarm, AlarmKind, EngineError, Lease};
 use prost::Message;
 use serde_json::{Value, json};
 
-use super::Exported;
+use super::{Exported, auth};
 use crate::backend::Member;
 use crate::proto::etcdserverpb as pb;
 
@@ -12,6 +12,8 @@ pub(super) const KEY: &[u8] = b"key";
 pub(super) const META: &[u8] = b"meta";
 pub(super) const LEASE: &[u8] = b"lease";
 pub(super) const AUTH: &[u8] = b"auth";
+pub(super) const ROLES: &[u8] = b"authRoles";
+pub(super) const USERS: &[u8] = b"authUsers";
 
 pub(super) const SCHEDULED: &[u8] = b"scheduledCompactRev";
 pub(super) const FINISHED: &[u8] = b"finishedCompactRev";
@@ -58,9 +60,14 @@ pub(super) fn fill<E: From<EngineError>>(
     for alarm in alarms(state.alarms()) {
         out.put(&alarm, &[])?;
     }
-    for name in [AUTH, b"authRoles", b"authUsers", b"cluster"] {
+    let users = state.auth();
+    let of_auth =
+        [(AUTH, auth::settings(users)), (ROLES, auth::roles(users)), (USERS, auth::users(users))];
+    for (name, entries) in of_auth {
         out.bucket(name)?;
+        entries.iter().try_for_each(|(key, value)| out.put(key, value))?;
     }
+    out.bucket(b"cluster")?;
     out.bucket(KEY)?;
     let mut last = 0;
     state.rows(&mut |row_key, message| {

@@ -40,8 +40,6 @@ pub enum SnapshotFileError {
         /// What is wrong.
         problem: String,
     },
-    /// It has users, and asks for their passwords.
-    Auth,
     /// The new store cannot be written, or a row is none.
     Import(ImportError),
     /// What is to be written is there already.
@@ -71,11 +69,6 @@ impl std::fmt::Display for SnapshotFileError {
             SnapshotFileError::Entry { bucket, problem } => {
                 write!(f, "the snapshot's bucket '{bucket}' cannot be understood: {problem}")
             }
-            SnapshotFileError::Auth => write!(
-                f,
-                "the snapshot is of a cluster with authentication enabled, and its users cannot be \
-                 taken over; disable authentication before the snapshot is taken"
-            ),
             SnapshotFileError::Import(error) => error.fmt(f),
             SnapshotFileError::NotEmpty(path) => write!(
                 f,
@@ -116,8 +109,9 @@ pub(super) enum Check {
 /// A snapshot file that is open.
 pub(super) struct SnapshotFile {
     file: File,
-    /// The length of its content.
+    /// The length of its content, and the SHA-256 of it.
     length: u64,
+    pub(super) sum: [u8; SUM_BYTES as usize],
 }
 
 impl SnapshotFile {
@@ -127,18 +121,19 @@ impl SnapshotFile {
         let whole = file.metadata().map_err(io)?.len();
         let has_sum = whole % SECTOR_BYTES == SUM_BYTES;
         let length = if has_sum { whole - SUM_BYTES } else { whole };
+        let sum = sum(&file, length).map_err(io)?;
         match (check, has_sum) {
             (Check::Always, false) => return Err(SnapshotFileError::NoChecksum(path.to_owned())),
             (Check::Always | Check::IfThere, true) => {
                 let mut noted = [0; SUM_BYTES as usize];
                 file.read_at(length, &mut noted).map_err(io)?;
-                if sum(&file, length).map_err(io)? != noted {
+                if sum != noted {
                     return Err(SnapshotFileError::Checksum(path.to_owned()));
                 }
             }
             (Check::IfThere, false) | (Check::Never, _) => {}
         }
-        Ok(SnapshotFile { file, length })
+        Ok(SnapshotFile { file, length, sum })
     }
 
     pub(super) fn reader(&self) -> Result<Reader<'_, File>, SnapshotFileError> {

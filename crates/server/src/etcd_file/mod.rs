@@ -4,6 +4,7 @@
 //! Responsible for what etcd's buckets are called and hold. Not responsible for the file's pages
 //! (`jangada_bolt`), nor for the store (`jangada_kv`). The layout stands in `docs/snapshot-file.md`.
 
+mod auth;
 mod buckets;
 mod file;
 mod restore;

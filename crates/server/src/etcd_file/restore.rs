@@ -18,8 +18,12 @@ use jangada::{Membership, Record};
 use jangada_bolt::{Item, WalkError};
 use jangada_kv::{Import, ImportRest, Imported};
 use prost::Message;
+use sha2::{Digest, Sha256};
 
-use super::buckets::{AUTH, FINISHED, KEY, LEASE, LeaseRow, META, SCHEDULED, revision_of};
+use super::auth::Found;
+use super::buckets::{
+    AUTH, FINISHED, KEY, LEASE, LeaseRow, META, ROLES, SCHEDULED, USERS, revision_of,
+};
 use super::file::{Check, SnapshotFile, SnapshotFileError};
 use crate::config::Config;
 use crate::member::{STORE_FILE, Start};
@@ -63,6 +67,7 @@ pub struct Restored {
 struct Beside {
     compacted: Option<i64>,
     leases: Vec<(i64, i64, i64)>,
+    auth: Found,
 }
 
 /// Restores a snapshot into the configuration's data directory.
@@ -103,7 +108,8 @@ pub fn restore(config: &Config, what: &Restoration) -> Result<Restored, Snapshot
         membership: Arc::new(Membership::new(configuration.clone())),
     };
     let (applied, record) = (APPLIED.index.0, record.encode());
-    let rest = ImportRest { applied, record, compacted, leases: beside.leases };
+    let auth = beside.auth.finish(token_key(&file, start.cluster))?;
+    let rest = ImportRest { applied, record, compacted, leases: beside.leases, auth };
     let Imported { revision, rows, leases_made_up } = import.finish(rest)?;
     let store = config.data_dir.join(STORE_FILE);
     std::fs::rename(&unfinished, &store).map_err(io)?;
@@ -117,6 +123,16 @@ pub fn restore(config: &Config, what: &Restoration) -> Result<Restored, Snapshot
         rows,
         leases_made_up,
     })
+}
+
+/// The key that tokens of the new cluster are signed with: the same on every member, and known to
+/// whoever has the file alone. A snapshot does not tell the key of the cluster that it was taken of.
+fn token_key(file: &SnapshotFile, cluster: u64) -> [u8; 32] {
+    let mut sum = Sha256::new();
+    sum.update(b"jangada: tokens of a restored cluster");
+    sum.update(file.sum);
+    sum.update(cluster.to_le_bytes());
+    sum.finalize().into()
 }
 
 /// The highest revision that is restored: far from where numbers end.
@@ -155,9 +171,9 @@ fn read(file: &SnapshotFile, import: &mut Import) -> Result<Beside, SnapshotFile
                     beside.compacted = beside.compacted.max(Some(revision).filter(|r| 0 < *r));
                 }
                 LEASE => beside.leases.push(lease(key, value)?),
-                AUTH if key == b"authEnabled" && value == [1] => {
-                    return Err(SnapshotFileError::Auth);
-                }
+                AUTH => beside.auth.setting(key, value)?,
+                ROLES => beside.auth.role(value)?,
+                USERS => beside.auth.user(value)?,
                 // Members, alarms and the like were those of the old cluster.
                 _ => {}
             },

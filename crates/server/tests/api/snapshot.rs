@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use jangada_kv::auth::{AuthCommand, PasswordHash};
 use jangada_kv::{
     AlarmAction, AlarmKind, Command, DeleteRangeRequest, LeaseCommand, Machine, Options,
     PutRequest, RangeRequest,
@@ -40,6 +41,10 @@ fn fill(fake: &Fake) {
     let alarm =
         Command::Alarm { action: AlarmAction::Activate, member: 5, kind: AlarmKind::NoSpace };
     fake.apply(&alarm).result.expect("it is raised");
+    let name = "somebody".to_owned();
+    let password = PasswordHash(bytes("what bcrypt made"));
+    let user = AuthCommand::UserAdd { name, password, no_password: false };
+    fake.apply(&Command::Auth(user)).result.expect("it is added");
 }
 
 /// The whole stream, checked on the way.
@@ -127,6 +132,8 @@ async fn a_snapshot_brings_every_revision_back() {
     let leases: Vec<_> = view.leases().iter().map(|l| (l.name.id, l.ttl, l.remaining)).collect();
     assert_eq!(leases, [(77, 60, 60)]);
     assert_eq!(view.alarms(), [], "alarms are those of the old members");
+    let password = &view.auth().users()["somebody"].password;
+    assert_eq!(password.0, bytes("what bcrypt made"));
 }
 
 #[tokio::test]
