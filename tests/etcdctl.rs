@@ -6,10 +6,10 @@
 
 mod support;
 
-#[path = "etcdctl/watch.rs"]
-mod watch;
 #[path = "etcdctl/maintenance.rs"]
 mod maintenance;
+#[path = "etcdctl/watch.rs"]
+mod watch;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

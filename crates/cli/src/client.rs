@@ -149,7 +149,12 @@ impl Client {
         let mut problems = Vec::new();
         for endpoint in &self.endpoints {
             match connect(endpoint, self.share(1).min(CONNECT_TIMEOUT)).await {
-                Ok(channel) => return Ok((endpoint.clone(), channel)),
+                Ok(channel) => {
+                    let named = tokio::time::timeout(self.share(1), self.log_in(channel)).await;
+                    let named = named.map_err(|_| self.nobody(&problems))?;
+                    let channel = named.map_err(|status| refused(&status))?;
+                    return Ok((endpoint.clone(), channel));
+                }
                 Err(problem) => problems.push(format!("{endpoint}: {problem}")),
             }
         }

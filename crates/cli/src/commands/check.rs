@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use jangada_server::proto::etcdserverpb as pb;
 use pb::kv_client::KvClient;
 use serde_json::json;
-use tonic::transport::Channel;
 
 use crate::arguments::{self, CheckCommand, CheckPerf, ClusterCheck, Format, PerfLoad};
-use crate::client::Client;
+use crate::client::{Channel, Client};
 use crate::failure::Failure;
 use crate::output;
 
