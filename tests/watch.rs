@@ -34,7 +34,8 @@ fn watches_are_printed_run_programs_and_end() {
         let words = ["", "--prefix", "--rev=3", "--count=2", "-o", "json"];
         let mut json = watch(&cluster, "json", &words);
         assert!(json.ended().await.success(), "{}", json.log());
-        let events = json.log().lines().map(|line| {
+        let log = json.log();
+        let events = log.lines().map(|line| {
             let response: Value = serde_json::from_str(line).expect("a line is a response");
             response["Events"].as_array().cloned().expect("a response has events")
         });
