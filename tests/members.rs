@@ -267,6 +267,81 @@ fn a_member_that_lost_its_disk_is_refused_and_told_what_to_do() {
     });
 }
 
+/// What a member says that goes on alone, and one that must not.
+const FORCED: &str = "FORCED A NEW CLUSTER";
+const FORCE: &[&str] = &["--force-new-cluster"];
+
+#[test]
+fn the_last_of_three_goes_on_alone_and_lets_new_members_in() {
+    const KEYS: u64 = 40;
+    run(LIMIT, async {
+        let mut cluster = Cluster::three().await;
+        let lost = [cluster.id(0).await, cluster.id(1).await];
+        for key in 0..KEYS {
+            cluster.client(0).put_key(&format!("kept {key}"), "yes").await.expect("healthy");
+        }
+        assert_eq!(count(&mut cluster.client(2), "kept ").await, KEYS, "it holds all");
+        lose(&mut cluster, 0).await;
+        // While another one runs it is refused: two that go on alone would be two clusters.
+        cluster.terminate(2).await;
+        cluster.start_with(2, FORCE);
+        let status = cluster.process(2).ended().await;
+        assert_eq!(status.code(), Some(1), "{}", cluster.process(2).tail());
+        assert!(cluster.process(2).log().contains("at least one of the other members"));
+        lose(&mut cluster, 1).await;
+        cluster.start_with(2, FORCE);
+        cluster.ready(2).await;
+        assert!(cluster.process(2).log().contains(FORCED), "{}", cluster.process(2).tail());
+        assert_eq!(count(&mut cluster.client(2), "kept ").await, KEYS);
+        assert_eq!(listed(&cluster, 2).await, ids(&cluster, &[2]).await);
+        cluster.client(2).put_key("kept on", "yes").await.expect("one is a majority of one");
+        // Without the order it is what it has become, and with it nothing more is given up.
+        cluster.terminate(2).await;
+        cluster.start(2);
+        cluster.ready(2).await;
+        let mut present = vec![2];
+        for _ in 0..2 {
+            let member = cluster.lay_out();
+            cluster.join(member, 2, false).await;
+            cluster.ready(member).await;
+            present.push(member);
+        }
+        assert_eq!(listed(&cluster, 4).await, ids(&cluster, &present).await);
+        // A lost one that is started as it was, on an empty disk, is told that it is none any more.
+        cluster.start(0);
+        let status = cluster.process(0).ended().await;
+        assert_eq!(status.code(), Some(0), "{}", cluster.process(0).tail());
+        assert!(cluster.process(0).log().contains(REMOVED), "{}", cluster.process(0).tail());
+        // The new ones hold all, without the one that brought it over.
+        cluster.kill(2).await;
+        for member in [3, 4] {
+            let mut client = cluster.client(member);
+            let kept = until(async || client.get_key("kept on").await.ok()).await;
+            assert_eq!(kept.as_deref(), Some("yes"));
+            assert_eq!(count(&mut client, "kept ").await, KEYS + 1);
+        }
+        let now = listed(&cluster, 3).await;
+        assert!(lost.iter().all(|id| !now.contains(id)), "{lost:x?} in {now:x?}");
+    });
+}
+
+/// A member's machine burns.
+async fn lose(cluster: &mut Cluster, member: usize) {
+    cluster.kill(member).await;
+    std::fs::remove_dir_all(&cluster.members[member].data).expect("a folder can be removed");
+}
+
+#[test]
+fn a_new_cluster_is_not_forced_out_of_nothing() {
+    run(LIMIT, async {
+        let mut cluster = Plan::new(Program::Jangada, 1).prepare();
+        cluster.start_with(0, FORCE);
+        let status = cluster.process(0).ended().await;
+        assert_eq!(status.code(), Some(1), "{}", cluster.process(0).tail());
+        assert!(cluster.process(0).log().contains("there is no data to go on from"));
+    });
+}
+
 #[test]
 fn a_server_that_was_not_added_does_not_join() {
     run(LIMIT, async {

@@ -36,8 +36,7 @@ pub fn check(data: &[u8]) {
             voters: vec![NodeId(1), NodeId(2), NodeId(3)],
             outgoing: vec![NodeId(3), NodeId(4), NodeId(5)],
             learners: vec![NodeId(6)],
-            addresses: std::collections::BTreeMap::new(),
-            target: Vec::new(),
+            ..Configuration::default()
         },
         shape => return core(u64::from(shape) - 2, input.rest()),
     };

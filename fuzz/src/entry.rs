@@ -117,7 +117,7 @@ pub(crate) fn frame(kind: Kind, index: u64, term: u64, payload: &[u8]) -> Frame 
 pub(crate) const GROUP: u64 = 7;
 
 /// A configuration in every form.
-pub(crate) fn configurations() -> [Configuration; 3] {
+pub(crate) fn configurations() -> [Configuration; 4] {
     let members = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
     [
         Configuration::default(),
@@ -126,9 +126,9 @@ pub(crate) fn configurations() -> [Configuration; 3] {
             voters: members(&[1, 2, 3]),
             outgoing: members(&[3, 4, u64::MAX]),
             learners: members(&[9]),
-            addresses: std::collections::BTreeMap::new(),
-            target: Vec::new(),
+            ..Configuration::default()
         },
+        Configuration { forced: true, ..Configuration::of_voters([NodeId(3)]) },
     ]
 }
 

@@ -2,7 +2,7 @@
 //! node's notes. Commands are also applied: they come from peers, and no member may stop or differ by one.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use jangada::{Acquaintances, Record};
+use jangada::{Acquaintances, Index, Notes, Quarantine, Record};
 use jangada_kv::fuzz::{check_command, check_member, check_row, check_row_key, row};
 use jangada_kv::{
     AlarmAction, AlarmKind, COMMAND_VERSION, Command, Compare, CompareResult, CompareTarget,
@@ -100,9 +100,9 @@ fn notes(data: &[u8]) {
         Ok(record) => assert_eq!(record.encode(), data, "a record has one encoding"),
         Err(error) => sentence(&error),
     }
-    match Acquaintances::decode(data) {
-        Ok(met) => {
-            assert!(data.is_empty() || met.encode() == data, "notes have one encoding");
+    match Notes::decode(data) {
+        Ok(notes) => {
+            assert!(data.is_empty() || notes.encode() == data, "notes have one encoding");
         }
         Err(error) => sentence(&error),
     }
@@ -195,6 +195,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     met.meet(jangada_raft::NodeId(7), 99);
     seeds.push([&[4][..], &record.encode()].concat());
     seeds.push([&[4][..], &met.encode()].concat());
+    let quarantine = Some(Quarantine { index: Index(5), own: 6, others: 7 });
+    seeds.push([&[4][..], &Notes { acquaintances: met, quarantine }.encode()].concat());
     seeds.extend(crate::entry::seeds().iter().map(|seed| [&[5][..], seed].concat()));
     seeds
 }

@@ -226,8 +226,14 @@ impl Cluster {
 
     /// Starts a member that does not run.
     pub(crate) fn start(&mut self, member: usize) {
+        self.start_with(member, &[]);
+    }
+
+    /// The same, with flags of its own.
+    pub(crate) fn start_with(&mut self, member: usize, flags: &[&str]) {
         assert!(!self.is_running(member), "a member runs once");
-        let command = self.command(member);
+        let mut command = self.command(member);
+        command.args(flags);
         let member = &mut self.members[member];
         member.process = Some(Process::start(&member.name, command, &member.log));
     }

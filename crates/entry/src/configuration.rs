@@ -13,8 +13,12 @@ use jangada_raft::{Configuration, NodeId};
 pub const CONFIGURATION_MEMBERS_MAX: usize = 256;
 
 /// The newest version of the encoding. A configuration with neither target nor addresses is written
-/// in version 1, which has no place for them, so that each has one encoding.
-pub const CONFIGURATION_VERSION: u16 = 2;
+/// in version 1, which has no place for them, so that each has one encoding. One that was forced is
+/// written in version 3, whatever it holds.
+pub const CONFIGURATION_VERSION: u16 = 3;
+
+/// The version of a configuration with target or addresses that nobody has forced.
+const NOT_FORCED: u16 = 2;
 
 /// The most addresses of one member.
 pub const MEMBER_ADDRESSES_MAX: usize = 16;
@@ -86,9 +90,13 @@ impl std::error::Error for ConfigurationError {}
 /// address is beyond its bounds: whoever changes membership checks that first.
 #[must_use]
 pub fn encode_configuration(configuration: &Configuration) -> Vec<u8> {
-    let Configuration { voters, outgoing, learners, target, addresses } = configuration;
-    let is_plain = target.is_empty() && addresses.is_empty();
-    let version = if is_plain { 1 } else { CONFIGURATION_VERSION };
+    let Configuration { voters, outgoing, learners, target, addresses, forced } = configuration;
+    let is_plain = target.is_empty() && addresses.is_empty() && !forced;
+    let version = match (is_plain, forced) {
+        (true, _) => 1,
+        (false, false) => NOT_FORCED,
+        (false, true) => CONFIGURATION_VERSION,
+    };
     let lists = [voters, outgoing, learners, target];
     let members: usize = lists.iter().map(|list| list.len()).sum();
     let mut bytes = Vec::with_capacity(FIXED_BYTES[1] + 8 * members + 64 * addresses.len());
@@ -123,7 +131,7 @@ pub fn decode_configuration(bytes: &[u8]) -> Result<Configuration, Configuration
     let version = rest.word()?;
     let (lists, with_addresses) = match version {
         1 => (3, false),
-        CONFIGURATION_VERSION => (4, true),
+        NOT_FORCED | CONFIGURATION_VERSION => (4, true),
         other => return Err(ConfigurationError::Version(other)),
     };
     let mut counts = [0; 5];
@@ -148,6 +156,7 @@ pub fn decode_configuration(bytes: &[u8]) -> Result<Configuration, Configuration
         learners: list(counts[2])?,
         target: list(counts[3])?,
         addresses: BTreeMap::new(),
+        forced: version == CONFIGURATION_VERSION,
     };
     for _ in 0..counts[4] {
         let member = rest.member()?;
@@ -158,7 +167,10 @@ pub fn decode_configuration(bytes: &[u8]) -> Result<Configuration, Configuration
         }
         configuration.addresses.insert(member, addresses);
     }
-    if with_addresses && configuration.target.is_empty() && configuration.addresses.is_empty() {
+    if version == NOT_FORCED
+        && configuration.target.is_empty()
+        && configuration.addresses.is_empty()
+    {
         return Err(ConfigurationError::Needless);
     }
     if !rest.bytes.is_empty() {

@@ -183,8 +183,9 @@ proptest! {
             prop::collection::vec("[a-z0-9.:/]{0,40}", 0..4),
             0..5,
         ),
+        forced in any::<bool>(),
     ) {
-        let configuration = Configuration { voters, outgoing, learners, target, addresses };
+        let configuration = Configuration { voters, outgoing, learners, target, addresses, forced };
         let bytes = encode_configuration(&configuration);
         prop_assert_eq!(decode_configuration(&bytes), Ok(configuration));
     }

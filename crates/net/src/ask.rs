@@ -87,11 +87,13 @@ pub enum AskRefusal {
     Busy = 10,
     /// The members are others than those that the change rests on.
     Overtaken = 11,
+    /// Too many of the voters wanted are recovering.
+    Recovering = 12,
 }
 
 impl AskRefusal {
     /// All reasons, by their number.
-    pub const ALL: [AskRefusal; 12] = [
+    pub const ALL: [AskRefusal; 13] = [
         AskRefusal::NotLeader,
         AskRefusal::UnderWay,
         AskRefusal::TooEarly,
@@ -104,6 +106,7 @@ impl AskRefusal {
         AskRefusal::InDoubt,
         AskRefusal::Busy,
         AskRefusal::Overtaken,
+        AskRefusal::Recovering,
     ];
 
     /// The reason of this number.

@@ -14,7 +14,7 @@ use jangada_net::handshake::{Identity, Known, NEWEST_VERSION, OLDEST_VERSION};
 use jangada_net::session::{Incoming, Judged, Outgoing};
 use jangada_net::{DownReason, Lane, Peer, SendError, TransportEvent};
 use jangada_raft::NodeId;
-use member::{CLUSTER, Member, config, downs, listener, pair, peer, run};
+use member::{CLUSTER, Member, acquainted, config, downs, listener, pair, peer, run};
 use proxy::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -134,10 +134,7 @@ fn a_dialer_that_gave_up_does_not_displace_its_other_connection() {
 #[test]
 fn a_killed_peer_is_told_down_and_up_when_it_returns() {
     run(async {
-        let (one, one_address) = listener();
-        let (two, two_address) = listener();
-        let one = Member::start(config(1, vec![peer(2, two_address)]), one);
-        let two = Member::start(config(2, vec![peer(1, one_address)]), two);
+        let [(one, one_address), (two, two_address)] = acquainted();
         one.until_open(2, 1).await;
         two.transport.stop();
         drop(two);

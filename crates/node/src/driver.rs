@@ -15,7 +15,7 @@ use crate::member::{
     Effect, Ended, Event, LogBatch, LogCut, LogRead, Member, Mend, Now, Peers, Quarantine,
     SnapshotWork,
 };
-use crate::saved::SavedState;
+use crate::saved::UnsavedState;
 use crate::waiters::Waiters;
 
 /// The world outside a member.
@@ -30,8 +30,8 @@ pub(crate) trait Io {
     fn mend(&mut self, mend: Mend);
     /// Gives work on a snapshot its turns; [`Event::SnapshotWorked`] follows.
     fn work(&mut self, work: SnapshotWork);
-    /// Saves a machine's state; [`Event::StateSaved`] follows.
-    fn save(&mut self, state: SavedState);
+    /// Writes and saves a machine's state; [`Event::StateSaved`] follows.
+    fn save(&mut self, state: UnsavedState);
     /// Sends to a peer; [`Event::LaneLost`] follows if it cannot be sent.
     fn send(&mut self, to: NodeId, message: PeerMessage);
     /// Role, term or leader changed.

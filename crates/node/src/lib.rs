@@ -99,6 +99,7 @@ mod log;
 mod machine;
 mod member;
 mod node;
+mod notes;
 mod questions;
 mod record;
 mod saved;
@@ -114,24 +115,26 @@ pub use local::LocalCluster;
 pub use log::{Log, MemoryLog, last_time_ms};
 pub use machine::{Outcome, StateMachine};
 pub use member::{
-    Bound, ChangeError, ConsultError, Consultation, Consulter, Effect, Ended, Event, FEATURE_LEVEL,
-    LogBatch, LogCut, LogRead, LogReader, LogWritten, Member, MemberStart, Mend, Mended, Now,
-    Options, Peers, Piece, ProposeError, Quarantine, ReadBatch, SnapshotWork, StartError, Status,
-    Ticket, TransferError, TurnedAway,
+    Bound, ChangeError, Concern, ConsultError, Consultation, Consulter, Effect, Ended, Event,
+    FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogReader, LogWritten, Member, MemberStart, Mend,
+    Mended, Now, Options, PeerSnapshots, Peers, Piece, ProposeError, Quarantine, ReadBatch,
+    SnapshotWork, StartError, Status, Ticket, TransferError, TurnedAway,
 };
 pub use node::{
-    Beginning, Config, Figures, MemberAddress, Node, NodeError, Opened, SyncObserver, open,
+    Beginning, Config, Figures, ForceError, MemberAddress, Node, NodeError, Opened, SyncObserver,
+    open,
 };
+pub use notes::Notes;
 pub use questions::{Asked, MembershipWatch};
 pub use record::{Acquaintances, Membership, NotesError, REMOVED_MAX, Record};
-pub use saved::{SavedError, SavedState};
+pub use saved::{SavedError, SavedState, StateSaved, UnsavedState};
 pub use sessions::{
     Session, SessionAnswer, SessionCommand, SessionError, SessionId, SessionLimits, SessionRefusal,
     SessionReply, Sessions, SessionsError, StoredReply,
 };
 pub use snapshot::{
     CHUNK_BYTES_MAX, Chunk, RESUME_BYTES_MAX, SnapshotError, SnapshotReader, SnapshotStage,
-    Snapshots, Turn,
+    Snapshots, StateView, Turn, WholeState,
 };
 pub use waiters::Waiters;
 

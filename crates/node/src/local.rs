@@ -7,7 +7,7 @@
 //! what it has applied: nobody here starts again, so its state need not be kept. The log of one that
 //! cannot grows with every command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::task::Waker;
@@ -25,7 +25,7 @@ use crate::member::{
     Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, Member, MemberStart, Mend, Options, Peers,
     Quarantine, SnapshotWork, StartError,
 };
-use crate::saved::SavedState;
+use crate::saved::{StateSaved, UnsavedState};
 use crate::snapshot::Turn;
 
 /// A cluster within this process. Its thread ends when this is dropped.
@@ -74,7 +74,8 @@ impl<M: StateMachine> LocalCluster<M> {
                 driver.push(Event::Hello { peer: *peer, incarnation, level });
                 driver.push(Event::PeerUp(*peer));
             }
-            places.push(Place { driver, log: MemoryLog::default() });
+            let works = VecDeque::new();
+            places.push(Place { driver, log: MemoryLog::default(), works });
             handles.push(handle);
         }
         let thread = std::thread::Builder::new()
@@ -104,11 +105,39 @@ impl<M: StateMachine> Drop for LocalCluster<M> {
 struct Place<M: StateMachine> {
     driver: Driver<M>,
     log: MemoryLog,
+    /// Work on snapshots that is under way, and from when on it goes on (microseconds).
+    works: VecDeque<(u64, SnapshotWork)>,
+}
+
+impl<M: StateMachine> Place<M> {
+    /// Gives each piece of work that is due a turn. All members share one thread, so none of them waits
+    /// for one that has to.
+    fn work(&mut self, now_us: u64) {
+        for _ in 0..self.works.len() {
+            let (at, mut work) = self.works.pop_front().expect("as many as there were");
+            if now_us < at {
+                self.works.push_back((at, work));
+                continue;
+            }
+            match work.turn().unwrap_or_else(|sentence| panic!("{sentence}")) {
+                Turn::Done => self.driver.push(Event::SnapshotWorked(work)),
+                Turn::More => self.works.push_back((now_us, work)),
+                Turn::Wait(microseconds) => self.works.push_back((now_us + microseconds, work)),
+            }
+        }
+    }
+
+    /// When there is something to do next, should nothing happen before (microseconds).
+    fn next_us(&self) -> u64 {
+        let works = self.works.iter().map(|(at, _)| *at).min();
+        works.unwrap_or(u64::MAX).min(self.driver.member().next_step_us())
+    }
 }
 
 /// What one member's turn leaves for the others and for itself.
 struct Memory<'a> {
     log: &'a mut MemoryLog,
+    works: &'a mut VecDeque<(u64, SnapshotWork)>,
     own: Vec<Event>,
     sent: mpsc::Sender<(NodeId, NodeId, PeerMessage)>,
     from: NodeId,
@@ -139,24 +168,13 @@ impl Io for Memory<'_> {
         self.own.push(Event::Mended(mended));
     }
 
-    /// All members share one thread, so the work is done at once.
-    fn work(&mut self, mut work: SnapshotWork) {
-        loop {
-            match work.turn() {
-                Ok(Turn::Done) => break,
-                Ok(Turn::More) => {}
-                Ok(Turn::Wait(microseconds)) => {
-                    std::thread::sleep(Duration::from_micros(microseconds));
-                }
-                Err(sentence) => panic!("{sentence}"),
-            }
-        }
-        self.own.push(Event::SnapshotWorked(work));
+    fn work(&mut self, work: SnapshotWork) {
+        self.works.push_back((0, work));
     }
 
-    /// Nobody here starts again.
-    fn save(&mut self, state: SavedState) {
-        self.own.push(Event::StateSaved(state.applied));
+    /// Nobody here starts again: the state is not even written, if the machine has given a view.
+    fn save(&mut self, state: UnsavedState) {
+        self.own.push(Event::StateSaved(StateSaved { applied: state.applied, bytes: 0 }));
     }
 
     fn send(&mut self, to: NodeId, message: PeerMessage) {
@@ -194,14 +212,14 @@ fn run<M: StateMachine>(mut places: Vec<Place<M>>, clock: &Clock) {
                 return;
             }
             let now = clock.now();
-            let due = place.driver.member().next_step_us() <= now.monotonic_us;
-            if !place.driver.has_events() && !due {
+            if !place.driver.has_events() && now.monotonic_us < place.next_us() {
                 continue;
             }
             idle = false;
+            place.work(now.monotonic_us);
             let from = place.driver.member().id();
-            let mut io =
-                Memory { log: &mut place.log, own: Vec::new(), sent: sender.clone(), from };
+            let (log, works) = (&mut place.log, &mut place.works);
+            let mut io = Memory { log, works, own: Vec::new(), sent: sender.clone(), from };
             place.driver.turn(now, &mut io);
             io.own.into_iter().for_each(|event| place.driver.push(event));
         }
@@ -214,7 +232,7 @@ fn run<M: StateMachine>(mut places: Vec<Place<M>>, clock: &Clock) {
         }
         places.retain(|place| place.driver.ended().is_none());
         if idle {
-            let next = places.iter().map(|place| place.driver.member().next_step_us()).min();
+            let next = places.iter().map(Place::next_us).min();
             let now = clock.now().monotonic_us;
             let wait = next.map_or(0, |next| next.saturating_sub(now));
             std::thread::park_timeout(Duration::from_micros(wait));

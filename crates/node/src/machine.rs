@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jangada_entry::Frame;
 use jangada_raft::Index;
 
-use crate::snapshot::{SnapshotError, SnapshotReader, SnapshotStage, Snapshots};
+use crate::snapshot::{SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateView};
 
 /// What one applied command leaves behind.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,11 +75,32 @@ pub trait StateMachine: Send + 'static {
         Snapshots::None
     }
 
-    /// Writes the whole state to `out`: for [`Snapshots::Whole`]. Nothing is applied until it returns.
-    fn save(&self, _out: &mut Vec<u8>) {}
+    /// Writes the whole state to `out`: for [`Snapshots::Whole`].
+    ///
+    /// It is called on the member's own thread. Nothing is applied, answered or heard until it returns,
+    /// not even a leader's heartbeats are sent: fit for states that are written in a few milliseconds,
+    /// some megabytes that is. A machine with more state offers a [`StateMachine::view`] as well. Called
+    /// after [`Options::save_after_bytes`](crate::Options) of commands at the earliest, and for each
+    /// follower that is sent a snapshot.
+    fn save(&self, out: &mut Vec<u8>) {
+        if let Some(write) = self.view() {
+            write(out);
+        }
+    }
+
+    /// A view of the whole state as it is now, which writes what [`StateMachine::save`] would write,
+    /// later and on another thread: for [`Snapshots::Whole`], in place of `save`.
+    ///
+    /// Only making the view holds the member up, so it should be cheap beside writing the state: a clone
+    /// of what is shared (an `Arc` of each large part, copied on the next write) or of a persistent
+    /// collection. Its memory is kept until it is written, which takes as long as the disk needs.
+    fn view(&self) -> Option<StateView> {
+        None
+    }
 
     /// Replaces the whole state by one that [`StateMachine::save`] has written, here or on another
-    /// member: for [`Snapshots::Whole`].
+    /// member: for [`Snapshots::Whole`]. It is called at start, and on a follower that has fetched a
+    /// snapshot, which neither applies nor answers until it returns.
     ///
     /// # Errors
     /// [`SnapshotError::Unfit`] if the bytes are none; the state is then as it was.

@@ -9,6 +9,7 @@
 //! (Rebello et al., ATC '20). A full disk does not: the batch waits, nothing is acknowledged, and the
 //! log is tried again each second.
 
+mod forced;
 mod peers;
 
 use std::cell::RefCell;
@@ -44,9 +45,12 @@ use crate::member::{
     Ended, Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, LogWritten, Member, MemberStart, Mend,
     Options, Peers, Quarantine, SnapshotWork, StartError, TurnedAway,
 };
+use crate::notes::Notes;
 use crate::record::{Acquaintances, NotesError, Record};
-use crate::saved::{SavedError, SavedState};
+use crate::saved::{SavedError, SavedState, UnsavedState};
 use crate::snapshot_thread::{self, SnapshotJob};
+pub use forced::ForceError;
+use forced::go_on_alone;
 use peers::Directory;
 
 /// How a member is found.
@@ -87,6 +91,10 @@ pub struct Config {
     pub members: Vec<MemberAddress>,
     /// How the member begins when it has no log yet.
     pub beginning: Beginning,
+    /// Gives all other members up, for good: this one goes on as the only voter, with what its log holds.
+    /// For an operator whose cluster has lost its majority and will not get it back; the others must
+    /// never run again with the data they had. Of a member that is alone already nothing is changed.
+    pub force_alone: bool,
     /// Where this member tells others that it is found; as it stands among the members when empty.
     pub advertised: Vec<String>,
     /// Where the log is kept. Created when absent.
@@ -123,6 +131,7 @@ impl Config {
                 .map(|(id, address)| MemberAddress { id, addresses: vec![address] })
                 .collect(),
             beginning: Beginning::Bootstrap,
+            force_alone: false,
             advertised: Vec::new(),
             log_directory: log_directory.into(),
             log_disk: None,
@@ -158,6 +167,8 @@ pub enum NodeError {
     Read(WalError),
     /// The state that was saved for the state machine cannot be read.
     Saved(SavedError),
+    /// It cannot go on alone.
+    Force(ForceError),
     /// The log and the state machine do not go together.
     Start(StartError),
     /// A listener cannot be bound or used.
@@ -194,6 +205,7 @@ impl std::fmt::Display for NodeError {
             ),
             NodeError::Read(error) => error.fmt(f),
             NodeError::Saved(error) => error.fmt(f),
+            NodeError::Force(error) => write!(f, "no cluster of this member alone: {error}"),
             NodeError::Start(error) => error.fmt(f),
             NodeError::Listen { address, error } => {
                 write!(f, "cannot listen for peers on {address}: {error}")
@@ -276,9 +288,10 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
     };
     let record = applied.map(|bytes| Record::decode(&bytes)).transpose()?.unwrap_or_default();
     let (wal, recovered) = open_log(&config, disk.clone(), &record)?;
+    let (wal, recovered) = force(&config, wal, recovered, &record)?;
     let time_ms = last_time_ms(&wal, &recovered).map_err(NodeError::Read)?;
     let process = random()?;
-    let acquaintances = Acquaintances::decode(&recovered.note)?;
+    let Notes { acquaintances, quarantine } = Notes::decode(&recovered.note)?;
     let clock = Clock::start();
     let start = MemberStart {
         id: config.id,
@@ -298,6 +311,12 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
         seed: random()?,
     };
     let member = Member::new(clock.now(), start, machine)?;
+    if let Some(quarantine) = quarantine.filter(|_| member.quarantine().is_some()) {
+        tell_quarantine(quarantine);
+    }
+    if let Some(concern) = member.concern() {
+        tracing::warn!("{concern}");
+    }
     let (driver, handle) = Driver::new(process, config.group, member);
     let listeners = listen(&mut config)?;
     let directory = Directory::new(config.id, config.beginning, &config.members);
@@ -364,6 +383,9 @@ fn open_log(
         group: config.group,
     };
     if !Wal::exists(&disk).map_err(&failed)? {
+        if config.force_alone {
+            return Err(NodeError::Force(ForceError::NoLog));
+        }
         return Wal::create(
             disk,
             config.log_options.clone(),
@@ -384,6 +406,38 @@ fn open_log(
     identity.incarnation = found.incarnation;
     if found != identity {
         return Err(NodeError::Foreign { directory, found, wanted: identity });
+    }
+    Ok((wal, recovered))
+}
+
+/// Makes this member the only one, if that was ordered.
+fn force(
+    config: &Config,
+    mut wal: Wal<FileDisk>,
+    mut recovered: Recovered,
+    record: &Record,
+) -> Result<(Wal<FileDisk>, Recovered), NodeError> {
+    if !config.force_alone {
+        return Ok((wal, recovered));
+    }
+    let addresses = match config.advertised.is_empty() {
+        true => own_addresses(config).cloned().collect(),
+        false => config.advertised.clone(),
+    };
+    let given_up = go_on_alone(config.id, &addresses, &mut wal, &mut recovered, record);
+    let given_up = given_up.map_err(NodeError::Force)?;
+    if given_up.is_empty() {
+        tracing::warn!(
+            "this member is alone already; do not order it to force a new cluster again"
+        );
+    } else {
+        let given_up: Vec<_> = given_up.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            given_up = given_up.join(","),
+            "FORCED A NEW CLUSTER of this member alone: what only the others held is lost, and they \
+             must never run again with the data they have; empty their data directories, take the \
+             order away, and add new members"
+        );
     }
     Ok((wal, recovered))
 }
@@ -592,7 +646,7 @@ impl Io for Network {
         self.snapshots.send(SnapshotJob::Work(work)).expect(SNAPSHOT_THREAD_LIVES);
     }
 
-    fn save(&mut self, state: SavedState) {
+    fn save(&mut self, state: UnsavedState) {
         self.snapshots.send(SnapshotJob::Save(state)).expect(SNAPSHOT_THREAD_LIVES);
     }
 
@@ -643,14 +697,7 @@ impl Io for Network {
     }
 
     fn quarantined(&mut self, quarantine: Quarantine) {
-        let Quarantine { index, own, others } = quarantine;
-        tracing::error!(
-            index = index.0,
-            own = format!("{own:x}"),
-            others = format!("{others:x}"),
-            "this member's state differs from what a majority of the members has: it serves nobody \
-             until its state is replaced by another member's"
-        );
+        tell_quarantine(quarantine);
     }
 
     fn hashes_differ(&mut self, index: Index, hashes: BTreeMap<NodeId, u64>) {
@@ -662,6 +709,16 @@ impl Io for Network {
              and replace the other members"
         );
     }
+}
+
+fn tell_quarantine(Quarantine { index, own, others }: Quarantine) {
+    tracing::error!(
+        index = index.0,
+        own = format!("{own:x}"),
+        others = format!("{others:x}"),
+        "this member's state differs from what a majority of the members has: it serves nobody until \
+         its state is replaced by another member's"
+    );
 }
 
 /// What was not taken for sending will not happen: the clients need not be left in doubt. It is as if

@@ -4,7 +4,7 @@
 //! comes back at start and with snapshots: which entry was applied last, the cluster's time as of it,
 //! the running hash over everything applied, who the members are, who was removed, and the cluster's
 //! version. The *acquaintances* are notes of this member alone, kept in its
-//! log: under which incarnation it first met each peer.
+//! log (`notes.rs`): under which incarnation it first met each peer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -29,6 +29,8 @@ use bytes::Bytes;
 use jangada_raft::Index;
 use jangada_wal::{Disk, File};
 
+use crate::snapshot::WholeState;
+
 const MAGIC: &[u8; 8] = b"jngstate";
 const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 48;
@@ -47,6 +49,35 @@ pub struct SavedState {
     pub record: Bytes,
     /// What the machine has written: [`crate::StateMachine::save`].
     pub state: Bytes,
+}
+
+/// The state of a machine as of an applied entry, perhaps not written yet.
+#[derive(Debug)]
+pub struct UnsavedState {
+    /// The last entry covered.
+    pub applied: Index,
+    /// The node's record as of that entry.
+    pub record: Bytes,
+    /// The machine's state.
+    pub state: WholeState,
+}
+
+impl UnsavedState {
+    /// Writes the state as bytes, which may take long: not on the member's thread.
+    #[must_use]
+    pub fn write(self) -> SavedState {
+        let UnsavedState { applied, record, state } = self;
+        SavedState { applied, record, state: state.into_bytes() }
+    }
+}
+
+/// A state was saved, durably.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StateSaved {
+    /// The last entry covered.
+    pub applied: Index,
+    /// How large the machine's state is (bytes).
+    pub bytes: u64,
 }
 
 /// Why a saved state cannot be read or written.
@@ -98,6 +129,12 @@ impl From<io::Error> for SavedError {
 }
 
 impl SavedState {
+    /// What the member is told once this is durable.
+    #[must_use]
+    pub fn told(&self) -> StateSaved {
+        StateSaved { applied: self.applied, bytes: self.state.len() as u64 }
+    }
+
     /// Writes the state into the folder; it is durable on return, and older ones are gone.
     ///
     /// # Errors

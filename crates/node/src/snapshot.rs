@@ -16,16 +16,74 @@ use jangada_raft::Index;
 /// What a state machine offers of snapshots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Snapshots {
-    /// None. The log is never cut, for it is all there is to build the machine anew from.
+    /// None. The log is never cut, for it is all there is to build the machine anew from: fit for
+    /// machines that are built anew at each start. One that keeps its state durably is warned of
+    /// ([`crate::Concern`]): if its log ever loses its beginning, to damage or to a backup of the state
+    /// alone, nothing brings a new member up to date.
     None,
     /// The machine keeps nothing durable, and its state can be written as bytes as a whole:
-    /// [`crate::StateMachine::save`] and [`crate::StateMachine::load`]. The node keeps them in a file
+    /// [`crate::StateMachine::save`], or [`crate::StateMachine::view`] for a large one, and
+    /// [`crate::StateMachine::load`]. The node keeps them in a file
     /// and cuts the log behind it.
     Whole,
     /// The machine is durable itself, reads views chunk by chunk and stages what it is sent:
     /// [`crate::StateMachine::snapshot`], [`crate::StateMachine::stage`] and
     /// [`crate::StateMachine::installed`].
     Streamed,
+}
+
+/// A view of the whole state of a machine: writes it as bytes, once, perhaps on another thread and
+/// while the machine goes on applying. See [`crate::StateMachine::view`].
+pub type StateView = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
+
+/// The whole state of a machine, written as bytes or still to be.
+pub struct WholeState(Written);
+
+enum Written {
+    Bytes(Bytes),
+    View(StateView),
+}
+
+impl WholeState {
+    /// The machine's state as it is now: a view, if it offers one, and bytes if not.
+    pub fn of<M: crate::StateMachine>(machine: &M) -> WholeState {
+        WholeState(match machine.view() {
+            Some(view) => Written::View(view),
+            None => {
+                let mut state = Vec::new();
+                machine.save(&mut state);
+                Written::Bytes(state.into())
+            }
+        })
+    }
+
+    /// The state's bytes. This may take long where there was a view.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self.0 {
+            Written::Bytes(bytes) => bytes,
+            Written::View(write) => {
+                let mut state = Vec::new();
+                write(&mut state);
+                state.into()
+            }
+        }
+    }
+}
+
+impl From<Bytes> for WholeState {
+    fn from(bytes: Bytes) -> WholeState {
+        WholeState(Written::Bytes(bytes))
+    }
+}
+
+impl std::fmt::Debug for WholeState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Written::Bytes(bytes) => write!(f, "WholeState({} bytes)", bytes.len()),
+            Written::View(_) => write!(f, "WholeState(a view)"),
+        }
+    }
 }
 
 /// The state of a machine as of one applied index, read chunk by chunk.
@@ -35,7 +93,7 @@ pub trait SnapshotReader: Send {
     fn record(&self) -> Bytes;
 
     /// Whether the first chunk follows on the token that was given to
-    /// [`crate::StateMachine::snapshot`]; if not, it starts from nothing.
+    /// [`crate::StateMachine::snapshot`]; if not, it starts from nothing. Asked once that chunk is read.
     fn resumes(&self) -> bool;
 
     /// The next chunk, of about `bytes_max` bytes: what cannot be divided may go beyond, up to

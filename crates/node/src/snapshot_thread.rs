@@ -1,4 +1,4 @@
-//! The networked runtime's thread for snapshots: reads views, has chunks staged and saves states, so
+//! The networked runtime's thread for snapshots: reads views, has chunks staged, writes and saves states, so
 //! that neither the event thread nor the log waits for it.
 //!
 //! Several pieces of work take turns, so that a transfer that waits for its disk holds up no other.
@@ -14,13 +14,13 @@ use jangada_wal::Disk;
 use crate::handle::Shared;
 use crate::machine::StateMachine;
 use crate::member::{Event, SnapshotWork};
-use crate::saved::SavedState;
+use crate::saved::{SavedState, UnsavedState};
 use crate::snapshot::Turn;
 
 /// What the thread is asked to do.
 pub(crate) enum SnapshotJob {
     Work(SnapshotWork),
-    Save(SavedState),
+    Save(UnsavedState),
 }
 
 /// How long a full disk is given before a state is saved again.
@@ -59,7 +59,9 @@ impl<M: StateMachine, D: Disk> SnapshotThread<M, D> {
             };
             match job {
                 Ok(SnapshotJob::Work(work)) => self.works.push_back((Instant::now(), work)),
-                Ok(SnapshotJob::Save(state)) => self.unsaved = Some((Instant::now(), state)),
+                Ok(SnapshotJob::Save(state)) => {
+                    self.unsaved = Some((Instant::now(), state.write()));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -88,7 +90,7 @@ impl<M: StateMachine, D: Disk> SnapshotThread<M, D> {
             return;
         };
         match state.save(&self.disk) {
-            Ok(()) => self.shared.push(Event::StateSaved(state.applied)),
+            Ok(()) => self.shared.push(Event::StateSaved(state.told())),
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 tracing::error!("there is no space to save the state; free some on the disk");
                 self.unsaved = Some((Instant::now() + FULL_RETRY, state));

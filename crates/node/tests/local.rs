@@ -1,8 +1,12 @@
 //! The in-process runtime through the public border.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use bytes::Bytes;
 use jangada::{
-    Ended, Frame, LocalCluster, MemberChange, NodeId, Options, Outcome, ProposeError, ReadError,
-    StateMachine,
+    Chunk, Ended, Frame, Index, LocalCluster, MemberChange, NodeId, Options, Outcome, ProposeError,
+    ReadError, SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateMachine, Turn,
 };
 
 #[derive(Default)]
@@ -139,4 +143,139 @@ fn a_machine_that_panics_leaves_nobody_waiting() {
     }
     assert_eq!(handle.read_barrier().wait(), Err(ReadError::Stopped));
     end_of_panicked(cluster);
+}
+
+/// How a stage stands: not begun, waiting for the test, let go by the test.
+const NOT_BEGUN: u8 = 0;
+const WAITING: u8 = 1;
+const LET_GO: u8 = 2;
+
+/// Counts; one of them miscounts once, and takes its snapshot only when the test lets it.
+struct Slow {
+    sum: u64,
+    applied: Index,
+    record: Bytes,
+    lies_at: u64,
+    staging: Arc<AtomicU8>,
+    staged: Arc<std::sync::Mutex<Option<(Index, u64, Bytes)>>>,
+}
+
+impl StateMachine for Slow {
+    type Reply = u64;
+
+    fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<u64>>) {
+        for _ in commands {
+            self.sum += 1;
+            let digest = self.sum + u64::from(self.sum == self.lies_at);
+            outcomes.push(Outcome { reply: self.sum, digest });
+        }
+    }
+
+    fn end_batch(&mut self, applied: Index, record: Bytes) {
+        (self.applied, self.record) = (applied, record);
+    }
+
+    fn durable_index(&self) -> Index {
+        self.applied
+    }
+
+    fn snapshots(&self) -> Snapshots {
+        Snapshots::Streamed
+    }
+
+    fn snapshot(&mut self, _: Option<&[u8]>) -> Result<Box<dyn SnapshotReader>, SnapshotError> {
+        Ok(Box::new(View { sum: self.sum, record: self.record.clone() }))
+    }
+
+    fn stage(&mut self) -> Result<Box<dyn SnapshotStage>, SnapshotError> {
+        let (staging, staged) = (self.staging.clone(), self.staged.clone());
+        Ok(Box::new(Stage { sum: 0, finish: None, staging, staged }))
+    }
+
+    fn installed(&mut self) {
+        let staged = self.staged.lock().expect("nobody panics under the lock").take();
+        (self.applied, self.sum, self.record) = staged.expect("it was finished");
+    }
+}
+
+struct View {
+    sum: u64,
+    record: Bytes,
+}
+
+impl SnapshotReader for View {
+    fn record(&self) -> Bytes {
+        self.record.clone()
+    }
+
+    fn resumes(&self) -> bool {
+        false
+    }
+
+    fn next(&mut self, _: usize) -> Result<Chunk, SnapshotError> {
+        let bytes = Bytes::copy_from_slice(&self.sum.to_le_bytes());
+        Ok(Chunk { bytes, resume: Bytes::new(), is_last: true })
+    }
+}
+
+struct Stage {
+    sum: u64,
+    finish: Option<(Index, Bytes)>,
+    staging: Arc<AtomicU8>,
+    staged: Arc<std::sync::Mutex<Option<(Index, u64, Bytes)>>>,
+}
+
+impl SnapshotStage for Stage {
+    fn push(&mut self, chunk: Bytes) {
+        self.sum = u64::from_le_bytes(chunk[..].try_into().expect("a sum"));
+    }
+
+    fn finish(&mut self, applied: Index, record: Bytes) {
+        self.finish = Some((applied, record));
+    }
+
+    fn turn(&mut self) -> Result<Turn, SnapshotError> {
+        if self.staging.load(Ordering::SeqCst) != LET_GO {
+            self.staging.store(WAITING, Ordering::SeqCst);
+            return Ok(Turn::Wait(1000));
+        }
+        if let Some((applied, record)) = self.finish.take() {
+            let mut staged = self.staged.lock().expect("nobody panics under the lock");
+            *staged = Some((applied, self.sum, record));
+        }
+        Ok(Turn::Done)
+    }
+}
+
+#[test]
+fn a_stage_that_waits_holds_up_no_other_member() {
+    let staging = Arc::new(AtomicU8::new(NOT_BEGUN));
+    let liar = 3;
+    let machine = |id: NodeId| Slow {
+        sum: 0,
+        applied: Index(0),
+        record: Bytes::new(),
+        lies_at: if id.0 == liar { 5 } else { 0 },
+        staging: staging.clone(),
+        staged: Arc::default(),
+    };
+    let cluster = LocalCluster::start(3, Options::default(), machine).expect("it starts");
+    let [one, two, odd] = cluster.handles() else { panic!("three members") };
+    while staging.load(Ordering::SeqCst) == NOT_BEGUN {
+        let _ = one.propose(b"a").wait();
+    }
+    assert!(odd.status().quarantine.is_some());
+    // All members share one thread: it is there for those that do not wait.
+    for handle in [one, two].into_iter().cycle().take(50) {
+        handle.propose(b"b").wait().expect("a majority is whole");
+    }
+    assert!(odd.status().quarantine.is_some(), "it still waits");
+    staging.store(LET_GO, Ordering::SeqCst);
+    let counted = one.propose(b"c").wait().expect("a majority is whole");
+    let read = loop {
+        if let Ok(sum) = odd.read(|machine| machine.sum).wait() {
+            break sum;
+        }
+    };
+    assert_eq!(read, counted);
 }

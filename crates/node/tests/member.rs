@@ -18,6 +18,14 @@ use jangada::{
 use hand::{
     Disk, Hand, Journal, PROCESS, SELF, THREE, TWO, Told, append, at, draft, heartbeat, matched,
     propose, raft,
+}
+
+    Concern, Effect, Event, Log, LogBatch, MemoryLog, Now, Options, ProposeError, ReadBatch, Record,
+};
+
+use hand::{
+    Disk, Hand, Journal, PROCESS, THREE, TWO, Told, append, at, draft, heartbeat, matched, propose,
+    raft,
 };
 
 #[test]
@@ -297,4 +305,22 @@ fn a_member_that_joined_recovers_though_its_log_begins_without_members() {
     assert_eq!(starts(Vec::new()), Ok(()), "it is still to be told");
     let alone = starts(vec![(Index(2), told(&[SELF]))]);
     assert_eq!(alone, Err(StartError::Alone { ends: at(4, 1) }));
+}
+
+#[test]
+fn a_durable_machine_without_snapshots_is_warned_of() {
+    let concern = |begins: u64, machine: Journal| {
+        let range = Range::empty(at(begins, u64::from(0 < begins)));
+        Hand::start_with(PROCESS, MemoryLog::default(), range, machine).member.concern()
+    };
+    assert_eq!(concern(0, Journal::default()), None, "it is built anew from its log");
+    let durable = Journal { durable: 1, ..Journal::default() };
+    let concerned = concern(0, durable).expect("its log may lose its beginning");
+    assert_eq!(concerned, Concern::NoSnapshots);
+    assert!(concerned.to_string().contains("offers no snapshots"), "{concerned}");
+    let record = Record { applied: at(5, 1), ..Record::default() }.encode();
+    let stranding = Journal { durable: 5, record: Some(record), ..Journal::default() };
+    let concerned = concern(5, stranding).expect("the log begins behind entry 5");
+    assert_eq!(concerned, Concern::StrandsNewMembers { begins: Index(5) });
+    assert!(concerned.to_string().contains("behind entry 5"), "{concerned}");
 }

@@ -1,53 +1,20 @@
 //! Members that come and go, leadership that is handed over, and the cluster's version, on real files
 //! and loopback sockets, through the public border only.
 
-use std::net::TcpListener;
+mod journals;
+
 use std::path::Path;
 use std::time::Duration;
 
 use jangada::net::{Roster, inquire};
 use jangada::{
-    Beginning, ChangeError, Config, Ended, FEATURE_LEVEL, Frame, MemberAddress, MemberChange, Node,
-    NodeError, NodeId, Outcome, ProposeError, StateMachine, TransferError,
+    Beginning, ChangeError, Ended, FEATURE_LEVEL, MemberAddress, MemberChange, Node, NodeError,
+    NodeId, ProposeError, TransferError,
 };
-
-/// Remembers every command, in order.
-#[derive(Default)]
-struct Journal(Vec<Vec<u8>>);
-
-impl StateMachine for Journal {
-    type Reply = usize;
-    fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<usize>>) {
-        for command in commands {
-            self.0.push(command.payload().to_vec());
-            outcomes.push(Outcome { reply: self.0.len(), digest: self.0.len() as u64 });
-        }
-    }
-}
+use journals::{Journal, config, journal, places, propose, start, start_all};
 
 /// Far beyond what any step takes: it ends one that hangs, and measures nothing.
 const HANG: Duration = Duration::from_secs(60);
-
-/// Where members are to be found, on ports that the system chooses.
-fn places(count: u64) -> Vec<(NodeId, String)> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback has ports")).collect();
-    let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
-    (1..).map(NodeId).zip(listeners.iter().map(address)).collect()
-}
-
-fn config(id: NodeId, members: &[(NodeId, String)], directory: &Path) -> Config {
-    let log = directory.join(format!("member-{id}"));
-    Config::new(id, members.iter().cloned(), log)
-}
-
-fn start(
-    id: NodeId,
-    members: &[(NodeId, String)],
-    directory: &Path,
-) -> Result<Node<Journal>, NodeError> {
-    Node::start(config(id, members, directory), Journal::default())
-}
 
 /// The members of the roster, as a new one is told of them.
 fn join(roster: &Roster, directory: &Path) -> Node<Journal> {
@@ -69,20 +36,6 @@ fn change(voters: &[(NodeId, String)]) -> MemberChange {
         addresses: voters.iter().map(|(id, at)| (*id, vec![at.clone()])).collect(),
         ..MemberChange::default()
     }
-}
-
-/// Proposes until the outcome is certain; a command in doubt may then stand twice.
-fn propose(node: &Node<Journal>, command: &[u8]) {
-    while let Err(error) = node.handle().propose(command).wait() {
-        assert_ne!(error, ProposeError::Stopped);
-    }
-}
-
-fn journal(node: &Node<Journal>) -> Vec<Vec<u8>> {
-    let mut journal: Vec<Vec<u8>> =
-        node.handle().read(|machine| machine.0.clone()).wait().expect("a leader is found");
-    journal.dedup();
-    journal
 }
 
 /// Waits until the members, as `node` has applied them, are as wanted.
@@ -110,8 +63,7 @@ fn a_cluster_grows_by_one_member_and_loses_another() {
     let directory = tempfile::tempdir().expect("a folder");
     let places = places(4);
     let members = &places[..3];
-    let nodes: Vec<_> =
-        members.iter().map(|(id, _)| start(*id, members, directory.path()).expect("up")).collect();
+    let nodes = start_all(members, directory.path());
     propose(&nodes[0], b"before");
 
     // The new voter comes in as a learner, asks who it is, and is promoted when it holds the log.
@@ -166,8 +118,7 @@ fn a_cluster_grows_by_one_member_and_loses_another() {
 fn leadership_goes_where_it_is_asked_to_from_anywhere() {
     let directory = tempfile::tempdir().expect("a folder");
     let members = places(3);
-    let nodes: Vec<_> =
-        members.iter().map(|(id, _)| start(*id, &members, directory.path()).expect("up")).collect();
+    let nodes = start_all(&members, directory.path());
     propose(&nodes[0], b"before");
     for (at, to) in [(0, 1), (1, 2), (2, 2), (0, 3)] {
         let transferred = nodes[at].handle().transfer_leadership(Some(NodeId(to))).wait();
@@ -210,8 +161,7 @@ fn the_version_rises_once_every_member_has_shown_what_it_speaks() {
 fn a_member_that_lost_its_data_directory_stops_and_says_what_to_do() {
     let directory = tempfile::tempdir().expect("a folder");
     let members = places(3);
-    let nodes: Vec<_> =
-        members.iter().map(|(id, _)| start(*id, &members, directory.path()).expect("up")).collect();
+    let nodes = start_all(&members, directory.path());
     for node in &nodes {
         propose(node, b"before");
     }

@@ -1,78 +1,17 @@
 //! Three networked members in one process, on real files and loopback sockets, through the public
 //! border only.
 
+mod journals;
+
 use std::net::TcpListener;
-use std::path::Path;
 
-use jangada::{
-    Config, Frame, Index, MemberAddress, Node, NodeError, NodeId, Outcome, ProposeError,
-    StateMachine,
-};
-
-/// Remembers every command, in order.
-#[derive(Default)]
-struct Journal(Vec<Vec<u8>>);
-
-impl StateMachine for Journal {
-    type Reply = usize;
-    fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<usize>>) {
-        for command in commands {
-            self.0.push(command.payload().to_vec());
-            outcomes.push(Outcome { reply: self.0.len(), digest: self.0.len() as u64 });
-        }
-    }
-}
-
-struct Place {
-    id: NodeId,
-    listener: TcpListener,
-}
-
-fn places() -> Vec<Place> {
-    let bind = |id| {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-        Place { id: NodeId(id), listener }
-    };
-    (1..=3).map(bind).collect()
-}
-
-fn addresses(places: &[Place]) -> Vec<(NodeId, String)> {
-    let address = |place: &Place| place.listener.local_addr().expect("bound").to_string();
-    places.iter().map(|place| (place.id, address(place))).collect()
-}
-
-fn start(
-    id: NodeId,
-    members: &[(NodeId, String)],
-    directory: &Path,
-) -> Result<Node<Journal>, NodeError> {
-    let log = directory.join(format!("member-{id}"));
-    Node::start(Config::new(id, members.iter().cloned(), log), Journal::default())
-}
-
-fn start_all(members: &[(NodeId, String)], directory: &Path) -> Vec<Node<Journal>> {
-    let one = |(id, _): &(NodeId, String)| start(*id, members, directory);
-    members.iter().map(one).collect::<Result<_, _>>().expect("three members start")
-}
-
-/// Proposes until the outcome is certain; a command in doubt may then stand twice.
-fn propose(node: &Node<Journal>, command: &[u8]) {
-    while let Err(error) = node.handle().propose(command).wait() {
-        assert_ne!(error, ProposeError::Stopped);
-    }
-}
-
-fn journal(node: &Node<Journal>) -> Vec<Vec<u8>> {
-    let mut journal: Vec<Vec<u8>> =
-        node.handle().read(|machine| machine.0.clone()).wait().expect("a leader is found");
-    journal.dedup();
-    journal
-}
+use jangada::{Config, Index, MemberAddress, Node, NodeError, NodeId};
+use journals::{Journal, journal, places, propose, start, start_all};
 
 #[test]
 fn every_member_serves_and_a_restart_forgets_nothing() {
     let directory = tempfile::tempdir().expect("a folder");
-    let members = addresses(&places());
+    let members = places(3);
     let expected: Vec<Vec<u8>> = (0..30u8).map(|n| vec![n; 100]).collect();
 
     let nodes = start_all(&members, directory.path());
@@ -96,7 +35,7 @@ fn every_member_serves_and_a_restart_forgets_nothing() {
 #[test]
 fn two_of_three_go_on_and_the_third_catches_up() {
     let directory = tempfile::tempdir().expect("a folder");
-    let members = addresses(&places());
+    let members = places(3);
     let mut nodes = start_all(&members, directory.path());
     propose(&nodes[0], b"three");
     let gone = nodes.remove(0);
@@ -112,7 +51,7 @@ fn two_of_three_go_on_and_the_third_catches_up() {
 #[test]
 fn a_log_of_another_cluster_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().expect("a folder");
-    let members = addresses(&places());
+    let members = places(3);
     let log = directory.path().join("log");
     let node =
         Node::start(Config::new(NodeId(1), members[..1].iter().cloned(), &log), Journal::default())
@@ -134,7 +73,7 @@ fn a_log_of_another_cluster_is_refused_and_left_alone() {
 #[test]
 fn what_cannot_start_says_why() {
     let directory = tempfile::tempdir().expect("a folder");
-    let members = addresses(&places());
+    let members = places(3);
     let not_listed = start(NodeId(9), &members, directory.path());
     let Err(NodeError::NotAMember(NodeId(9))) = not_listed else { panic!("9 is no member") };
 

@@ -1,18 +1,21 @@
 //! Snapshots between networked members, on real files and loopback sockets.
 
-use std::net::TcpListener;
+mod journals;
+
 use std::path::Path;
+use std::sync::Arc;
 
 use jangada::{
-    Config, Frame, Node, NodeId, Options, Outcome, ProposeError, SnapshotError, Snapshots,
-    StateMachine,
+    Frame, Node, NodeId, Options, Outcome, SnapshotError, Snapshots, StateMachine, StateView,
 };
+
+use journals::{config, places, propose};
 
 /// A number and some ballast, kept in files by the node.
 #[derive(Default)]
 struct Sum {
     sum: u64,
-    ballast: Vec<u8>,
+    ballast: Arc<Vec<u8>>,
 }
 
 impl StateMachine for Sum {
@@ -22,7 +25,7 @@ impl StateMachine for Sum {
         for command in commands {
             self.sum += command.payload().len() as u64;
             // More than a window of chunks.
-            self.ballast.resize(3 << 20, 7);
+            Arc::make_mut(&mut self.ballast).resize(3 << 20, 7);
             outcomes.push(Outcome { reply: self.sum, digest: self.sum });
         }
     }
@@ -31,34 +34,35 @@ impl StateMachine for Sum {
         Snapshots::Whole
     }
 
-    fn save(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.sum.to_le_bytes());
-        out.extend_from_slice(&self.ballast);
+    fn save(&self, _: &mut Vec<u8>) {
+        unreachable!("a large state is not written on the member's thread")
+    }
+
+    fn view(&self) -> Option<StateView> {
+        let (sum, ballast) = (self.sum, self.ballast.clone());
+        Some(Box::new(move |out| {
+            let thread = std::thread::current();
+            assert_eq!(thread.name(), Some("jangada-snapshot"), "nobody waits for it");
+            out.extend_from_slice(&sum.to_le_bytes());
+            out.extend_from_slice(&ballast);
+        }))
     }
 
     fn load(&mut self, state: &[u8]) -> Result<(), SnapshotError> {
         let unfit = || SnapshotError::Unfit("it has no number".to_owned());
         let (sum, ballast) = state.split_first_chunk::<8>().ok_or_else(unfit)?;
-        *self = Sum { sum: u64::from_le_bytes(*sum), ballast: ballast.to_vec() };
+        *self = Sum { sum: u64::from_le_bytes(*sum), ballast: Arc::new(ballast.to_vec()) };
         Ok(())
     }
 }
 
 fn start(id: NodeId, members: &[(NodeId, String)], directory: &Path) -> Node<Sum> {
-    let mut config =
-        Config::new(id, members.iter().cloned(), directory.join(format!("member-{id}")));
+    let mut config = config(id, members, directory);
     config.options =
         Options { trailing_bytes_max: 64 << 10, save_after_bytes: 256 << 10, ..Options::default() };
     (config.log_options.segment_bytes_min, config.log_options.segment_bytes_max) =
         (64 << 10, 64 << 10);
     Node::start(config, Sum::default()).expect("a sound disk")
-}
-
-/// Proposes until the outcome is certain.
-fn propose(node: &Node<Sum>, command: &[u8]) {
-    while let Err(error) = node.handle().propose(command).wait() {
-        assert_ne!(error, ProposeError::Stopped);
-    }
 }
 
 fn sum(node: &Node<Sum>) -> u64 {
@@ -68,12 +72,7 @@ fn sum(node: &Node<Sum>) -> u64 {
 #[test]
 fn a_member_behind_the_cut_is_sent_a_snapshot_and_all_start_again_from_files() {
     let directory = tempfile::tempdir().expect("a folder");
-    let members: Vec<(NodeId, String)> = (1..=3)
-        .map(|id| {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-            (NodeId(id), listener.local_addr().expect("bound").to_string())
-        })
-        .collect();
+    let members = places(3);
     let all = || members.iter().map(|(id, _)| start(*id, &members, directory.path()));
     let mut nodes: Vec<Node<Sum>> = all().collect();
     propose(&nodes[0], b"three");

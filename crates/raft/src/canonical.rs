@@ -63,6 +63,7 @@ impl Configuration {
             learners: list(&self.learners),
             target: list(&self.target),
             addresses: self.addresses.iter().map(|(id, at)| (name(*id), at.clone())).collect(),
+            forced: self.forced,
         }
     }
 }

@@ -79,8 +79,8 @@ pub(crate) fn enter_joint(current: &Configuration) -> Configuration {
         voters,
         outgoing: current.voters.clone(),
         learners,
-        target: Vec::new(),
         addresses: current.addresses.clone(),
+        ..Configuration::default()
     }
 }
 
@@ -92,8 +92,11 @@ pub(crate) fn leave_joint(current: &Configuration) -> Configuration {
 }
 
 /// Whether `next` may follow `current` in a log. Then a quorum of the one and a quorum of the other
-/// have a voter in common.
+/// have a voter in common, unless an operator has given the quorums of the one up.
 pub(crate) fn follows(current: &Configuration, next: &Configuration) -> bool {
+    if next.forced {
+        return next.voters.len() == 1 && !next.is_joint() && next.target.is_empty();
+    }
     match (current.is_joint(), next.is_joint()) {
         (false, false) => next.voters == current.voters,
         (false, true) => next.outgoing == current.voters,

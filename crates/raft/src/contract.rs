@@ -93,6 +93,10 @@ pub struct Configuration {
     /// Where members are found. Kept with the members they belong to, so that they change, and are
     /// rolled back, together; the module hands them on and never reads them.
     pub addresses: BTreeMap<NodeId, Vec<String>>,
+    /// Put into the log by an operator who has given the other members up: this one alone votes,
+    /// whatever was in force before. The module never makes such a configuration, and takes it for what
+    /// it is: the others' quorums do not overlap with its own, so they must never run again.
+    pub forced: bool,
 }
 
 /// The membership that somebody wants: see [`Input::ChangeMembers`].
@@ -427,6 +431,9 @@ pub enum ChangeRefused {
     HandingOver,
     /// Nobody would vote, a member is named twice, or there are too many.
     Impossible,
+    /// Without the members that are recovering, the voters wanted are no quorum of themselves: the
+    /// leader could not confirm its leadership, and so they would never recover.
+    Recovering,
 }
 
 /// Why a transfer of leadership did not happen.

@@ -165,6 +165,7 @@ impl Display for ChangeRefused {
             }
             ChangeRefused::HandingOver => write!(f, "handing over"),
             ChangeRefused::Impossible => write!(f, "no such membership is possible"),
+            ChangeRefused::Recovering => write!(f, "too many of the voters are recovering"),
         }
     }
 }

@@ -139,7 +139,7 @@ fn members_are_sorted(raft: &Raft) -> bool {
     logged
         .chain([raft.configuration_at(raft.first_position().index).expect("the log's start")])
         .all(|configuration| {
-            let Configuration { voters, outgoing, learners, target, addresses: _ } = configuration;
+            let Configuration { voters, outgoing, learners, target, .. } = configuration;
             [voters, outgoing, learners, target].into_iter().all(sorted)
         })
 }

@@ -41,7 +41,7 @@
 //!
 //! 1. The configurations lie in the log, in the order of their indexes.
 //! 2. Each follows from the one before it: the same voters, or joint with those before, or the joint
-//!    one's new half.
+//!    one's new half; or an operator has forced it ([`Configuration::forced`]).
 //! 3. A leader that has committed in its term appends one only when all earlier ones are committed.
 
 use std::collections::BTreeMap;
@@ -265,7 +265,12 @@ impl Raft {
         if self.configuration().is_joint() || !self.is_configuration_committed() {
             return Err(ChangeRefused::UnderWay);
         }
-        change::plan(self.configuration(), wanted)
+        let next = change::plan(self.configuration(), wanted)?;
+        if next.as_ref().is_some_and(|next| next.is_joint() && !self.can_confirm_with(next)) {
+            mark!(recovering_voters_are_not_relied_on);
+            return Err(ChangeRefused::Recovering);
+        }
+        Ok(next)
     }
 
     /// Whether the configuration in force is known to be committed.
@@ -319,8 +324,11 @@ impl Raft {
                 || peer.is_some_and(|peer| peer.is_heard() && leader.round <= peer.match_index())
         };
         if current.target.iter().all(caught_up) {
-            mark!(learners_caught_up);
-            self.append_configuration(change::enter_joint(current), out);
+            let next = change::enter_joint(current);
+            if self.can_confirm_with(&next) {
+                mark!(learners_caught_up);
+                self.append_configuration(next, out);
+            }
         }
     }
 

@@ -35,6 +35,9 @@
 //! A leader that was deposed and does not know it yet confirms no round, for whoever deposed it did
 //! so without the member, or with a vote that the member gave before. A quorum that may not count the
 //! member is the price: of two members, or of three of which another is down, one does not recover.
+//! The leader makes no change of the voters that would lead there ([`Raft::can_confirm_with`]): with 2
+//! recovering, neither `{1 2 3}` to `{1 2}` nor `{1}` to `{1 2}`. Where it came to that all the same,
+//! nobody but an operator can know that the other member is gone for good (`docs/operations.md`).
 //!
 //! The number is drawn anew for each start. Without it, what the leader said to an earlier recovery of
 //! the same member, and was held up, would pass for an answer to this one, which has more to regain.
@@ -49,7 +52,7 @@
 //! 3. What an earlier life of the member has said is not counted once the leader knows of the recovery,
 //!    unless it knows as well that the member can have recovered.
 
-use crate::contract::{Index, NodeId, Output, ReadRound, RecoverTo, RecoveryNumber};
+use crate::contract::{Configuration, Index, NodeId, Output, ReadRound, RecoverTo, RecoveryNumber};
 use crate::raft::Raft;
 use crate::role::{Debt, Role};
 
@@ -74,6 +77,15 @@ impl Recovery {
 
 /// The leader's side.
 impl Raft {
+    /// Whether a leader could confirm its leadership among the new voters of `next` without those that
+    /// are known to be recovering. If not, none of them would ever recover.
+    pub(crate) fn can_confirm_with(&self, next: &Configuration) -> bool {
+        let Role::Leader(leader) = &self.role else { return true };
+        let recovers = |id| leader.peers.get(&id).is_some_and(|peer| peer.recovery().is_some());
+        let voters = Configuration::of_voters(next.voters.iter().copied());
+        voters.agrees(|id| !recovers(id))
+    }
+
     /// Takes note of whether a peer says that it is recovering. Says whether its answer is to be taken
     /// at all: one of an earlier life is not.
     pub(crate) fn is_of_this_life(

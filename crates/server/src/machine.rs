@@ -9,6 +9,7 @@ mod snapshots;
 use bytes::Bytes;
 use jangada::{
     Frame, Index, Outcome, SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateMachine,
+    StateView,
 };
 use jangada_kv::{Command, Entry, LeaseCommand, Machine, Reply, RequestOp, Shared, TxnRequest};
 
@@ -98,8 +99,8 @@ impl StateMachine for KvMachine {
         if self.machine.has_engine() { Snapshots::Streamed } else { Snapshots::Whole }
     }
 
-    fn save(&self, out: &mut Vec<u8>) {
-        snapshots::save(&self.machine, out);
+    fn view(&self) -> Option<StateView> {
+        Some(snapshots::view(&self.machine))
     }
 
     fn load(&mut self, state: &[u8]) -> Result<(), SnapshotError> {

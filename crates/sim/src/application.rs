@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use jangada::{
     Bound, Outcome, SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateMachine,
+    StateView,
 };
 use jangada_entry::{Draft, Frame, Header, Kind};
 use jangada_raft::{Index, NodeId};
@@ -183,6 +184,10 @@ impl<M: StateMachine> StateMachine for Witness<M> {
 
     fn save(&self, out: &mut Vec<u8>) {
         self.machine.save(out);
+    }
+
+    fn view(&self) -> Option<StateView> {
+        self.machine.view()
     }
 
     fn load(&mut self, state: &[u8]) -> Result<(), SnapshotError> {

@@ -883,7 +883,7 @@ impl<A: Application> World<A> {
                     running.jobs.push_back(Job::Snapshot(work));
                 }
             }
-            Effect::SaveState(state) => running.jobs.push_back(Job::Save(state)),
+            Effect::SaveState(state) => running.jobs.push_back(Job::Save(state.write())),
             Effect::Send { to, message } => {
                 if let PeerMessage::Raft(message) = &message {
                     self.invariants.says(member, to, message)?;

@@ -110,8 +110,8 @@ impl SegmentHeader {
 
     /// The version of the format that can say it.
     fn version(&self) -> u32 {
-        let Configuration { target, addresses, .. } = &self.configuration;
-        let is_plain = !self.recovering && target.is_empty() && addresses.is_empty();
+        let Configuration { target, addresses, forced, .. } = &self.configuration;
+        let is_plain = !self.recovering && target.is_empty() && addresses.is_empty() && !forced;
         if is_plain { 1 } else { FORMAT_VERSION }
     }
 

@@ -133,9 +133,9 @@ pub(super) fn ask(fields: &mut Fields<'_>) -> Result<PeerMessage, DecodeError> {
     }
     let ask = match (choice, detail) {
         (choice::CHANGE_MEMBERS, 0 | 1) => {
-            let Configuration { voters, outgoing, learners, target, addresses } =
+            let Configuration { voters, outgoing, learners, target, addresses, forced } =
                 decode_configuration(fields.rest())?;
-            if !outgoing.is_empty() || !target.is_empty() {
+            if !outgoing.is_empty() || !target.is_empty() || forced {
                 return Err(DecodeError::Reserved);
             }
             let catch_up = if detail == 1 { CatchUp::Skip } else { CatchUp::First };

@@ -47,7 +47,8 @@ pub(crate) fn answer() -> impl Strategy<Value = PeerMessage> {
     let changed = (0..1_u64 << 62, change(), ids()).prop_map(|(index, change, outgoing)| {
         let MemberChange { voters, learners, addresses, .. } = change;
         let target = outgoing.clone();
-        let configuration = Configuration { voters, outgoing, learners, target, addresses };
+        let forced = index % 2 == 1;
+        let configuration = Configuration { voters, outgoing, learners, target, addresses, forced };
         Answer::Changed { index: Index(index), configuration }
     });
     let answer = prop_oneof![

@@ -9,7 +9,7 @@ use jangada_net::{
 use jangada_raft::NodeId;
 
 use crate::common::heartbeat;
-use crate::member::{CLUSTER, Member, config, listener, peer, run};
+use crate::member::{CLUSTER, Member, config, listener, pair, peer, run};
 
 #[test]
 fn a_peer_is_added_moves_and_is_let_go() {
@@ -64,12 +64,7 @@ fn a_member_that_was_not_heard_of_is_answered_where_it_says() {
 #[test]
 fn who_was_removed_is_turned_away_and_told_so() {
     run(async {
-        let (one, one_address) = listener();
-        let (two, two_address) = listener();
-        let one = Member::start(config(1, vec![peer(2, two_address)]), one);
-        let two = Member::start(config(2, vec![peer(1, one_address)]), two);
-        one.until_open(2, 1).await;
-        two.until_open(1, 1).await;
+        let (one, two) = pair().await;
         one.transport.set_peers(vec![], vec![NodeId(2)]);
         let code = RefusalCode::Removed;
         two.until_told(TransportEvent::TurnedAway { by: NodeId(1), code }, 1).await;

@@ -160,12 +160,18 @@ pub(crate) fn downs(events: &[TransportEvent], peer: u64) -> usize {
     events.iter().filter(down).count()
 }
 
-/// Two members that know each other, both lanes open both ways.
-pub(crate) async fn pair() -> (Member, Member) {
+/// Two members, each of which knows where the other listens, and those places.
+pub(crate) fn acquainted() -> [(Member, SocketAddr); 2] {
     let (one, one_address) = listener();
     let (two, two_address) = listener();
     let one = Member::start(config(1, vec![peer(2, two_address)]), one);
     let two = Member::start(config(2, vec![peer(1, one_address)]), two);
+    [(one, one_address), (two, two_address)]
+}
+
+/// Two members that know each other, both lanes open both ways.
+pub(crate) async fn pair() -> (Member, Member) {
+    let [(one, _), (two, _)] = acquainted();
     one.until_open(2, 1).await;
     two.until_open(1, 1).await;
     (one, two)

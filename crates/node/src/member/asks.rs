@@ -37,6 +37,9 @@ pub enum ChangeError {
     RemovedBefore,
     /// The members are others than those that the change was made out from. Nothing was changed.
     Overtaken,
+    /// Too many of the voters asked for have lost a part of their logs and are recovering: with them the
+    /// cluster could never confirm a leader. Nothing was changed.
+    Recovering,
     /// Too many changes are asked for. Nothing was changed.
     Busy,
     /// The leader changed, the connection to it broke, or no answer came in time. The change may or may
@@ -67,6 +70,11 @@ impl std::fmt::Display for ChangeError {
             ChangeError::Overtaken => {
                 "the members were changed meanwhile, and this change was not made; look who they \
                  are, and ask again"
+            }
+            ChangeError::Recovering => {
+                "too many of the voters asked for have lost a part of their logs and are recovering, \
+                 and without them there is no majority; wait until they have recovered, or ask for \
+                 voters that are whole"
             }
             ChangeError::Busy => "too many changes are asked for; ask again after a while",
             ChangeError::InDoubt => {
@@ -133,6 +141,7 @@ impl From<AskRefusal> for ChangeError {
             AskRefusal::HandingOver => ChangeError::HandingOver,
             AskRefusal::RemovedBefore => ChangeError::RemovedBefore,
             AskRefusal::Overtaken => ChangeError::Overtaken,
+            AskRefusal::Recovering => ChangeError::Recovering,
             AskRefusal::Busy => ChangeError::Busy,
             AskRefusal::InDoubt => ChangeError::InDoubt,
             // The last three are answers to the other question.
@@ -157,6 +166,7 @@ impl From<AskRefusal> for TransferError {
             | AskRefusal::UnderWay
             | AskRefusal::Impossible
             | AskRefusal::Overtaken
+            | AskRefusal::Recovering
             | AskRefusal::RemovedBefore => TransferError::NoVoter,
         }
     }

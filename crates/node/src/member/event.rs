@@ -13,7 +13,7 @@ use super::{
     LogWritten, Mend, Mended, Quarantine, ReadBatch, SnapshotWork, TransferError,
 };
 use crate::record::Membership;
-use crate::saved::SavedState;
+use crate::saved::{StateSaved, UnsavedState};
 
 /// What can happen to a member.
 #[derive(Debug)]
@@ -71,8 +71,8 @@ pub enum Event {
     SnapshotWorked(SnapshotWork),
     /// The log has done what it was asked about its damage.
     Mended(Mended),
-    /// The state that was to be saved is durable; it covers the entries up to this one.
-    StateSaved(Index),
+    /// The state that was to be saved is durable.
+    StateSaved(StateSaved),
     /// A client of this member proposes a command.
     Propose(Draft),
     /// This member's application proposes a command that is for its own leadership in this term alone:
@@ -149,9 +149,10 @@ pub enum Effect<R> {
     /// Give this work its turns and report [`Event::SnapshotWorked`]. Several pieces may be under way
     /// at a time; they may be worked on in any order, and away from the member's thread.
     SnapshotWork(SnapshotWork),
-    /// Save the state of a machine that keeps nothing durable ([`SavedState::save`]), and report
-    /// [`Event::StateSaved`]. One at a time, in order.
-    SaveState(SavedState),
+    /// Write and save the state of a machine that keeps nothing durable ([`UnsavedState::write`],
+    /// [`SavedState::save`](crate::SavedState::save)), and report [`Event::StateSaved`]. One at a time, in
+    /// order. Both may take long, and belong on another thread than the member's.
+    SaveState(UnsavedState),
     /// Send to a peer. If it cannot be sent, report [`Event::LaneLost`], or
     /// [`Event::SnapshotsLost`] on the lane of snapshots.
     Send {

@@ -7,7 +7,8 @@
 //!
 //! Against a majority of the voters the odd one is *quarantined*: it serves no reads and takes no
 //! proposals, does not vote, stand or lead (a leader hands over first), and its machine is replaced by
-//! another member's snapshot. Where no majority agrees, nobody can tell who is right, and the operator
+//! another member's snapshot. That it is stands in its log's notes, so that a restart in between changes
+//! nothing. Where no majority agrees, nobody can tell who is right, and the operator
 //! is told.
 //!
 //! Responsible for asking, answering and judging; for the state of being quarantined. Not responsible
@@ -223,20 +224,40 @@ impl<M: StateMachine> Member<M> {
         if self.is_quarantined() {
             return;
         }
-        self.hashes.quarantine = Some(quarantine);
+        self.quarantined(quarantine);
         self.effects.push(Effect::Quarantined(quarantine));
         self.refuse_all();
+        self.queue_notes();
+    }
+
+    fn quarantined(&mut self, quarantine: Quarantine) {
+        self.hashes.quarantine = Some(quarantine);
         // A machine without snapshots is built anew from the log when the process starts again.
         if self.machine.snapshots() != Snapshots::None {
             self.want_snapshot(self.record.applied.index);
         }
     }
 
+    /// This member was quarantined when its process ended. What it holds durably may be what is wrong,
+    /// and so may what would come of applying more to it; save where the machine is built anew from the
+    /// log's beginning, and compared again as it grows.
+    pub(super) fn stay_quarantined(&mut self, quarantine: Quarantine) {
+        if self.machine.snapshots() == Snapshots::None && self.record.applied.index == Index(0) {
+            self.queue_notes();
+            return;
+        }
+        self.quarantined(quarantine);
+    }
+
     /// The machine was replaced by a snapshot whose record has this hash.
     pub(super) fn replaced_by_snapshot(&mut self) {
         let ask_us = self.hashes.ask_us;
         let (applied, hash) = (self.record.applied.index, self.record.hash);
+        let was_quarantined = self.is_quarantined();
         self.hashes = Hashes { ask_us, ..Hashes::new(applied, hash) };
+        if was_quarantined {
+            self.queue_notes();
+        }
     }
 
     /// Leadership began or ended.

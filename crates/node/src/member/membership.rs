@@ -265,7 +265,8 @@ impl<M: StateMachine> Member<M> {
         });
         if before != self.lingering.len() {
             self.acquaintances.forget(&gone);
-            self.writer.queue_note(self.acquaintances.encode());
+            self.snapshots.forget(&gone);
+            self.queue_notes();
             self.members_changed();
         }
         self.end_if_removed();
@@ -279,6 +280,7 @@ fn refusal(refused: ChangeRefused) -> AskRefusal {
         ChangeRefused::TooEarly => AskRefusal::TooEarly,
         ChangeRefused::HandingOver => AskRefusal::HandingOver,
         ChangeRefused::Impossible => AskRefusal::Impossible,
+        ChangeRefused::Recovering => AskRefusal::Recovering,
     }
 }
 

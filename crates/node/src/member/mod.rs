@@ -58,12 +58,13 @@ pub use hashes::Quarantine;
 pub use log::{LogBatch, LogCut, LogRead, LogReader, LogWritten};
 pub use mending::{Mend, Mended};
 pub use reads::ReadBatch;
-pub use snapshots::SnapshotWork;
-pub use start::{MemberStart, Options, StartError, Status};
+pub use snapshots::{PeerSnapshots, SnapshotWork};
+pub use start::{Concern, MemberStart, Options, StartError, Status};
 pub use timers::Now;
 pub use version::FEATURE_LEVEL;
 
 use crate::machine::{Outcome, StateMachine};
+use crate::notes::Notes;
 use crate::record::{Acquaintances, Membership, Record};
 use crate::saved::SavedState;
 use crate::snapshot::Snapshots as Offers;
@@ -195,7 +196,7 @@ fn recovered<M: StateMachine>(
 ) -> Result<(Record, Keeping), StartError> {
     if let (Offers::Whole, Some(saved)) = (machine.snapshots(), saved) {
         machine.load(&saved.state).map_err(StartError::Saved)?;
-        let keeping = Keeping::new(saved.applied, saved.state.len() as u64);
+        let keeping = Keeping::new(saved.told());
         return Ok((Record::decode(&saved.record)?, keeping));
     }
     let record = match machine.recovered() {
@@ -233,7 +234,7 @@ impl<M: StateMachine> Member<M> {
             return Err(StartError::Gap { applied, begins: start.log.prev, ends: last });
         }
         let commit = applied.index.max(start.log.prev.index);
-        let acquaintances = Acquaintances::decode(&start.note)?;
+        let Notes { acquaintances, quarantine } = Notes::decode(&start.note)?;
         let options = start.options;
         assert!(0 < options.heartbeat_interval_us, "a leader makes itself heard now and then");
         assert!(0 < options.election_timeout_us, "a leader is given time to make itself heard");
@@ -330,6 +331,9 @@ impl<M: StateMachine> Member<M> {
         member.configuration = Arc::new(member.raft.configuration().clone());
         member.peers_told = member.peers();
         member.machine.log_durable(applied.index);
+        if let Some(quarantine) = quarantine {
+            member.stay_quarantined(quarantine);
+        }
         Ok(member)
     }
 
@@ -408,6 +412,18 @@ impl<M: StateMachine> Member<M> {
         others.into_iter().flatten().fold(next, u64::min)
     }
 
+    /// What is wrong with this member though it can run: for whoever starts it.
+    #[must_use]
+    pub fn concern(&self) -> Option<Concern> {
+        if self.machine.snapshots() != Offers::None {
+            return None;
+        }
+        if Index(0) < self.log_begins.index {
+            return Some(Concern::StrandsNewMembers { begins: self.log_begins.index });
+        }
+        (Index(0) < self.machine.durable_index()).then_some(Concern::NoSnapshots)
+    }
+
     /// How the member stands.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -422,6 +438,7 @@ impl<M: StateMachine> Member<M> {
             leader_changes: self.leader_changes,
             snapshots_sent: self.snapshots.sent,
             snapshots_installed: self.snapshots.installed,
+            snapshots_by_peer: self.snapshots.by_peer.clone(),
             needs_snapshot: self.needs_snapshot(),
             log_full: self.disk.is_full(),
             log_stalled_us: self.disk.stalled_us(),
@@ -523,7 +540,7 @@ impl<M: StateMachine> Member<M> {
             }
             Event::SnapshotsLost(peer) => self.snapshots_lost(peer),
             Event::SnapshotWorked(work) => self.snapshot_worked(work),
-            Event::StateSaved(applied) => self.state_saved(applied),
+            Event::StateSaved(saved) => self.state_saved(saved),
             Event::Mended(mended) => self.mended(mended),
             Event::LogRead { reader: LogReader::Frames(peer), frames } => {
                 self.frames_read(peer, frames);
@@ -560,6 +577,13 @@ impl<M: StateMachine> Member<M> {
                 self.reads.arrived.push(Waiting { batch, since_us });
             }
         }
+    }
+
+    /// Has this member's notes made durable; they go with the next batch of the log.
+    fn queue_notes(&mut self) {
+        let acquaintances = self.acquaintances.clone();
+        let notes = Notes { acquaintances, quarantine: self.hashes.quarantine() };
+        self.writer.queue_note(notes.encode());
     }
 
     // ---- the consensus module ----

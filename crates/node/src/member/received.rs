@@ -38,7 +38,7 @@ impl<M: StateMachine> Member<M> {
             None => {
                 self.acquaintances.meet(peer, incarnation);
                 self.unmet.insert(peer, Vec::new());
-                self.writer.queue_note(self.acquaintances.encode());
+                self.queue_notes();
             }
         }
     }

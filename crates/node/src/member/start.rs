@@ -1,10 +1,11 @@
 //! What a member starts from, its bounds, and how it stands.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jangada_raft::{Configuration, HardState, Index, Limits, NodeId, Position, Range, Standing};
 
-use super::{Ended, Quarantine};
+use super::{Ended, PeerSnapshots, Quarantine};
 use crate::record::{NotesError, Record};
 use crate::saved::SavedState;
 use crate::snapshot::SnapshotError;
@@ -178,6 +179,38 @@ impl From<NotesError> for StartError {
     }
 }
 
+/// What is wrong with a member that runs all the same: told to whoever starts it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Concern {
+    /// The machine is durable and offers no snapshots: the log is never cut, and should it ever lose its
+    /// beginning, to damage or to a backup, no new member can be brought up to date.
+    NoSnapshots,
+    /// That has happened.
+    StrandsNewMembers {
+        /// The entry behind which the log begins.
+        begins: Index,
+    },
+}
+
+impl std::fmt::Display for Concern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Concern::NoSnapshots => write!(
+                f,
+                "the state machine keeps its state durably and offers no snapshots: the log is never \
+                 cut, and a member that joins once it has lost its beginning cannot be brought up to \
+                 date; let the machine offer snapshots (StateMachine::snapshots)"
+            ),
+            Concern::StrandsNewMembers { begins } => write!(
+                f,
+                "the log begins behind entry {begins} and the state machine offers no snapshots: while \
+                 this member leads, members that lack those entries are never brought up to date; have \
+                 another lead, or let the machine offer snapshots (StateMachine::snapshots)"
+            ),
+        }
+    }
+}
+
 /// How a member stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Status {
@@ -202,6 +235,8 @@ pub struct Status {
     pub snapshots_sent: u64,
     /// How many it has installed.
     pub snapshots_installed: u64,
+    /// The same by peer, and what is under way.
+    pub snapshots_by_peer: Arc<BTreeMap<NodeId, PeerSnapshots>>,
     /// Whether its machine lacks what no log holds any more: it serves nothing until it has been sent
     /// a snapshot.
     pub needs_snapshot: bool,

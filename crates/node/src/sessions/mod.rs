@@ -33,7 +33,7 @@ pub use table::{SessionLimits, SessionsError};
 
 use crate::machine::{Outcome, StateMachine};
 use crate::record::mix;
-use crate::snapshot::{SnapshotError, SnapshotReader, SnapshotStage, Snapshots};
+use crate::snapshot::{SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateView};
 use snapshot::{Reader, Stage, Staged};
 use table::{Stored, Table, Verdict};
 
@@ -260,6 +260,20 @@ fn divide(marked: &[u8]) -> Result<(&[u8], &[u8]), SessionsError> {
     rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or(SessionsError::Damaged)
 }
 
+impl<M: StateMachine> Sessions<M> {
+    /// The length of the table, and the table.
+    fn save_table(&self, out: &mut Vec<u8>) {
+        let mut table = BytesMut::new();
+        match canon!(session_table_is_left_out_of_snapshots) {
+            true => Table::new(*self.table.limits()).encode(&mut table),
+            false => self.table.encode(&mut table),
+        }
+        out.put_u32_le(MARK);
+        out.put_u32_le(table.len() as u32);
+        out.extend_from_slice(&table);
+    }
+}
+
 impl<M: StateMachine<Reply: StoredReply>> StateMachine for Sessions<M> {
     type Reply = SessionReply<M::Reply>;
 
@@ -311,15 +325,19 @@ impl<M: StateMachine<Reply: StoredReply>> StateMachine for Sessions<M> {
 
     /// The length of the table, the table, and the machine's own state.
     fn save(&self, out: &mut Vec<u8>) {
-        let mut table = BytesMut::new();
-        match canon!(session_table_is_left_out_of_snapshots) {
-            true => Table::new(*self.table.limits()).encode(&mut table),
-            false => self.table.encode(&mut table),
-        }
-        out.put_u32_le(MARK);
-        out.put_u32_le(table.len() as u32);
-        out.extend_from_slice(&table);
+        self.save_table(out);
         self.machine.save(out);
+    }
+
+    /// As [`Sessions::save`]; the table, which is bounded, is written at once.
+    fn view(&self) -> Option<StateView> {
+        let machine = self.machine.view()?;
+        let mut table = Vec::new();
+        self.save_table(&mut table);
+        Some(Box::new(move |out| {
+            out.extend_from_slice(&table);
+            machine(out);
+        }))
     }
 
     fn load(&mut self, state: &[u8]) -> Result<(), SnapshotError> {

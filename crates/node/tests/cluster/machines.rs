@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use jangada::{
     Chunk, Frame, Index, Outcome, SnapshotError, SnapshotReader, SnapshotStage, Snapshots,
-    StateMachine, Turn,
+    StateMachine, StateView, Turn,
 };
 
 /// What a machine keeps where a crash does not reach.
@@ -20,6 +20,8 @@ pub(crate) struct Durable {
     record: Option<Bytes>,
     rows: Vec<Bytes>,
     staged: Vec<Bytes>,
+    /// Whether the machine does what no other does.
+    pub(crate) lies: bool,
 }
 
 impl Kept {
@@ -89,6 +91,9 @@ impl StateMachine for Streamed {
 
     fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<usize>>) {
         remember(&mut self.rows, commands, outcomes);
+        if self.kept.lock().lies {
+            outcomes.iter_mut().for_each(|outcome| outcome.digest ^= 1);
+        }
     }
 
     fn recovered(&self) -> Option<Bytes> {
@@ -225,11 +230,14 @@ impl StateMachine for Whole {
         Snapshots::Whole
     }
 
-    fn save(&self, out: &mut Vec<u8>) {
-        for row in &self.rows {
-            out.extend_from_slice(&(row.len() as u64).to_le_bytes());
-            out.extend_from_slice(row);
-        }
+    fn view(&self) -> Option<StateView> {
+        let rows = self.rows.clone();
+        Some(Box::new(move |out| {
+            for row in &rows {
+                out.extend_from_slice(&(row.len() as u64).to_le_bytes());
+                out.extend_from_slice(row);
+            }
+        }))
     }
 
     fn load(&mut self, mut state: &[u8]) -> Result<(), SnapshotError> {

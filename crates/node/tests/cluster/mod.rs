@@ -13,7 +13,7 @@ use jangada::raft::{Configuration, NodeId, RoleKind};
 use jangada::wal::{Identity, Machine, MemoryDisk, Wal};
 use jangada::{
     Effect, Event, FEATURE_LEVEL, Log, LogWritten, Member, MemberStart, Now, Options, Record,
-    SavedState, SnapshotWork, StartError, Turn,
+    SavedState, SnapshotWork, StartError, Turn, UnsavedState,
 };
 
 use machines::{Kept, Remembers};
@@ -32,7 +32,12 @@ pub(crate) struct Process<M: Remembers> {
     wal: Wal<MemoryDisk>,
     events: Vec<Event>,
     works: VecDeque<(u64, SnapshotWork)>,
+    /// States that are to be written and saved, and when.
+    unsaved: VecDeque<(u64, UnsavedState)>,
 }
+
+/// How long it takes until a state is saved: long enough for more to be applied (microseconds).
+const SAVING_US: u64 = 20_000;
 
 pub(crate) struct Cluster<M: Remembers> {
     pub(crate) disks: BTreeMap<u64, Disks>,
@@ -128,8 +133,8 @@ impl<M: Remembers> Cluster<M> {
         };
         let now = Now { monotonic_us: self.now_us, wall_ms: 0 };
         let member = Member::new(now, start, machine)?;
-        let (events, works) = (Vec::new(), VecDeque::new());
-        self.running.insert(id, Process { member, wal, events, works });
+        let (events, works, unsaved) = (Vec::new(), VecDeque::new(), VecDeque::new());
+        self.running.insert(id, Process { member, wal, events, works, unsaved });
         for peer in self.disks.keys().copied().filter(|peer| *peer != id).collect::<Vec<_>>() {
             for (one, other) in [(id, peer), (peer, id)] {
                 if let (true, Some(process)) =
@@ -254,7 +259,9 @@ impl<M: Remembers> Cluster<M> {
             return;
         }
         let works = self.running.values().flat_map(|p| p.works.iter().map(|(at, _)| *at));
-        let next = self.running.values().map(|p| p.member.next_step_us()).chain(works).min();
+        let unsaved = self.running.values().flat_map(|p| p.unsaved.iter().map(|(at, _)| *at));
+        let next = self.running.values().map(|p| p.member.next_step_us());
+        let next = next.chain(works).chain(unsaved).min();
         self.now_us = next.unwrap_or(0).max(self.now_us + 1);
     }
 
@@ -303,6 +310,13 @@ impl<M: Remembers> Cluster<M> {
             }
         }
         let process = self.running.get_mut(&id).expect("it runs");
+        let due = |(at, _): &(u64, UnsavedState)| *at <= self.now_us;
+        if process.unsaved.front().is_some_and(due) {
+            let (_, state) = process.unsaved.pop_front().expect("just seen");
+            let state = state.write();
+            state.save(&self.disks[&id].states).expect("in memory");
+            process.events.push(Event::StateSaved(state.told()));
+        }
         if process.events.is_empty() && self.now_us < process.member.next_step_us() {
             return worked;
         }
@@ -350,8 +364,7 @@ impl<M: Remembers> Cluster<M> {
                 Event::Mended(Log::mend(&mut process.wal, &mend).expect("in memory"))
             }
             Effect::SaveState(state) => {
-                state.save(&self.disks[&id].states).expect("in memory");
-                Event::StateSaved(state.applied)
+                return process.unsaved.push_back((self.now_us + SAVING_US, state));
             }
             Effect::SnapshotWork(work) => return process.works.push_back((0, work)),
             Effect::Send { to, message } => return self.sent.push_back((id, to.0, message)),

@@ -27,6 +27,7 @@ pub(crate) const PROCESS: u64 = 77;
 pub(crate) struct Journal {
     pub(crate) commands: Vec<Vec<u8>>,
     pub(crate) durable: u64,
+    pub(crate) record: Option<Bytes>,
     pub(crate) log_durable: Arc<Mutex<u64>>,
 }
 
@@ -48,6 +49,10 @@ impl StateMachine for Journal {
     fn log_durable(&mut self, index: Index) {
         let mut told = self.log_durable.lock().expect("nobody panics under the lock");
         *told = index.0.max(*told);
+    }
+
+    fn recovered(&self) -> Option<Bytes> {
+        self.record.clone()
     }
 
     fn durable_index(&self) -> Index {
@@ -162,6 +167,11 @@ impl Hand {
 
     /// As `start`, in a life of this name.
     pub(crate) fn start_as(process: u64, log: MemoryLog, range: Range) -> Hand {
+        Hand::start_with(process, log, range, Journal::default())
+    }
+
+    /// As `start_as`, with this machine.
+    pub(crate) fn start_with(process: u64, log: MemoryLog, range: Range, machine: Journal) -> Hand {
         let start = MemberStart {
             id: SELF,
             group: 0,
@@ -179,7 +189,7 @@ impl Hand {
             recovering: false,
             saved: None,
         };
-        let member = Member::new(Now::default(), start, Journal::default()).expect("it starts");
+        let member = Member::new(Now::default(), start, machine).expect("it starts");
         Hand {
             member,
             log,

@@ -142,10 +142,15 @@ fn settings_that_must_not_be_ignored_are_refused() {
     refused("--auth-token jwt,pub-key=a", "names no sign-method");
     refused("--auth-token other", "there are no such tokens");
     refused("--discovery-srv example.com", "name the members with --initial-cluster");
-    refused("--force-new-cluster", "start a fresh data directory");
     refused("--listen-client-urls https://127.0.0.1:1 --advertise-client-urls http://a:1", "TLS");
-    let harmless = config("--client-cert-auth=false --auth-token simple --force-new-cluster=false");
+    let harmless = config("--client-cert-auth=false --auth-token simple");
     assert_eq!(harmless.expect("defaults are good").warnings, []);
+}
+
+#[test]
+fn a_new_cluster_is_forced_by_order_only() {
+    assert!(!config("").expect("defaults are good").force_new_cluster);
+    assert!(config("--force-new-cluster").expect("a good line").force_new_cluster);
 }
 
 #[test]

@@ -150,6 +150,8 @@ pub struct Config {
     pub cluster_token: String,
     /// Whether the cluster is to be formed.
     pub cluster_state: ClusterState,
+    /// Whether all other members are given up, and this one goes on alone with the data it has.
+    pub force_new_cluster: bool,
     /// Between a leader's heartbeats.
     pub heartbeat_interval: Duration,
     /// The shortest time without a leader until an election.
@@ -220,6 +222,7 @@ impl Config {
                 "existing" => ClusterState::Existing,
                 _ => ClusterState::New,
             },
+            force_new_cluster: settings.flag("force-new-cluster"),
             heartbeat_interval,
             election_timeout,
             limits,

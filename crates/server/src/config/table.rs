@@ -68,6 +68,12 @@ const MEMBER: &[Setting] = &[
         "",
         "YAML or JSON file of settings; replaces all flags and variables",
     ),
+    Setting::used(
+        "force-new-cluster",
+        Bool,
+        "false",
+        "the majority is lost for good: go on as the only member, with the data there is; start so once",
+    ),
     Setting::used("socket-reuse-port", Bool, "false", "set SO_REUSEPORT on the listeners"),
     Setting::used("socket-reuse-address", Bool, "false", "set SO_REUSEADDR (always set here)"),
     Setting::used(
@@ -96,12 +102,6 @@ const MEMBER: &[Setting] = &[
     Setting::no_effect("enable-grpc-gateway", Bool, "true", "the JSON gateway is not built yet"),
     Setting::no_effect("feature-gates", Text, "", "there are no feature gates"),
     Setting::no_effect("unsafe-no-fsync", Bool, "false", "the log is always synced"),
-    Setting::refused(
-        "force-new-cluster",
-        Bool,
-        "false",
-        "forming a new cluster out of old data is not built; start a fresh data directory",
-    ),
     Setting::refused(
         "listen-client-http-urls",
         Urls,

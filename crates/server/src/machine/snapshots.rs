@@ -1,7 +1,7 @@
 //! The store's snapshots in the node's words.
 
 use bytes::Bytes;
-use jangada::{Chunk, Index, SnapshotError, SnapshotReader, SnapshotStage, Turn};
+use jangada::{Chunk, Index, SnapshotError, SnapshotReader, SnapshotStage, StateView, Turn};
 use jangada_kv::{
     CHUNK_BYTES, EngineError, Machine, Restoration, RestoreError, RestoreState, SnapshotStream,
 };
@@ -22,20 +22,22 @@ pub(super) fn read(
     Ok(Box::new(Reader { stream, resumes }))
 }
 
-/// Writes the state of a store without an engine: its chunks, each behind its length.
-pub(super) fn save(machine: &Machine, out: &mut Vec<u8>) {
+/// A view of a store without an engine, which writes its chunks, each behind its length. What is taken
+/// at once are references to the rows.
+pub(super) fn view(machine: &Machine) -> StateView {
     let sound = "a store in memory is always readable";
-    let Some(mut stream) = machine.snapshot(&[]).expect(sound) else {
-        return;
-    };
-    while let Some(chunk) = stream.next_chunk(CHUNK_BYTES).expect(sound) {
-        let length = u32::try_from(chunk.len()).expect("a chunk is bounded");
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&chunk);
-    }
+    let stream = machine.snapshot(&[]).expect(sound);
+    Box::new(move |out| {
+        let Some(mut stream) = stream else { return };
+        while let Some(chunk) = stream.next_chunk(CHUNK_BYTES).expect(sound) {
+            let length = u32::try_from(chunk.len()).expect("a chunk is bounded");
+            out.extend_from_slice(&length.to_le_bytes());
+            out.extend_from_slice(&chunk);
+        }
+    })
 }
 
-/// Reads what [`save`] wrote.
+/// Reads what a [`view`] wrote.
 pub(super) fn load(machine: &mut Machine, state: &[u8]) -> Result<(), SnapshotError> {
     let mut restoration = machine.restore();
     let mut rest = state;

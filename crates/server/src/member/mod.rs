@@ -16,6 +16,7 @@ mod serve;
 mod served;
 mod space;
 mod start;
+mod transfers;
 mod watch;
 
 use std::net::TcpListener;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use jangada::net::TransportLimits;
 use jangada::raft::NodeId;
 use jangada::wal::{FileDisk, OpenError};
-use jangada::{Beginning, NodeError, Options};
+use jangada::{Beginning, ForceError, NodeError, Options};
 use jangada_kv::EngineError;
 
 use crate::config::{ClusterState, Config, ConfigError, Url};
@@ -127,13 +128,17 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let disk = FileDisk::open(&config.wal_dir)?;
     let start = match jangada::wal::owner(&disk)? {
         Some(found) => Start::of_log(&config, found),
+        None if config.force_new_cluster => {
+            return Err(NodeError::Force(ForceError::NoLog).into());
+        }
         None if config.cluster_state == ClusterState::New => Start::first(&config)?,
         None => join::join(&config)?,
     };
     let engine_options = jangada_kv::Options::default();
     let metrics = Arc::new(Metrics::default());
     let commits = metrics.backend_commit.clone();
-    let others = 1 < start.members.len() || start.beginning == Beginning::Join;
+    let others = !config.force_new_cluster
+        && (1 < start.members.len() || start.beginning == Beginning::Join);
     let (machine, engine) = machine::open(&config.data_dir, engine_options, commits, others)?;
     let store = machine.shared().clone();
     let peer_listeners = listeners.peer.into_iter().map(|listener| listener.socket).collect();
@@ -190,6 +195,7 @@ fn node_config(
         id: NodeId(start.member),
         members: start.members,
         beginning: start.beginning,
+        force_alone: config.force_new_cluster,
         advertised: texts(&config.advertise_peer_urls),
         log_directory: config.wal_dir.clone(),
         log_disk: Some(disk),

@@ -14,6 +14,7 @@ use jangada_kv::{COMMAND_VERSION, Command, Reply, Shared};
 
 use super::clock::ClusterClock;
 use super::connections::Connections;
+use super::transfers;
 use crate::backend::{Backend, Connection, Member, RequestError, Sizes, Status};
 use crate::errors::ApiError;
 use crate::etcd_file::Exported;
@@ -351,6 +352,8 @@ impl Step {
             ChangeError::NoLeader => ApiError::NoLeader,
             ChangeError::Impossible => ApiError::MemberBadUrls,
             ChangeError::RemovedBefore => ApiError::MemberNotFound,
+            // Whoever is recovering counts as little as who has not started.
+            ChangeError::Recovering => ApiError::MemberNotEnoughStarted,
             ChangeError::InDoubt => ApiError::TimeoutLeaderFailed,
             ChangeError::Stopped => ApiError::Stopped,
         })
@@ -516,19 +519,14 @@ impl<T: Timer> Backend for Served<T> {
             )
             .sample(&[], u8::from(figures.log_full.load(Ordering::Relaxed)));
         let status = handle.status();
-        // etcd's, which tells them apart by peer.
-        let by_name = [
-            ("etcd_network_snapshot_send_success", Kind::Counter, status.snapshots_sent),
-            ("etcd_network_snapshot_receive_success", Kind::Counter, status.snapshots_installed),
-            (
+        transfers::write(&status.snapshots_by_peer, exposition);
+        exposition
+            .family(
                 "etcd_server_snapshot_apply_in_progress_total",
                 Kind::Gauge,
-                u64::from(status.needs_snapshot),
-            ),
-        ];
-        for (name, kind, value) in by_name {
-            exposition.family(name, kind, "As etcd's, all peers together.").sample(&[], value);
-        }
+                "1 while this member waits for a snapshot, or installs one.",
+            )
+            .sample(&[], u8::from(status.needs_snapshot));
         exposition
             .family(
                 "jangada_snapshots_sent_total",

@@ -181,6 +181,7 @@ mod tests {
             learners: ids(learners),
             target: ids(target),
             addresses: all.map(|id| (NodeId(*id), vec![format!("http://h{id}:1")])).collect(),
+            ..Configuration::default()
         }
     }
 

@@ -148,7 +148,7 @@ pub(crate) fn event(event: &Event, into: &mut Fingerprint) {
         Event::LogBegins(position) => position.hash(into),
         Event::Mended(mended) => into.text(format_args!("{mended:?}")),
         Event::SnapshotWorked(work) => work.name().hash(into),
-        Event::StateSaved(applied) => applied.hash(into),
+        Event::StateSaved(saved) => saved.hash(into),
         Event::Propose(proposed) => draft(proposed, into),
         Event::Read(batch) => batch.hash(into),
     }
@@ -169,7 +169,7 @@ pub(crate) fn effect<R: fmt::Debug>(effect: &Effect<R>, into: &mut Fingerprint) 
         Effect::Mend(Mend::Repair(repaired)) => frames(repaired, into),
         Effect::Mend(Mend::GiveUp | Mend::EndRecovering) => {}
         Effect::SnapshotWork(work) => work.name().hash(into),
-        Effect::SaveState(state) => (state.applied, &state.record, &state.state).hash(into),
+        Effect::SaveState(state) => (state.applied, &state.record).hash(into),
         Effect::Send { to, message } => {
             to.hash(into);
             peer_message(message, into);

@@ -395,7 +395,7 @@ impl<A: Application> Seat<A> {
                 }
                 saved => {
                     saved?;
-                    Event::StateSaved(state.applied)
+                    Event::StateSaved(state.told())
                 }
             },
         };

@@ -5,12 +5,14 @@
 //! responsible for who needs a snapshot and what one means for the log, which is the consensus
 //! module's, nor for what is in one, which is the machine's.
 
+mod counts;
 mod sending;
 mod taking;
 mod whole;
 mod work;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jangada_net::SnapshotMessage;
 use jangada_raft::{Index, NodeId};
@@ -18,6 +20,7 @@ use jangada_raft::{Index, NodeId};
 use super::Member;
 use crate::machine::StateMachine;
 
+pub use counts::PeerSnapshots;
 use sending::{Sending, Wanted};
 use taking::{Kept, Stage, Taking};
 pub(super) use whole::Keeping;
@@ -79,6 +82,9 @@ pub(super) struct Snapshots {
     ask_us: u64,
 
     pub(super) keeping: Keeping,
+
+    /// What was sent to each peer and taken from it; of members and of those removed a moment ago.
+    pub(super) by_peer: Arc<BTreeMap<NodeId, PeerSnapshots>>,
 }
 
 impl Snapshots {
@@ -98,6 +104,7 @@ impl Snapshots {
             needed,
             ask_us: 0,
             keeping,
+            by_peer: Arc::default(),
         }
     }
 

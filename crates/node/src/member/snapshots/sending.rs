@@ -18,7 +18,7 @@ use super::{RETRY_US, SILENCE_US, TRANSFERS_MAX, WINDOW_BYTES};
 use crate::machine::StateMachine;
 use crate::member::Effect;
 use crate::record::Record;
-use crate::snapshot::{Chunk, SnapshotError, SnapshotReader, Snapshots};
+use crate::snapshot::{Chunk, SnapshotError, SnapshotReader, Snapshots, WholeState};
 
 /// Who wants a snapshot to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,7 +109,9 @@ impl<M: StateMachine> Member<M> {
     /// Leadership ended, or began anew.
     pub(in crate::member) fn stop_sending(&mut self) {
         self.snapshots.wanted.clear();
-        self.snapshots.sending.clear();
+        for peer in std::mem::take(&mut self.snapshots.sending).into_keys() {
+            self.snapshots.send_failed(peer);
+        }
         self.snapshots.failed_us.clear();
     }
 
@@ -210,7 +212,8 @@ impl<M: StateMachine> Member<M> {
         if last.index < sending.at_least {
             return self.sending_failed(peer);
         }
-        let head = SnapshotHead { last, record, resumes: reader.resumes() };
+        // Whether it resumes is known once the first chunk is read.
+        let head = SnapshotHead { last, record, resumes: false };
         sending.stream = Some(Stream {
             last,
             head: Some(head),
@@ -220,6 +223,7 @@ impl<M: StateMachine> Member<M> {
             outstanding: VecDeque::new(),
             is_read: false,
         });
+        self.snapshots.send_begins(peer);
         self.send_chunks(peer);
     }
 
@@ -229,7 +233,7 @@ impl<M: StateMachine> Member<M> {
             Snapshots::Streamed => self.machine.snapshot(resume),
             Snapshots::Whole => {
                 let record = self.record.encode();
-                Ok(Box::new(WholeReader::new(record, self.whole_state(), resume)))
+                Ok(Box::new(WholeReader::new(record, WholeState::of(&self.machine), resume)))
             }
         }
     }
@@ -287,6 +291,9 @@ impl<M: StateMachine> Member<M> {
         let Some(stream) = &mut sending.stream else { return };
         match outcome.expect("work that is handed back is done") {
             Ok(chunk) => {
+                if let Some(head) = &mut stream.head {
+                    head.resumes = reader.resumes();
+                }
                 stream.is_read = chunk.is_last;
                 stream.chunk = Some(chunk);
                 stream.reader = Some(reader);
@@ -302,6 +309,7 @@ impl<M: StateMachine> Member<M> {
         let Some(sending) = self.snapshots.sending.remove(&peer) else { return };
         self.snapshots.failed_us.remove(&peer);
         self.snapshots.sent += 1;
+        self.snapshots.send_succeeded(peer);
         // A view covers what is applied here, and so committed.
         let last = sending.stream.map_or(last, |s| s.last.index).min(self.raft.commit_index());
         let until_us = self.now.monotonic_us + SILENCE_US;
@@ -314,6 +322,7 @@ impl<M: StateMachine> Member<M> {
     pub(super) fn sending_failed(&mut self, peer: NodeId) {
         let Some(sending) = self.snapshots.sending.remove(&peer) else { return };
         self.snapshots.failed_us.insert(peer, self.now.monotonic_us);
+        self.snapshots.send_failed(peer);
         if sending.by == By::Module {
             self.input(Input::SnapshotFailed(peer));
         }

@@ -25,7 +25,7 @@ use super::work::{Order, SnapshotWork, Task};
 use super::{ALIVE_US, QUEUED_CHUNKS_MAX, RETRY_US, SILENCE_US, STAGE_KEPT_US};
 use crate::machine::StateMachine;
 use crate::record::Record;
-use crate::saved::SavedState;
+use crate::saved::UnsavedState;
 use crate::snapshot::{SnapshotError, SnapshotStage, Snapshots};
 
 /// Where chunks go.
@@ -158,6 +158,7 @@ impl<M: StateMachine> Member<M> {
             return;
         };
         let Taking { from, transfer, head, stage, resume, .. } = taking;
+        self.snapshots.take_failed(from);
         match (stage, resume) {
             (Some(stage), Some(resume)) => {
                 let until_us = self.now.monotonic_us + STAGE_KEPT_US;
@@ -241,6 +242,8 @@ impl<M: StateMachine> Member<M> {
         taking.stage = Some(stage);
         taking.resume = resume;
         taking.head = Some(Head { last, record, record_bytes });
+        let from = taking.from;
+        self.snapshots.take_begins(from);
     }
 
     /// Whether a snapshot that covers `last` is wanted here.
@@ -255,6 +258,7 @@ impl<M: StateMachine> Member<M> {
     fn hold_it_already(&mut self, last: Index) {
         if let Some(Taking { from, transfer, .. }) = &self.snapshots.taking {
             let (from, transfer) = (*from, *transfer);
+            self.snapshots.take_is_needless(from);
             self.say(from, SnapshotMessage::Installed { transfer, last });
         }
         self.drop_taking();
@@ -414,9 +418,9 @@ impl<M: StateMachine> Member<M> {
             }
             Stage::Whole(state) => match self.machine.load(&state) {
                 Ok(()) => {
-                    let state = Bytes::from(state);
-                    let saved = SavedState { applied: last.index, record: record_bytes, state };
-                    self.effects.push(Effect::SaveState(saved));
+                    let (applied, record) = (last.index, record_bytes);
+                    let state = Bytes::from(state).into();
+                    self.effects.push(Effect::SaveState(UnsavedState { applied, record, state }));
                 }
                 Err(error) => {
                     tracing::warn!("the snapshot is not taken: {error}");
@@ -457,6 +461,7 @@ impl<M: StateMachine> Member<M> {
         self.time_ms = self.time_ms.max(record.time_ms);
         self.record = record;
         self.snapshots.installed += 1;
+        self.snapshots.take_succeeded(from);
         self.snapshots.kept = None;
         if self.snapshots.needed.take().is_some() {
             // It was not let stand for election without its state.

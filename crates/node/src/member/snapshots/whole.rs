@@ -2,14 +2,17 @@
 //!
 //! Responsible for when such a state is saved, and for sending and taking one as a whole. Not
 //! responsible for the file, which is the driver's ([`crate::SavedState::save`]).
+//!
+//! Where the machine offers a view its state is written by the driver, away from the member's thread:
+//! when it is saved, and when the first chunk is read of what is sent.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use jangada_raft::Index;
 
 use super::super::{Effect, Member};
 use crate::machine::StateMachine;
-use crate::saved::SavedState;
-use crate::snapshot::{Chunk, SnapshotError, SnapshotReader, Snapshots};
+use crate::saved::{StateSaved, UnsavedState};
+use crate::snapshot::{Chunk, SnapshotError, SnapshotReader, Snapshots, WholeState};
 
 /// The most bytes of such a state: it is held in memory as a whole while it is sent and taken.
 pub(super) const WHOLE_BYTES_MAX: usize = 1 << 30;
@@ -28,8 +31,8 @@ pub(in crate::member) struct Keeping {
 }
 
 impl Keeping {
-    pub(in crate::member) fn new(saved: Index, state_bytes: u64) -> Keeping {
-        Keeping { saved, saving: false, since_bytes: 0, state_bytes }
+    pub(in crate::member) fn new(StateSaved { applied, bytes }: StateSaved) -> Keeping {
+        Keeping { saved: applied, saving: false, since_bytes: 0, state_bytes: bytes }
     }
 
     pub(in crate::member) fn applied(&mut self, bytes: u64) {
@@ -60,32 +63,24 @@ impl<M: StateMachine> Member<M> {
         if keeping.saving || keeping.since_bytes < due_bytes || !safe || self.is_paused() {
             return;
         }
-        let state = self.whole_state();
-        self.save(state);
+        self.save();
     }
 
-    pub(super) fn save(&mut self, state: Bytes) {
+    fn save(&mut self) {
         let keeping = &mut self.snapshots.keeping;
         keeping.saving = true;
         keeping.since_bytes = 0;
-        keeping.state_bytes = state.len() as u64;
-        let applied = self.record.applied.index;
-        let saved = SavedState { applied, record: self.record.encode(), state };
-        self.effects.push(Effect::SaveState(saved));
-    }
-
-    /// The machine's state as bytes.
-    pub(super) fn whole_state(&self) -> Bytes {
-        let mut state = Vec::new();
-        self.machine.save(&mut state);
-        state.into()
+        let (applied, record) = (self.record.applied.index, self.record.encode());
+        let state = WholeState::of(&self.machine);
+        self.effects.push(Effect::SaveState(UnsavedState { applied, record, state }));
     }
 
     /// What was to be saved is durable.
-    pub(in crate::member) fn state_saved(&mut self, applied: Index) {
+    pub(in crate::member) fn state_saved(&mut self, StateSaved { applied, bytes }: StateSaved) {
         let keeping = &mut self.snapshots.keeping;
         keeping.saving = false;
         keeping.saved = keeping.saved.max(applied);
+        keeping.state_bytes = bytes;
         self.taken_state_saved(applied);
     }
 
@@ -94,29 +89,51 @@ impl<M: StateMachine> Member<M> {
     }
 }
 
-/// Reads a state that is held in memory.
+/// Reads a state as a whole.
 pub(super) struct WholeReader {
     record: Bytes,
-    state: Bytes,
-    /// Names the state in tokens.
-    name: u32,
-    at: usize,
+    state: Reading,
     resumes: bool,
+}
+
+enum Reading {
+    /// Nothing was read yet; the token to resume from, if there is one.
+    Unwritten(WholeState, Option<Bytes>),
+    /// From where on it is to be read.
+    At(WrittenState, usize),
+}
+
+/// A state as bytes, and what names it in tokens.
+struct WrittenState {
+    state: Bytes,
+    name: u32,
+}
+
+impl WrittenState {
+    /// The place behind the chunk of this token, if that was of the same state.
+    fn behind(&self, token: &[u8]) -> Option<usize> {
+        let (length, at) = token.split_first_chunk::<8>()?;
+        let (at, named) = at.split_first_chunk::<8>()?;
+        let same = u64::from_le_bytes(*length) == self.state.len() as u64
+            && named == self.name.to_le_bytes().as_slice();
+        let at = usize::try_from(u64::from_le_bytes(*at)).ok()?;
+        (same && at < self.state.len()).then_some(at)
+    }
+
+    fn token(&self, at: usize) -> Bytes {
+        let mut token = BytesMut::with_capacity(20);
+        token.put_u64_le(self.state.len() as u64);
+        token.put_u64_le(at as u64);
+        token.put_u32_le(self.name);
+        token.freeze()
+    }
 }
 
 impl WholeReader {
     /// Starts behind the chunk of `resume` if that was of the same state.
-    pub(super) fn new(record: Bytes, state: Bytes, resume: Option<&[u8]>) -> WholeReader {
-        let name = crc32c::crc32c(&state);
-        let behind = resume.and_then(|token| {
-            let (length, at) = token.split_first_chunk::<8>()?;
-            let (at, named) = at.split_first_chunk::<8>()?;
-            let same = u64::from_le_bytes(*length) == state.len() as u64
-                && named == name.to_le_bytes().as_slice();
-            let at = usize::try_from(u64::from_le_bytes(*at)).ok()?;
-            (same && at < state.len()).then_some(at)
-        });
-        WholeReader { record, state, name, at: behind.unwrap_or(0), resumes: behind.is_some() }
+    pub(super) fn new(record: Bytes, state: WholeState, resume: Option<&[u8]>) -> WholeReader {
+        let resume = resume.map(Bytes::copy_from_slice);
+        WholeReader { record, state: Reading::Unwritten(state, resume), resumes: false }
     }
 }
 
@@ -130,14 +147,24 @@ impl SnapshotReader for WholeReader {
     }
 
     fn next(&mut self, bytes_max: usize) -> Result<Chunk, SnapshotError> {
-        let end = self.state.len().min(self.at + bytes_max);
-        let bytes = self.state.slice(self.at..end);
-        self.at = end;
-        let mut resume = BytesMut::with_capacity(20);
-        resume.put_u64_le(self.state.len() as u64);
-        resume.put_u64_le(end as u64);
-        resume.put_u32_le(self.name);
-        let is_last = end == self.state.len();
-        Ok(Chunk { bytes, resume: resume.freeze(), is_last })
+        let empty = Reading::Unwritten(WholeState::from(Bytes::new()), None);
+        let (written, at) = match std::mem::replace(&mut self.state, empty) {
+            Reading::At(written, at) => (written, at),
+            Reading::Unwritten(state, resume) => {
+                let state = state.into_bytes();
+                let written = WrittenState { name: crc32c::crc32c(&state), state };
+                let behind = resume.and_then(|token| written.behind(&token));
+                self.resumes = behind.is_some();
+                (written, behind.unwrap_or(0))
+            }
+        };
+        let end = written.state.len().min(at + bytes_max);
+        let chunk = Chunk {
+            bytes: written.state.slice(at..end),
+            resume: written.token(end),
+            is_last: end == written.state.len(),
+        };
+        self.state = Reading::At(written, end);
+        Ok(chunk)
     }
 }
