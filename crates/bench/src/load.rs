@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use jangada_server::errors::ApiError;
 use jangada_server::proto::etcdserverpb::kv_client::KvClient;
 use jangada_server::proto::etcdserverpb::{PutRequest, RangeRequest};
 use serde::Serialize;
@@ -25,6 +26,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// A client whose connection broke waits this long before it opens another: a dead server must
 /// not be asked in a busy loop.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a client waits before it asks again what was refused as busy: by then a server that works
+/// off what waits has taken on some.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Kinds of error told apart; the rest is counted together.
 const ERROR_KINDS_MAX: usize = 32;
 
@@ -60,6 +64,15 @@ pub enum KeyOrder {
     Sequential,
 }
 
+/// What comes of a request that a server refuses because too much is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Busy {
+    /// It has failed.
+    Fails,
+    /// It is asked again after a pause, as often as it takes, and the refusals are counted apart.
+    AskedAgain,
+}
+
 /// When to stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
@@ -88,6 +101,8 @@ pub struct Options {
     pub key_order: KeyOrder,
     /// Bytes of a value.
     pub value_bytes: usize,
+    /// What comes of a request that is refused as busy.
+    pub busy: Busy,
     /// After so long without any answer the run ends, and what is under way counts as an error.
     pub stall: Duration,
     /// The servers' processes, to tell what they used.
@@ -128,6 +143,8 @@ pub struct Report {
     pub latency: Latency,
     /// Failed requests by kind.
     pub errors: BTreeMap<String, u64>,
+    /// How often a request was refused as busy and asked again.
+    pub busy: u64,
     /// User and system time of this process for each request, in microseconds.
     pub client_cpu_us_per_request: f64,
     /// What the servers used, if their processes were named.
@@ -150,6 +167,15 @@ impl Report {
     #[must_use]
     pub fn error_count(&self) -> u64 {
         self.errors.values().sum()
+    }
+
+    /// The failed requests in words: how many of each kind, the most frequent first.
+    #[must_use]
+    pub fn errors_text(&self) -> String {
+        let mut kinds: Vec<_> = self.errors.iter().collect();
+        kinds.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let texts: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} x {kind}")).collect();
+        texts.join(", ")
     }
 }
 
@@ -215,6 +241,7 @@ async fn drive(options: &Options, progress: impl Fn(Progress)) -> Result<Report,
         rate: if seconds == 0.0 { 0.0 } else { latency.count as f64 / seconds },
         latency,
         errors: run.errors.take(),
+        busy: run.busy_count.get(),
         client_cpu_us_per_request: per_request(own_after.cpu.saturating_sub(own_before.cpu)),
         servers: servers.map(|(before, after)| ServerReport {
             cpu_us_per_request: per_request(after.cpu.saturating_sub(before.cpu)),
@@ -285,6 +312,8 @@ struct Run {
     key_space: u64,
     key_order: KeyOrder,
     value: Bytes,
+    busy: Busy,
+    busy_count: Cell<u64>,
     answered: Cell<u64>,
     failed: Cell<u64>,
     last_answer: Cell<Instant>,
@@ -309,6 +338,8 @@ impl Run {
             key_space: options.key_space,
             key_order: options.key_order,
             value: Bytes::from(value),
+            busy: options.busy,
+            busy_count: Cell::new(0),
             answered: Cell::new(0),
             failed: Cell::new(0),
             last_answer: Cell::new(now),
@@ -339,6 +370,14 @@ impl Run {
         self.answered.set(self.answered.get() + 1);
         self.last_answer.set(end);
         self.recorder.borrow_mut().record(end - begin);
+    }
+
+    /// Whether a request that got this answer is to be asked again; counts it.
+    fn asks_again(&self, status: &Status) -> bool {
+        let again =
+            self.busy == Busy::AskedAgain && status.message() == ApiError::TooManyRequests.text();
+        self.busy_count.set(self.busy_count.get() + u64::from(again));
+        again
     }
 
     fn fail(&self, kind: String) {
@@ -414,7 +453,13 @@ async fn client(run: Rc<Run>, link: Rc<Link>, seed: u64) {
         let begin = Instant::now();
         let Some(number) = run.begin(begin) else { return };
         let key = run.key(number, &mut random);
-        match request(&mut client, &run, key).await {
+        let answer = loop {
+            match request(&mut client, &run, key.clone()).await {
+                Err(status) if run.asks_again(&status) => tokio::time::sleep(BUSY_PAUSE).await,
+                answer => break answer,
+            }
+        };
+        match answer {
             Ok(()) => run.answer(begin, Instant::now()),
             Err(status) => {
                 run.fail(format!("{:?}: {}", status.code(), status.message()));
@@ -460,6 +505,7 @@ mod tests {
             key_space: 100,
             key_order: KeyOrder::Sequential,
             value_bytes: 16,
+            busy: Busy::Fails,
             stall: Duration::from_secs(1),
             pids: Vec::new(),
             seed: 1,
@@ -504,5 +550,18 @@ mod tests {
     #[test]
     fn keys_have_sixteen_bytes() {
         assert_eq!(key(7).len(), 16);
+    }
+    #[test]
+    fn what_is_refused_as_busy_is_asked_again_only_where_that_is_wanted() {
+        let status = |text: &str| Status::unknown(text);
+        for (busy, text, again) in [
+            (Busy::AskedAgain, ApiError::TooManyRequests.text(), true),
+            (Busy::AskedAgain, "etcdserver: request timed out", false),
+            (Busy::Fails, ApiError::TooManyRequests.text(), false),
+        ] {
+            let run = Run::new(&Options { busy, ..options() });
+            assert_eq!(run.asks_again(&status(text)), again, "{busy:?}: {text}");
+            assert_eq!(run.busy_count.get(), u64::from(again));
+        }
     }
 }

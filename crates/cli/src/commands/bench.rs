@@ -74,6 +74,7 @@ fn drive(client: &arguments::Client, load: &Load, operation: Operation) -> Resul
             } else {
                 load::KeyOrder::Random
             },
+            busy: load::Busy::Fails,
             value_bytes: load.val_size,
             stall: STALL,
             pids,

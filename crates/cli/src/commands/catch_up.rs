@@ -1,10 +1,11 @@
 //! `bench snapshot`: what it costs a cluster to bring an empty member up to date while clients write.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use jangada_bench::load::{self, KeyOrder, Operation, Report, Stop};
+use jangada_bench::load::{self, Busy, KeyOrder, Operation, Report, Stop};
 use jangada_server::errors::ApiError;
 use jangada_server::proto::etcdserverpb::MemberAddRequest;
 use jangada_server::proto::etcdserverpb::cluster_client::ClusterClient;
@@ -32,7 +33,7 @@ const STRETCH: Duration = Duration::from_secs(1);
 const APPLIED: &str = "applied snapshot";
 
 /// Writes of one stretch of time.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 struct Stretch {
     seconds: f64,
     writes: u64,
@@ -41,6 +42,8 @@ struct Stretch {
     p99_us: u64,
     max_us: u64,
     errors: u64,
+    /// The errors by kind.
+    errors_by_kind: BTreeMap<String, u64>,
     /// Of the first three members together, the most there was.
     resident_peak_bytes: u64,
 }
@@ -53,6 +56,9 @@ impl Stretch {
         self.p99_us = self.p99_us.max(report.latency.p99_us);
         self.max_us = self.max_us.max(report.latency.max_us);
         self.errors += report.error_count();
+        for (kind, count) in &report.errors {
+            *self.errors_by_kind.entry(kind.clone()).or_default() += count;
+        }
         let resident = report.servers.map_or(0, |servers| servers.resident_bytes);
         self.resident_peak_bytes = self.resident_peak_bytes.max(resident);
     }
@@ -78,8 +84,15 @@ pub(crate) fn run(client: &arguments::Client, options: &Snapshot) -> Result<(), 
     let cluster = Contestant::start(&folder.path, "member", &own, options.base_port)?;
     eprintln!("writing {} keys of {} bytes", options.keys, options.val_size);
     let fill = measure(&cluster, options, FILLERS, Stop::Total(options.keys))?;
+    if 0 < fill.busy {
+        eprintln!("{} times a write was refused as busy, and asked again", fill.busy);
+    }
     if 0 < fill.error_count() {
-        return Err(Failure::Failed(format!("{} writes failed meanwhile", fill.error_count())));
+        return Err(Failure::Failed(format!(
+            "{} writes failed while the store was filled: {}",
+            fill.error_count(),
+            fill.errors_text()
+        )));
     }
     let mut before = Stretch::default();
     before.add(&measure(&cluster, options, options.clients, Stop::Duration(options.duration))?);
@@ -117,6 +130,7 @@ pub(crate) fn run(client: &arguments::Client, options: &Snapshot) -> Result<(), 
     if client.output == Some(Format::Json) {
         return Ok(output::print_json(&json!({
             "keys": options.keys,
+            "busyWhileFilling": fill.busy,
             "valueBytes": options.val_size,
             "before": before,
             "during": during,
@@ -176,6 +190,8 @@ fn measure(
         key_space: options.keys,
         key_order: if filling { KeyOrder::Sequential } else { KeyOrder::Random },
         value_bytes: options.val_size,
+        // What is measured is what a client sees; only the store that is measured on must be full.
+        busy: if filling { Busy::AskedAgain } else { Busy::Fails },
         stall: STALL,
         pids: cluster.pids(),
         seed: 1,
@@ -203,6 +219,11 @@ fn print(
     };
     let heading = ["writes", "s", "rate /s", "p99", "max", "errors", "memory of three"];
     output::print_table(&heading, &[row("before", before), row("meanwhile", during)])?;
+    for (what, stretch) in [("before", before), ("meanwhile", during)] {
+        for (kind, count) in &stretch.errors_by_kind {
+            writeln!(io::stdout().lock(), "errors {what}: {count} x {kind}")?;
+        }
+    }
     writeln!(
         io::stdout().lock(),
         "meanwhile / before: {ratio:.2}; a member with an empty disk caught up on {} keys of {} B in \

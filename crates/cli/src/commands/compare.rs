@@ -188,6 +188,7 @@ impl Contestant {
             stop: Stop::Duration(compare.duration),
             key_space: KEY_SPACE,
             key_order: load::KeyOrder::Random,
+            busy: load::Busy::Fails,
             value_bytes: compare.val_size,
             stall: STALL,
             pids: self.pids(),
