@@ -11,21 +11,13 @@ use jangada::raft::{
     PreVoteResponse, Range, ReadRound, RoleKind, Term, VoteResponse,
 };
 use jangada::{
-    Configuration, Effect, Event, FEATURE_LEVEL, Log, LogBatch, Member, MemberStart, MemoryLog,
-    Now, Options, ProposeError, ReadBatch, StartError,
+    Concern, Configuration, Effect, Event, FEATURE_LEVEL, Log, LogBatch, Member, MemberStart,
+    MemoryLog, Now, Options, ProposeError, ReadBatch, Record, StartError,
 };
 
 use hand::{
     Disk, Hand, Journal, PROCESS, SELF, THREE, TWO, Told, append, at, draft, heartbeat, matched,
     propose, raft,
-}
-
-    Concern, Effect, Event, Log, LogBatch, MemoryLog, Now, Options, ProposeError, ReadBatch, Record,
-};
-
-use hand::{
-    Disk, Hand, Journal, PROCESS, THREE, TWO, Told, append, at, draft, heartbeat, matched, propose,
-    raft,
 };
 
 #[test]
