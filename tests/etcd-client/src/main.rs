@@ -2,6 +2,8 @@
 //! (`host:port`, divided by commas). It works below one prefix and removes what it wrote; only its
 //! compaction remains. It ends with status 0, or with what was wrong.
 
+mod watching;
+
 use etcd_client::{
     Client, CompactionOptions, Compare, CompareOp, DeleteOptions, Error, GetOptions, PutOptions,
     SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
@@ -40,6 +42,7 @@ async fn main() -> Result<(), Error> {
     delete(&mut client).await?;
     transact(&mut client).await?;
     compact(&mut client).await?;
+    watching::watch(&mut client).await?;
     see_the_cluster(&mut client).await
 }
 
