@@ -10,7 +10,7 @@ fn changes(target: &Target) -> usize {
     match target.name {
         "world_schedule" => 0,
         "core_schedule" => 40,
-        "wal_open" | "wal_sealed" => 400,
+        "wal_open" | "wal_sealed" | "snapshot_file" => 400,
         _ => 4_000,
     }
 }

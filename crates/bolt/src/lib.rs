@@ -1,6 +1,6 @@
 //! The file format of bbolt, the database that etcd keeps its state in, as far as a snapshot needs it.
 //!
-//! Responsible for pages: [`plan`] and [`write`] make a whole file from buckets of sorted entries,
+//! Responsible for pages: [`plan`] and [`write()`] make a whole file from buckets of sorted entries,
 //! front to back, in memory of a few pages; [`Reader`] walks such a file, whoever wrote it, and
 //! believes none of its numbers. **Not** responsible for what the buckets are called or hold, nor for
 //! changing a file that is there.

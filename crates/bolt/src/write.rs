@@ -5,7 +5,7 @@
 //! is a page for each level (a longer one where an entry is longer than a page).
 //!
 //! The first pages name the root and the number of pages, which are known last. So the content is gone
-//! through twice: [`plan`] counts, [`write`] writes. Both must be given the same content.
+//! through twice: [`plan`] counts, [`write()`] writes. Both must be given the same content.
 //!
 //! Invariants:
 //! 1. Buckets ascend by name, and the entries of a bucket by key.
