@@ -2,6 +2,7 @@
 //! table of their own.
 
 mod auth;
+mod leases;
 mod maintenance;
 mod members;
 mod sim;
@@ -19,6 +20,7 @@ pub(crate) use auth::{
     Auth, AuthCommand, Login, Passwd, PermissionKind, PermittedKeys, Role, RoleCommand, User,
     UserAdd, UserCommand,
 };
+pub(crate) use leases::{Elect, Lease, LeaseCommand, Lock};
 pub(crate) use maintenance::{
     CheckCommand, CheckPerf, ClusterCheck, Completion, Defrag, Endpoint, EndpointCommand, PerfLoad,
     SnapshotCommand, SnapshotFile, SnapshotRestore,
@@ -179,6 +181,27 @@ Example:
   jangada compact 1000"
     )]
     Compact(Compact),
+    /// Make, renew, show and end leases.
+    Lease(Lease),
+    /// Hold a lock, alone among all who ask for it, while a command runs or until interrupted.
+    #[command(after_help = "\
+Examples:
+  jangada lock migrations -- ./migrate.sh
+  jangada lock migrations            prints the key and its create revision, and holds the lock
+
+The command finds the key in JANGADA_LOCK_KEY and its create revision in JANGADA_LOCK_REV. The
+revision is a fencing token: greater than that of any holder before. Whoever loses its connection
+for longer than --ttl loses the lock; what must not happen then is to be fenced by a transaction
+that compares the create revision:
+
+  create(\"migrations/694d8c0cf1e4a2b3\") = \"42\"")]
+    Lock(Lock),
+    /// Stand for election and lead until interrupted, or show who leads.
+    #[command(after_help = "\
+Examples:
+  jangada elect scheduler host-a     waits to be elected, then prints key, value and revision
+  jangada elect scheduler --listen   who leads, and who follows")]
+    Elect(Elect),
     /// Show where each member stands: role, term, index, size, and who leads.
     #[command(after_help = "\
 Examples:
@@ -672,6 +695,12 @@ mod tests {
             "role grant-permission r readwrite a b",
             "role grant-permission r READ a --prefix",
             "role revoke-permission r a --from-key",
+            "lease grant 60",
+            "lease timetolive 694d8c0cf1e4a2b3 --keys",
+            "lease keep-alive --once 694d8c0cf1e4a2b3",
+            "lock name -- echo -n hello",
+            "elect name value",
+            "elect -l name",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -689,6 +718,11 @@ mod tests {
             "member remove m4",
             "move-leader",
             "alarm",
+            "lease",
+            "lease grant",
+            "lease revoke xyz",
+            "elect name",
+            "elect name value --listen",
             "bench put --total 1 --duration 1s",
             "nonsense",
         ] {

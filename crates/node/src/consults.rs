@@ -54,6 +54,13 @@ impl<M: StateMachine> Handle<M> {
         asked
     }
 
+    /// Answers a question that was asked of this member's application; `None` says that there is no
+    /// answer, and that whoever asked may ask again.
+    pub fn counsel(&self, to: Consulter, answer: Option<Bytes>) {
+        let outcome = answer.ok_or(ConsultRefusal::Unanswered);
+        self.shared().push(Event::Counsel { to, outcome });
+    }
+
     /// From here on this member's application answers what the others' ask of the leader's, whenever
     /// this member leads. There is one who answers at a time.
     pub fn consultations(&self) -> Consultations<M> {
@@ -62,8 +69,8 @@ impl<M: StateMachine> Handle<M> {
     }
 }
 
-/// What is asked of this member's application because its member leads. Dropped, it has questions
-/// refused.
+/// What is asked of this member's application because its member leads; it is answered by
+/// [`Handle::counsel`]. Dropped, it has questions refused.
 pub struct Consultations<M: StateMachine> {
     handle: Handle<M>,
 }
@@ -90,12 +97,6 @@ impl<M: StateMachine> Consultations<M> {
                 Poll::Pending
             }
         })
-    }
-
-    /// Answers a question; `None` says that there is no answer, and that whoever asked may ask again.
-    pub fn answer(&self, to: Consulter, answer: Option<Bytes>) {
-        let outcome = answer.ok_or(ConsultRefusal::Unanswered);
-        self.handle.shared().push(Event::Counsel { to, outcome });
     }
 }
 

@@ -136,11 +136,12 @@ fn any_member_reaches_the_leaders_application() {
     let unheard = handles[0].consult_leader(answer()).wait();
     assert!(matches!(unheard, Err(ConsultError::Busy)), "nobody answers: {unheard:?}");
     let serving = handles.clone().into_iter().map(|handle| {
-        let mut desk = handle.consultations();
+        let mut asked = handle.consultations();
         std::thread::spawn(move || {
             let mut answered = 0;
-            while let Some(asked) = block_on(desk.next()) {
-                desk.answer(asked.from, Some([b"re: ", &asked.bytes[..]].concat().into()));
+            while let Some(asked) = block_on(asked.next()) {
+                let answer = [b"re: ", &asked.bytes[..]].concat();
+                handle.counsel(asked.from, Some(answer.into()));
                 answered += 1;
             }
             answered

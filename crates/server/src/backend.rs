@@ -218,6 +218,33 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// or those of [`RequestError`].
     fn transfer_leadership(&self, to: u64) -> impl Future<Output = Result<(), ApiError>> + Send;
 
+    /// Has the leader count these leases from their full time again; answers for each how many seconds
+    /// that is, `None` if there is no such lease. The leader's leadership was confirmed after the call,
+    /// and what was committed before it is seen.
+    ///
+    /// # Errors
+    /// See [`RequestError`]. Some of the leases may have been renewed.
+    fn renew_leases(
+        &self,
+        ids: Vec<i64>,
+    ) -> impl Future<Output = Result<Vec<Option<i64>>, RequestError>> + Send;
+
+    /// How many whole seconds remain of these leases, as the leader counts; `None` for one that is not
+    /// there.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    fn leases_remaining(
+        &self,
+        ids: Vec<i64>,
+    ) -> impl Future<Output = Result<Vec<Option<i64>>, RequestError>> + Send;
+
+    /// The shortest time that a lease is granted for, in seconds.
+    fn lease_ttl_min(&self) -> i64;
+
+    /// An id for a lease that a client has not named; above 0, and very likely free.
+    fn new_lease_id(&self) -> i64;
+
     /// Adds the metrics that the parts behind the member keep, when they are asked for.
     fn expose(&self, exposition: &mut Exposition);
 }

@@ -17,6 +17,7 @@ pub mod etcd_file;
 pub mod fuzz;
 pub mod grpc;
 mod http_api;
+pub mod lease;
 pub mod machine;
 mod member;
 pub mod membership;

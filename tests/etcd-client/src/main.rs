@@ -43,6 +43,8 @@ async fn main() -> Result<(), Error> {
     transact(&mut client).await?;
     compact(&mut client).await?;
     watching::watch(&mut client).await?;
+    lease(&mut client).await?;
+    lock_and_lead(&mut client).await?;
     see_the_cluster(&mut client).await
 }
 
@@ -153,6 +155,56 @@ async fn compact(client: &mut Client) -> Result<(), Error> {
     let text = "etcdserver: mvcc: required revision has been compacted".to_owned();
     assert_eq!(refusal(client.get(key("a"), Some(old)).await), (11, text.clone()));
     assert_eq!(refusal(client.compact(revision, None).await), (11, text));
+    Ok(())
+}
+
+async fn lease(client: &mut Client) -> Result<(), Error> {
+    let granted = client.lease_grant(600, None).await?;
+    let id = granted.id();
+    assert!(id != 0 && granted.ttl() == 600);
+    client.put(key("leased"), "x", Some(PutOptions::new().with_lease(id))).await?;
+    let (mut keeper, mut renewed) = client.lease_keep_alive(id).await?;
+    for _ in 0..3 {
+        keeper.keep_alive().await?;
+        let answer = renewed.message().await?.expect("the stream stands");
+        assert_eq!((answer.id(), answer.ttl()), (id, 600));
+    }
+    let options = etcd_client::LeaseTimeToLiveOptions::new().with_keys();
+    let told = client.lease_time_to_live(id, Some(options)).await?;
+    assert!((1..=600).contains(&told.ttl()) && told.granted_ttl() == 600);
+    assert_eq!(told.keys(), [key("leased").as_bytes()]);
+    assert!(client.leases().await?.leases().iter().any(|lease| lease.id() == id));
+    client.lease_revoke(id).await?;
+    assert_eq!(client.get(key("leased"), None).await?.count(), 0);
+    assert_eq!(client.lease_time_to_live(id, None).await?.ttl(), -1);
+    let text = "etcdserver: requested lease not found".to_owned();
+    assert_eq!(refusal(client.lease_revoke(id).await), (5, text));
+    Ok(())
+}
+
+async fn lock_and_lead(client: &mut Client) -> Result<(), Error> {
+    let held = client.lock(key("lock"), None).await?;
+    assert_eq!(client.get(held.key(), None).await?.count(), 1);
+    client.unlock(held.key()).await?;
+    assert_eq!(client.get(held.key(), None).await?.count(), 0);
+
+    let lease = client.lease_grant(600, None).await?.id();
+    let elected = client.campaign(key("election"), "first", lease).await?;
+    let leader = elected.leader().expect("its key is told").clone();
+    assert_eq!(leader.lease(), lease);
+    let told = client.leader(key("election")).await?;
+    assert_eq!(told.kv().expect("one leads").value_str()?, "first");
+    let mut observed = client.observe(key("election")).await?;
+    let first = observed.message().await?.expect("the stream stands");
+    assert_eq!(first.kv().expect("one leads").value_str()?, "first");
+    let options = etcd_client::ProclaimOptions::new().with_leader(leader.clone());
+    client.proclaim("second", Some(options)).await?;
+    let second = observed.message().await?.expect("the stream stands");
+    assert_eq!(second.kv().expect("one leads").value_str()?, "second");
+    client.resign(Some(etcd_client::ResignOptions::new().with_leader(leader))).await?;
+    let text = "election: no leader".to_owned();
+    assert_eq!(refusal(client.leader(key("election")).await), (2, text));
+    client.lease_revoke(lease).await?;
     Ok(())
 }
 

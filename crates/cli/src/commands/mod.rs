@@ -12,6 +12,8 @@ pub(crate) mod completion;
 pub(crate) mod endpoint;
 pub(crate) mod kv;
 pub(crate) mod leader;
+pub(crate) mod lease;
+pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod member;
 pub(crate) mod role;

@@ -204,7 +204,10 @@ fn check_size<B: Backend>(context: &Context<B>, bytes: usize) -> Result<(), ApiE
 /// Refuses what does not fit below the quota, and raises the alarm so that every member refuses. This
 /// member's quota is looked at here alone: what is applied obeys the alarm, which is the same
 /// everywhere. What adds nothing, such as a deletion, always fits.
-async fn check_quota<B: Backend>(context: &Context<B>, cost: u64) -> Result<(), ApiError> {
+pub(super) async fn check_quota<B: Backend>(
+    context: &Context<B>,
+    cost: u64,
+) -> Result<(), ApiError> {
     let Context { backend, .. } = context;
     let Some(quota) = backend.quota().filter(|_| 0 < cost) else { return Ok(()) };
     let (in_use, raised) = {

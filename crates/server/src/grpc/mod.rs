@@ -10,11 +10,14 @@
 
 mod auth;
 pub mod cluster;
+mod election;
 mod frame;
 pub(crate) mod framing;
 mod header;
 mod health;
 mod kv;
+mod lease;
+mod lock;
 mod maintenance;
 pub(crate) mod messages;
 pub mod methods;
@@ -22,6 +25,8 @@ mod outgoing;
 mod range_stream;
 mod snapshot;
 mod standing;
+mod streams;
+mod turns;
 pub(crate) mod watch;
 
 use std::sync::Arc;
@@ -43,6 +48,7 @@ use frame::Frame;
 use methods::Method;
 pub use outgoing::Outgoing;
 pub use standing::Standing;
+use streams::{Inbound, Streaming};
 
 /// Answers one call.
 pub(crate) async fn answer<B: Backend>(
@@ -83,6 +89,25 @@ pub(crate) async fn answer<B: Backend>(
         Method::Watch => {
             let requests = messages::Messages::new(body, message_bytes_max(context));
             return call.streaming(|call| watch::watch(context, asker, requests, call));
+        }
+        Method::LeaseKeepAlive => {
+            let requests = messages::Messages::new(body, message_bytes_max(context));
+            let inbound = Inbound::new(requests, &call);
+            let context = context.clone();
+            return call.streaming(|call| {
+                Streaming::body(call, |to| lease::keep_alive(context, inbound, to))
+            });
+        }
+        Method::Observe => {
+            let request = match receive(context, body).await.and_then(decode) {
+                Ok(request) => request,
+                Err(status) => return call.failed(status),
+            };
+            call.received();
+            let (context, asker) = (context.clone(), asker.into_owned());
+            return call.streaming(|call| {
+                Streaming::body(call, |to| election::observe(context, asker, request, to))
+            });
         }
         Method::RangeStream => {
             let message = receive(context, body).await;
@@ -168,6 +193,23 @@ async fn unary<B: Backend>(
         Method::Downgrade => {
             Box::pin(maintenance::downgrade(context, decode(message.await?)?)).await
         }
+        Method::LeaseGrant => Box::pin(lease::grant(context, asker, decode(message.await?)?)).await,
+        Method::LeaseRevoke => lease::revoke(context, asker, decode(message.await?)?).await,
+        Method::LeaseTimeToLive => {
+            Box::pin(lease::time_to_live(context, asker, decode(message.await?)?)).await
+        }
+        Method::LeaseLeases => lease::leases(context, decode(message.await?)?).await,
+        // They may wait for long.
+        Method::Lock => Box::pin(lock::lock(context, asker, decode(message.await?)?)).await,
+        Method::Campaign => {
+            Box::pin(election::campaign(context, asker, decode(message.await?)?)).await
+        }
+        Method::Unlock => Box::pin(lock::unlock(context, asker, decode(message.await?)?)).await,
+        Method::Proclaim => {
+            Box::pin(election::proclaim(context, asker, decode(message.await?)?)).await
+        }
+        Method::Resign => Box::pin(election::resign(context, asker, decode(message.await?)?)).await,
+        Method::Leader => Box::pin(election::leader(context, asker, decode(message.await?)?)).await,
         Method::Alarm => maintenance::alarm(context, asker, decode(message.await?)?).await,
         Method::Status => maintenance::status(context, decode(message.await?)?),
         Method::AuthEnable

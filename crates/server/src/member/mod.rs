@@ -11,6 +11,7 @@ mod clock;
 mod compaction;
 mod connections;
 mod join;
+mod lessor;
 mod machine;
 mod serve;
 mod served;
@@ -156,16 +157,17 @@ pub fn run(config: Config) -> Result<(), RunError> {
         request_timeout: request_timeout(&config),
         quota_bytes: config.limits.quota_backend_bytes.unwrap_or(0),
         again_bytes_max: AGAIN_BYTES_MAX,
+        lease_ttl_min: crate::lease::ttl_min(config.heartbeat_interval, config.election_timeout),
         engine_lag_bytes_max: engine_options.engine_lag_bytes_max,
     };
     let backend = Served::new(member, TokioTimer);
-    let edge = Edge::new(backend.clone(), settings(&config), metrics);
+    let edge = Edge::new(backend.clone(), settings(&config), Arc::clone(&metrics));
     let clients = listeners.client.into_iter().chain(listeners.metrics);
     let clients: Vec<(Url, TcpListener)> = clients.map(|l| (l.url, l.socket)).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let ended =
-        local.block_on(&runtime, serve::serve(config, opened, engine, backend, edge, clients));
+    let ended = local
+        .block_on(&runtime, serve::serve(config, opened, engine, backend, edge, metrics, clients));
     // Looking up a peer's name may take long, and nobody waits for it any more.
     drop(local);
     runtime.shutdown_background();

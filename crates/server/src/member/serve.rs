@@ -6,6 +6,7 @@
 //! bear that at any time.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jangada::{Ended, Handle, NodeError};
@@ -14,10 +15,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::machine::KvMachine;
 use super::served::Served;
-use super::{RunError, compaction, texts, watch};
+use super::{RunError, compaction, lessor, texts, watch};
 use crate::backend::Backend;
 use crate::config::{Config, MemberId, Url};
-use crate::{Edge, connection};
+use crate::{Edge, Metrics, connection};
 
 /// Exit status of a process that was told twice to stop: what it had in hand is not finished.
 const STOPPED_AT_ONCE: i32 = 1;
@@ -29,6 +30,7 @@ pub(super) async fn serve(
     engine: EngineThread,
     backend: Served,
     edge: Edge<Served>,
+    metrics: Arc<Metrics>,
     clients: Vec<(Url, TcpListener)>,
 ) -> Result<(), RunError> {
     let handle = opened.handle();
@@ -54,6 +56,8 @@ pub(super) async fn serve(
         cluster_id = %format!("{:x}", ids.cluster_id),
         "started the member"
     );
+    let lessor = lessor::Desk::new(&backend, metrics, election_timeout);
+    let lessor = tokio::task::spawn_local(lessor.run(handle.consultations()));
     let mut member = tokio::task::spawn_local(opened.run());
     let compacting = config
         .auto_compaction
@@ -73,6 +77,7 @@ pub(super) async fn serve(
         publishing.abort();
         watching.abort();
         compacting.inspect(|compacting| compacting.abort());
+        lessor.abort();
         stop.send_replace(true);
         for accepting in accepting {
             accepting.await.map_err(std::io::Error::other)?;

@@ -9,7 +9,9 @@ use bytes::BytesMut;
 use jangada::entry::Draft;
 use jangada::net::Basis;
 use jangada::raft::{Configuration, MemberChange};
-use jangada::{ChangeError, Figures, Handle, NodeId, ProposeError, ReadError, TransferError};
+use jangada::{
+    ChangeError, ConsultError, Figures, Handle, NodeId, ProposeError, ReadError, TransferError,
+};
 use jangada_kv::{COMMAND_VERSION, Command, Reply, Shared};
 
 use super::clock::ClusterClock;
@@ -18,6 +20,7 @@ use super::transfers;
 use crate::backend::{Backend, Connection, Member, RequestError, Sizes, Status};
 use crate::errors::ApiError;
 use crate::etcd_file::Exported;
+use crate::lease::{self, Question};
 use crate::machine::KvMachine;
 use crate::membership::{self, Change};
 use crate::metrics::{Exposition, Kind};
@@ -109,6 +112,8 @@ pub struct ServedMember {
     /// The bytes of the largest command that is kept while it is proposed, to be proposed again if the
     /// leader is about to hand over; 0 to propose each once.
     pub again_bytes_max: usize,
+    /// The shortest time that a lease is granted for, in seconds.
+    pub lease_ttl_min: i64,
     /// By how many bytes the engine may lag before proposals are answered *busy*.
     pub engine_lag_bytes_max: u64,
 }
@@ -118,6 +123,7 @@ pub struct ServedMember {
 struct Counts {
     pending: AtomicU64,
     failed: AtomicU64,
+    lease_ids: AtomicU64,
 }
 
 /// Counts a proposal as pending until it is dropped.
@@ -139,6 +145,11 @@ impl<T: Timer> Served<T> {
         Served {
             inner: Arc::new(Inner { member, timer, counts, connections, clock, changing, beside }),
         }
+    }
+
+    /// The handle of the member.
+    pub(super) fn handle(&self) -> &Handle<KvMachine> {
+        &self.inner.member.handle
     }
 
     /// How the member stands, as the node says it.
@@ -216,6 +227,39 @@ const LEADER_PAUSE: Duration = Duration::from_millis(5);
 
 /// How often, at most: for about as long as a hand-over may take, an election timeout.
 const AGAIN_MAX: usize = 200;
+
+/// How long to wait before the leader is asked again about leases: an election takes longer, and a
+/// hand-over about as long.
+const LESSOR_PAUSE: Duration = Duration::from_millis(20);
+
+impl<T: Timer> Served<T> {
+    /// Asks whoever leads, until it has answered. To ask twice does no harm.
+    async fn ask_lessor(
+        &self,
+        question: &Question,
+        asked: usize,
+    ) -> Result<Vec<Option<i64>>, RequestError> {
+        let Inner { member, timer, .. } = &*self.inner;
+        let bytes = question.encode();
+        let answered = async {
+            loop {
+                match member.handle.consult_leader(bytes.clone()).await {
+                    Ok(bytes) => match lease::Answer::decode(&bytes, asked) {
+                        Ok(answer) => return Ok(answer.0),
+                        Err(lease::Malformed) => return Err(RequestError::NotCapable),
+                    },
+                    Err(ConsultError::Stopped) => return Err(RequestError::Stopped),
+                    Err(ConsultError::TooLarge) => return Err(RequestError::TooLarge),
+                    Err(ConsultError::NoLeader | ConsultError::Busy | ConsultError::InDoubt) => {
+                        timer.within(LESSOR_PAUSE, std::future::pending::<()>()).await;
+                    }
+                }
+            }
+        };
+        let answered = timer.within(member.request_timeout, answered).await;
+        answered.unwrap_or(Err(RequestError::Timeout))
+    }
+}
 
 /// How long to wait before a change of the membership is asked for again while another is under way.
 const CHANGE_RETRY: Duration = Duration::from_millis(50);
@@ -460,6 +504,33 @@ impl<T: Timer> Backend for Served<T> {
 
     fn quota(&self) -> Option<u64> {
         Some(self.inner.member.quota_bytes).filter(|quota| 0 < *quota)
+    }
+
+    async fn renew_leases(&self, ids: Vec<i64>) -> Result<Vec<Option<i64>>, RequestError> {
+        let asked = ids.len();
+        self.ask_lessor(&Question::Renew(ids), asked).await
+    }
+
+    async fn leases_remaining(&self, ids: Vec<i64>) -> Result<Vec<Option<i64>>, RequestError> {
+        let asked = ids.len();
+        self.ask_lessor(&Question::Remaining(ids), asked).await
+    }
+
+    fn lease_ttl_min(&self) -> i64 {
+        self.inner.member.lease_ttl_min
+    }
+
+    /// Of this member, of a place in the log that a restart leaves behind, and of a number.
+    fn new_lease_id(&self) -> i64 {
+        let Inner { member, counts, .. } = &*self.inner;
+        let number = counts.lease_ids.fetch_add(1, Ordering::Relaxed);
+        let place = member.handle.status().record.applied.index.0;
+        let mut id = member.member_id;
+        for word in [place, number] {
+            id = (id ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            id ^= id >> 32;
+        }
+        i64::try_from(id >> 1).expect("the highest bit is clear").max(1)
     }
 
     async fn change_members(&self, change: Change) -> Result<(), ApiError> {

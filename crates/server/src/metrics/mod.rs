@@ -7,6 +7,7 @@
 
 mod calls;
 mod exposition;
+mod leases;
 mod process;
 mod value;
 
@@ -21,6 +22,7 @@ use crate::settings::Settings;
 
 pub use calls::{CallCounts, Calls};
 pub use exposition::{CONTENT_TYPE, Exposition, Family, Kind, Labels};
+pub use leases::Leases;
 pub use process::open_files_limit;
 pub use value::{Counter, Gauge, Histogram};
 
@@ -75,6 +77,8 @@ pub struct Metrics {
     pub checks: [CheckCounts; HEALTH_CHECKS.len()],
     /// Learners that were to become voters.
     pub promotions: Promotions,
+    /// What is counted of leases.
+    pub leases: Leases,
     /// gRPC calls.
     pub calls: Calls,
 }
@@ -137,6 +141,7 @@ impl Default for Metrics {
             health_failures: Counter::default(),
             checks: std::array::from_fn(|_| CheckCounts::default()),
             promotions: Promotions::default(),
+            leases: Leases::default(),
             calls: Calls::default(),
         }
     }
@@ -152,6 +157,7 @@ impl Metrics {
         self.expose_counts(&mut exposition);
         self.expose_checks(&mut exposition);
         self.promotions.expose(&mut exposition);
+        self.leases.expose(&mut exposition);
         self.calls.expose(&mut exposition);
         process::expose(&mut exposition);
         backend.expose(&mut exposition);

@@ -6,6 +6,8 @@ mod connections;
 mod health;
 mod http;
 mod kv;
+mod lease;
+mod locks;
 mod maintenance;
 mod membership;
 mod metrics;

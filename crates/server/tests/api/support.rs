@@ -59,6 +59,10 @@ pub(crate) struct Script {
     pub(crate) changes: Option<ApiError>,
     pub(crate) quota: Option<u64>,
     pub(crate) time_ms: u64,
+    /// What becomes of what the leader is asked about leases.
+    pub(crate) lessor: Option<RequestError>,
+    /// How many ids were chosen for leases, and one.
+    pub(crate) lease_ids: i64,
 }
 
 impl Fake {
@@ -73,6 +77,8 @@ impl Fake {
             changes: None,
             quota: Some(2 << 30),
             time_ms: 1_000_000,
+            lessor: None,
+            lease_ids: 1,
         };
         let store = machine.shared();
         let inner = Inner {
@@ -207,6 +213,30 @@ impl Backend for Fake {
 
     fn quota(&self) -> Option<u64> {
         self.scripted().quota
+    }
+
+    async fn renew_leases(&self, ids: Vec<i64>) -> Result<Vec<Option<i64>>, RequestError> {
+        if let Some(error) = self.scripted().lessor {
+            return Err(error);
+        }
+        let view = self.store.read();
+        Ok(ids.into_iter().map(|id| view.lease(id).map(|lease| lease.ttl)).collect())
+    }
+
+    /// One second has passed of each.
+    async fn leases_remaining(&self, ids: Vec<i64>) -> Result<Vec<Option<i64>>, RequestError> {
+        let granted = self.renew_leases(ids).await?;
+        Ok(granted.into_iter().map(|ttl| ttl.map(|ttl| ttl - 1)).collect())
+    }
+
+    fn lease_ttl_min(&self) -> i64 {
+        2
+    }
+
+    /// Each twice.
+    fn new_lease_id(&self) -> i64 {
+        self.script(|script| script.lease_ids += 1);
+        1000 + self.scripted().lease_ids / 2
     }
 
     fn members(&self) -> Vec<Member> {

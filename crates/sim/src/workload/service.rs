@@ -327,6 +327,7 @@ impl Service {
                 quota_bytes: 0,
                 // One call is one proposal, which its history tells.
                 again_bytes_max: 0,
+                lease_ttl_min: 2,
                 engine_lag_bytes_max: ENGINE_LAG_BYTES_MAX,
             };
             let backend = Served::new(served, self.timer.clone());
