@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "every test uses another part of this")]
 
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod foreign;

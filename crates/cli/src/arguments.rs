@@ -8,6 +8,7 @@ mod members;
 mod sim;
 mod sim_check;
 mod watch;
+mod tls;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub(crate) use members::{
 pub(crate) use sim::{SIM_AFTER_HELP, Sim, SimCommand, Sweep};
 pub(crate) use sim_check::Check;
 pub(crate) use watch::{LeftOut, WATCH_AFTER_HELP, WATCH_BENCH_AFTER_HELP, Watch, WatchBench};
+pub(crate) use tls::Tls;
 
 /// Flags that may stand before a command; any other flag there is the server's.
 pub(crate) const CLIENT_FLAGS: &[&str] =
@@ -73,6 +75,9 @@ pub(crate) struct Client {
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) login: Login,
+    /// How members are connected to.
+    #[command(flatten)]
+    pub(crate) tls: Tls,
 }
 
 impl Client {

@@ -3,12 +3,17 @@
 //! Invariants: 1. a read goes on to the next member when one fails; 2. a write that may have been
 //! sent is never sent again, since it may have happened.
 
-use std::sync::OnceLock;
+use std::io;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use jangada_server::errors::ApiError;
 use jangada_server::proto::etcdserverpb::AuthenticateRequest;
 use jangada_server::proto::etcdserverpb::auth_client::AuthClient;
+use jangada_tls::{Dialer, TlsStream};
+use tokio::net::TcpStream;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -51,6 +56,9 @@ pub(crate) struct Client {
     /// The user's token, good on every member.
     token: OnceLock<Token>,
     endpoints: Vec<String>,
+    tls: arguments::Tls,
+    /// Made when the first endpoint wants it.
+    dialer: OnceLock<Result<Arc<Dialer>, String>>,
     deadline: Instant,
     timeout: Duration,
 }
@@ -72,6 +80,8 @@ impl Client {
             user: options.login.user(),
             token: OnceLock::new(),
             endpoints: options.endpoints(),
+            tls: options.tls.clone(),
+            dialer: OnceLock::new(),
             deadline: Instant::now() + options.timeout,
             timeout: options.timeout,
         }
@@ -176,7 +186,7 @@ impl Client {
     ) -> Result<T, Attempt> {
         let begin = Instant::now();
         let channel =
-            connect(endpoint, time.min(CONNECT_TIMEOUT)).await.map_err(Attempt::NotSent)?;
+            self.connect(endpoint, time.min(CONNECT_TIMEOUT)).await.map_err(Attempt::NotSent)?;
         let left = time.saturating_sub(begin.elapsed());
         let late = || format!("no answer within {:.1} s", time.as_secs_f64());
         let channel = match tokio::time::timeout(left, self.log_in(channel)).await {
@@ -223,6 +233,33 @@ impl Client {
         Ok(InterceptedService::new(channel, token))
     }
 
+    /// Opens a connection now, so that a failure to connect is known to have sent nothing.
+    async fn connect(&self, endpoint: &str, time: Duration) -> Result<transport::Channel, String> {
+        let authority = endpoint.split_once("://").map_or(endpoint, |(_, authority)| authority);
+        let authority = authority.trim_end_matches('/').to_owned();
+        let at = |scheme: &str| format!("{scheme}://{authority}");
+        let channel = Endpoint::from_shared(at("http"))
+            .map_err(|_| "that is no endpoint; write host:port".to_owned())?
+            .connect_timeout(time)
+            .tcp_nodelay(true);
+        let connecting = async {
+            if !self.tls.secures(endpoint) {
+                return channel.connect().await;
+            }
+            let dialer = self.dialer.get_or_init(|| self.tls.dialer().map(Arc::new)).clone();
+            let origin = at("https").parse().expect("it was parsed with another scheme");
+            let authority = authority.clone();
+            let connect =
+                tower::service_fn(move |_: Uri| secured(authority.clone(), dialer.clone()));
+            channel.origin(origin).connect_with_connector(connect).await
+        };
+        match tokio::time::timeout(time, connecting).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(root_cause(&error)),
+            Err(_) => Err(format!("no connection within {:.1} s", time.as_secs_f64())),
+        }
+    }
+
     fn nobody(&self, problems: &[String]) -> Failure {
         if problems.is_empty() {
             return Failure::Usage("there is no endpoint; name one with --endpoints".to_owned());
@@ -258,21 +295,21 @@ fn refused(status: &Status) -> Failure {
     }
 }
 
-/// Opens a connection now, so that a failure to connect is known to have sent nothing.
-async fn connect(endpoint: &str, time: Duration) -> Result<transport::Channel, String> {
-    if endpoint.starts_with("https://") {
-        return Err("TLS is not built yet; write http://, or host:port".to_owned());
-    }
-    let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint);
-    let endpoint = Endpoint::from_shared(format!("http://{authority}"))
-        .map_err(|_| "that is no endpoint; write host:port".to_owned())?
-        .connect_timeout(time)
-        .tcp_nodelay(true);
-    match tokio::time::timeout(time, endpoint.connect()).await {
-        Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(root_cause(&error)),
-        Err(_) => Err(format!("no connection within {:.1} s", time.as_secs_f64())),
-    }
+/// A connection over TLS.
+async fn secured(
+    authority: String,
+    dialer: Result<Arc<Dialer>, String>,
+) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+    let dialer = dialer.map_err(io::Error::other)?;
+    let stream = TcpStream::connect(&authority).await?;
+    stream.set_nodelay(true)?;
+    Ok(TokioIo::new(dialer.connect(host_of(&authority), stream).await?))
+}
+
+/// `host` of `host:port`, without the brackets of an IPv6 address.
+fn host_of(authority: &str) -> &str {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// The last of an error's causes, which says most.

@@ -4,7 +4,7 @@
 //! Responsible for: the two records, and asking ([`inquire`]). Nothing secret is told, and nobody
 //! counts who asks. Not responsible for: adding the new server to the cluster, which comes first.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use jangada_raft::NodeId;
 use crate::handshake::{
     RECORD_BYTES_MAX, RecordError, addresses_in, finish, put_addresses, split_record_of, start_with,
 };
+use crate::security::{Secured, Security, host_of, is_secured, not_secured};
 
 /// The first bytes of an inquiry.
 const MAGIC: [u8; 8] = *b"jangada?";
@@ -193,13 +194,15 @@ fn roster_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Asks the members at `addresses`, in turn and again until `timeout`, who the member found at
-/// `own_addresses` is. Blocks the calling thread. An address is `host:port`, with a scheme or without.
+/// `own_addresses` is. Blocks the calling thread. An address is `host:port`, with a scheme or without;
+/// those that begin with `https://` are asked over TLS by `security`.
 ///
 /// # Errors
 /// If nobody could be asked, or nobody knows a member at these addresses.
 pub fn inquire(
     addresses: &[String],
     own_addresses: &[String],
+    security: Option<&dyn Security>,
     timeout: Duration,
 ) -> Result<Roster, InquireError> {
     let until = Instant::now() + timeout;
@@ -208,7 +211,7 @@ pub fn inquire(
     loop {
         for address in addresses {
             let left = until.saturating_duration_since(Instant::now()).min(ANSWER_TIMEOUT);
-            match ask(address, own_addresses, left) {
+            match ask(address, own_addresses, security, left) {
                 Ok(roster) if roster.member.is_some() => return Ok(roster),
                 // One that lags behind may not have heard of the new member yet.
                 Ok(roster) => known = Some(roster),
@@ -234,7 +237,17 @@ pub fn inquire(
     })
 }
 
-fn ask(address: &str, own: &[String], timeout: Duration) -> std::io::Result<Roster> {
+fn ask(
+    address: &str,
+    own: &[String],
+    security: Option<&dyn Security>,
+    timeout: Duration,
+) -> std::io::Result<Roster> {
+    let secured = match (security, is_secured(address)) {
+        (_, false) => None,
+        (Some(security), true) => Some(security.dial(host_of(address))?),
+        (None, true) => return Err(not_secured(address)),
+    };
     let timeout = timeout.max(Duration::from_millis(1));
     let mut stream = Err(std::io::ErrorKind::AddrNotAvailable.into());
     for socket in host_port(address).to_socket_addrs()? {
@@ -246,7 +259,16 @@ fn ask(address: &str, own: &[String], timeout: Duration) -> std::io::Result<Rost
     let mut stream = stream?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
+    match secured {
+        None => converse(&mut stream, own),
+        Some(secured) => converse(&mut Blocking { stream, secured }, own),
+    }
+}
+
+/// Puts the question and reads the answer.
+fn converse(stream: &mut (impl Read + Write), own: &[String]) -> std::io::Result<Roster> {
     stream.write_all(&encode(own))?;
+    stream.flush()?;
     let mut bytes = Vec::new();
     let mut part = [0; RECORD_BYTES_MAX];
     loop {
@@ -258,6 +280,40 @@ fn ask(address: &str, own: &[String], timeout: Duration) -> std::io::Result<Rost
             return Err(std::io::Error::other("it does not answer as a member does"));
         }
         bytes.extend_from_slice(&part[..count]);
+    }
+}
+
+/// A secured connection on a socket that waits.
+struct Blocking {
+    stream: TcpStream,
+    secured: Box<dyn Secured>,
+}
+
+impl Read for Blocking {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            self.flush()?;
+            match self.secured.read(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                outcome => return outcome,
+            }
+            if self.secured.read_secured(&mut self.stream)? == 0 {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+impl Write for Blocking {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.secured.write(&[IoSlice::new(bytes)])
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        while self.secured.wants_write() {
+            self.secured.write_secured(&mut self.stream)?;
+        }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@
 //! - [`wire`]: the codec of those messages. Entries travel as the log's own bytes.
 //! - [`handshake`]: who talks to whom, in which version; and the refusals, told in sentences.
 //! - [`session`]: one connection as a stepped part, without a socket. Simulations begin here.
+//! - [`Security`]: what secures connections, if anything does.
 //! - [`transport`]: sockets, tasks, reconnection, and the judgement that a peer is gone.
 //!
 //! The bytes are documented in `docs/wire-format.md`.
@@ -22,6 +23,7 @@ mod ask;
 pub mod handshake;
 mod inquiry;
 mod message;
+mod security;
 pub mod session;
 mod snapshot;
 pub mod transport;
@@ -30,6 +32,7 @@ pub mod wire;
 pub use ask::*;
 pub use inquiry::{InquireError, Roster, RosterMember, host_port, inquire};
 pub use message::*;
+pub use security::{Accepting, Duplex, PeerListener, Secured, Security, host_of, is_secured};
 pub use snapshot::*;
 pub use transport::{
     DownReason, Peer, PeerStats, SendError, Transport, TransportConfig, TransportEvent,

@@ -22,18 +22,19 @@ mod backoff;
 mod dial;
 mod event;
 mod limits;
+mod link;
 mod refusals;
 mod socket;
 mod state;
 
 use std::borrow::Borrow;
-use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use jangada_raft::NodeId;
 
 use crate::handshake::{Identity, NEWEST_VERSION, OLDEST_VERSION};
-use crate::{PeerMessage, Roster};
+use crate::{PeerListener, PeerMessage, Roster, Security};
 
 pub use event::{DownReason, PeerStats, SendError, TransportEvent};
 pub use limits::TransportLimits;
@@ -48,12 +49,13 @@ pub type Sink = Rc<dyn Fn(TransportEvent)>;
 pub struct Peer {
     /// The member.
     pub id: NodeId,
-    /// Its addresses, each `host:port`, resolved anew at each dial and tried in order.
+    /// Its addresses, each `host:port`, resolved anew at each dial and tried in order. One that begins
+    /// with `https://` is dialled over TLS.
     pub addresses: Vec<String>,
 }
 
 /// Who this member is and whom it talks to.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub struct TransportConfig {
     /// The cluster's id. Members of other clusters are refused.
     pub cluster: u64,
@@ -71,6 +73,8 @@ pub struct TransportConfig {
     pub peers: Vec<Peer>,
     /// The bounds.
     pub limits: TransportLimits,
+    /// What secures connections; without it none can be.
+    pub security: Option<Arc<dyn Security>>,
 }
 
 /// The transport of one member. Clones are handles to the same one; it stops when the last of them
@@ -102,7 +106,7 @@ impl Transport {
     /// If called outside a `LocalSet` on a tokio runtime with I/O and time enabled.
     pub fn start(
         config: TransportConfig,
-        listeners: Vec<TcpListener>,
+        listeners: impl IntoIterator<Item = impl Into<PeerListener>>,
         sink: Sink,
     ) -> std::io::Result<Transport> {
         let identity = Identity {
@@ -117,15 +121,13 @@ impl Transport {
         };
         let listeners = listeners
             .into_iter()
-            .map(|listener| {
-                listener.set_nonblocking(true)?;
-                tokio::net::TcpListener::from_std(listener)
-            })
+            .map(|listener| listener.into().into_async())
             .collect::<std::io::Result<Vec<_>>>()?;
         let own: Rc<[String]> = config.addresses.into();
-        let shared = Rc::new(Shared::new(identity, config.group, own, config.limits, sink));
-        for listener in listeners {
-            shared.add_listener(accept::listen(Rc::clone(&shared), listener));
+        let shared =
+            Rc::new(Shared::new(identity, config.group, own, config.limits, config.security, sink));
+        for (listener, secured) in listeners {
+            shared.add_listener(accept::listen(Rc::clone(&shared), listener, secured));
         }
         for peer in config.peers {
             shared.add_peer(peer);

@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 
 use jangada_net::handshake::RefusalCode;
 use jangada_net::{
-    ForwardRefusal, Lane, PeerMessage, PeerStats, Proposal, SendError, Transport, TransportConfig,
-    TransportEvent, TransportLimits, host_port,
+    ForwardRefusal, Lane, PeerListener, PeerMessage, PeerStats, Proposal, Security, SendError,
+    Transport, TransportConfig, TransportEvent, TransportLimits, host_port, is_secured,
 };
 use jangada_raft::{Configuration, Index, NodeId, Standing};
 use jangada_wal::{
@@ -105,7 +105,9 @@ pub struct Config {
     /// Hears of each sync of the log.
     pub sync_observer: Option<SyncObserver>,
     /// Where peers are accepted; bound at start to this member's own addresses when empty.
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<PeerListener>,
+    /// What secures the connections between members, if anything does.
+    pub security: Option<Arc<dyn Security>>,
     /// The member's bounds and intervals.
     pub options: Options,
     /// The log's sizes.
@@ -137,6 +139,7 @@ impl Config {
             log_disk: None,
             sync_observer: None,
             listeners: Vec::new(),
+            security: None,
             options: Options::default(),
             log_options: jangada_wal::Options::default(),
             transport_limits: TransportLimits::default(),
@@ -259,7 +262,7 @@ pub struct Opened<M: StateMachine> {
     wal: Wal<FileDisk>,
     disk: FileDisk,
     transport: TransportConfig,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<PeerListener>,
     acquaintances: Acquaintances,
     sync_observer: SyncObserver,
     figures: Arc<Figures>,
@@ -333,6 +336,7 @@ pub fn open<M: StateMachine>(mut config: Config, machine: M) -> Result<Opened<M>
         level: FEATURE_LEVEL,
         peers: directory.peers(&driver.member().peers()),
         limits: config.transport_limits,
+        security: config.security,
     };
     let figures = Arc::new(Figures::default());
     figures.log_bytes.store(wal.bytes(), Ordering::Relaxed);
@@ -442,7 +446,7 @@ fn force(
     Ok((wal, recovered))
 }
 
-fn listen(config: &mut Config) -> Result<Vec<TcpListener>, NodeError> {
+fn listen(config: &mut Config) -> Result<Vec<PeerListener>, NodeError> {
     let given = std::mem::take(&mut config.listeners);
     if !given.is_empty() {
         return Ok(given);
@@ -450,7 +454,8 @@ fn listen(config: &mut Config) -> Result<Vec<TcpListener>, NodeError> {
     own_addresses(config)
         .map(|address| {
             let listen = |error| NodeError::Listen { address: address.clone(), error };
-            TcpListener::bind(host_port(address)).map_err(listen)
+            let socket = TcpListener::bind(host_port(address)).map_err(listen)?;
+            Ok(PeerListener { socket, secured: is_secured(address) })
         })
         .collect()
 }

@@ -70,7 +70,7 @@ fn a_cluster_grows_by_one_member_and_loses_another() {
     let asked = nodes[1].handle().change_members(change(&places)).wait().expect("it is done");
     assert_eq!((asked.voters.len(), &asked.learners[..]), (3, &[NodeId(4)][..]));
     let new = places[3].1.clone();
-    let roster = inquire(&[places[0].1.clone()], &[new], HANG).expect("it was added");
+    let roster = inquire(&[places[0].1.clone()], &[new], None, HANG).expect("it was added");
     assert_eq!((roster.member, roster.members.len()), (Some(NodeId(4)), 4));
     let fourth = join(&roster, directory.path());
     until_voters(&fourth, &[1, 2, 3, 4]);

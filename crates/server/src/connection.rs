@@ -1,7 +1,7 @@
 //! Connections from clients.
 //!
 //! Responsible for accepting them, for speaking HTTP/1.1 or HTTP/2 on one port without being told
-//! which, for the limits of flow control, and for a stop that lets requests under way finish. Not
+//! which, for securing them, for the limits of flow control, and for a stop that lets requests under way finish. Not
 //! responsible for what is asked.
 //!
 //! A connection stays on the runtime that it was accepted on: its streams share one lock, which on
@@ -10,10 +10,14 @@
 //! Invariants:
 //! 1. No more connections are open than the settings allow; further ones wait in the kernel's queue.
 //! 2. A connection that cannot be accepted never ends the accepting of others.
+//! 3. A handshake of TLS that stalls delays nobody: each has a task and a limit of time, and beyond
+//!    a number of them the oldest makes way for the newest.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Request;
@@ -21,10 +25,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use jangada_tls::{Acceptor, Certificate, Stream};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use crate::backend::Backend;
 use crate::edge::Edge;
@@ -56,19 +63,57 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 /// How long to wait when the system refuses another connection, for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a handshake of TLS may take: several round trips around the globe, and a machine under
+/// load at each end.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Handshakes of TLS under way at a time. Each holds some tens of KiB; clients that start together are
+/// fewer, and those that make way try again.
+const HANDSHAKES_MAX: usize = 1024;
+
+/// The first byte of every handshake of TLS, and of no request over HTTP.
+const TLS_RECORD: u8 = 0x16;
+
+/// Whether connections are secured.
+#[derive(Clone, Debug)]
+pub enum Security {
+    /// None is.
+    Plain,
+    /// All are.
+    Tls(Arc<Acceptor>),
+    /// Those are that begin so: URLs of both kinds share the port.
+    Either(Arc<Acceptor>),
+}
+
+/// The common name of the certificate that a client has shown, in the extensions of its requests.
+/// Only a certificate that was asked for and judged good gets here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientName(pub Arc<str>);
+
+/// Serves clients in plain text; see [`serve_secured`].
+pub async fn serve<B: Backend>(
+    edge: Edge<B>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) {
+    serve_secured(edge, listener, Security::Plain, stop).await;
+}
+
 /// Serves clients on `listener` until `stop` resolves; then lets requests under way finish, for as
 /// long as the settings say.
 ///
 /// Runs on the runtime it is called on, connections included.
-pub async fn serve<B: Backend>(
+pub async fn serve_secured<B: Backend>(
     edge: Edge<B>,
     listener: TcpListener,
+    security: Security,
     stop: impl Future<Output = ()>,
 ) {
     let settings = edge.settings().clone();
     let server = Arc::new(builder(&settings));
     let places = Arc::new(Semaphore::new(settings.connections_max));
     let graceful = GracefulShutdown::new();
+    let mut handshakes = VecDeque::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -86,23 +131,105 @@ pub async fn serve<B: Backend>(
             }
         };
         let edge = edge.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let edge = edge.clone();
-            async move { Ok::<_, Infallible>(edge.answer(request).await) }
-        });
         let server = Arc::clone(&server);
         let watcher = graceful.watcher();
-        tokio::spawn(async move {
-            let connection = server.serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection.into_owned()).await {
-                tracing::debug!(%error, "a client's connection ended");
+        let acceptor = match &security {
+            Security::Plain => {
+                tokio::spawn(async move {
+                    converse(&server, edge, stream, None, watcher).await;
+                    drop(place);
+                });
+                continue;
             }
-            drop(place);
-        });
+            Security::Tls(acceptor) => (Arc::clone(acceptor), true),
+            Security::Either(acceptor) => (Arc::clone(acceptor), false),
+        };
+        make_way(&mut handshakes);
+        let finished = Handshake::default();
+        let task = {
+            let finished = finished.clone();
+            tokio::spawn(async move {
+                let secured = secure(stream, acceptor).await;
+                finished.0.store(true, Ordering::Relaxed);
+                if let Some((stream, name)) = secured {
+                    converse(&server, edge, stream, name, watcher).await;
+                }
+                drop(place);
+            })
+        };
+        handshakes.push_back((finished, task.abort_handle()));
     }
     drop(listener);
     if tokio::time::timeout(settings.stop_timeout, graceful.shutdown()).await.is_err() {
         tracing::debug!("requests were still under way when the server stopped");
+    }
+}
+
+/// Whether a handshake is over.
+#[derive(Clone, Default)]
+struct Handshake(Arc<AtomicBool>);
+
+/// Makes room for another handshake (invariant 3).
+fn make_way(handshakes: &mut VecDeque<(Handshake, AbortHandle)>) {
+    if handshakes.len() < HANDSHAKES_MAX {
+        return;
+    }
+    handshakes.retain(|(handshake, _)| !handshake.0.load(Ordering::Relaxed));
+    if HANDSHAKES_MAX <= handshakes.len()
+        && let Some((_, oldest)) = handshakes.pop_front()
+    {
+        oldest.abort();
+    }
+}
+
+/// Shakes hands, or does without where both kinds are served. `None` when the client is turned away.
+async fn secure(
+    stream: TcpStream,
+    (acceptor, always): (Arc<Acceptor>, bool),
+) -> Option<(Stream<TcpStream>, Option<ClientName>)> {
+    let remote = stream.peer_addr().ok()?;
+    let shaking = async {
+        let mut first = [0];
+        if !always && (stream.peek(&mut first).await? == 0 || first[0] != TLS_RECORD) {
+            return Ok((Stream::Plain(stream), None));
+        }
+        let (stream, certificate) = acceptor.accept(stream, remote.ip()).await?;
+        let name =
+            certificate.map(|Certificate { common_name, .. }| ClientName(common_name.into()));
+        Ok::<_, io::Error>((Stream::Tls(Box::new(stream)), name))
+    };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await {
+        Ok(Ok(secured)) => Some(secured),
+        Ok(Err(error)) => {
+            tracing::warn!(%remote, %error, "rejected connection on client endpoint");
+            None
+        }
+        Err(_) => {
+            let error = "the handshake of TLS takes too long";
+            tracing::warn!(%remote, error, "rejected connection on client endpoint");
+            None
+        }
+    }
+}
+
+/// Answers one connection's requests until it ends.
+async fn converse<B: Backend>(
+    server: &Builder<TokioExecutor>,
+    edge: Edge<B>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    name: Option<ClientName>,
+    watcher: Watcher,
+) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let edge = edge.clone();
+        if let Some(name) = &name {
+            request.extensions_mut().insert(name.clone());
+        }
+        async move { Ok::<_, Infallible>(edge.answer(request).await) }
+    });
+    let connection = server.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!(%error, "a client's connection ended");
     }
 }
 

@@ -155,6 +155,7 @@ async fn add(endpoint: String, peer_urls: Vec<String>, patience: Duration) -> Re
         login: arguments::Login::default(),
         output: None,
         timeout: patience,
+        tls: arguments::Tls::default(),
     });
     let begin = Instant::now();
     loop {

@@ -31,6 +31,8 @@ pub enum RefusalCode {
     Removed = 9,
     /// The acceptor has met the dialer with another data directory.
     Wiped = 10,
+    /// The connection could not be secured. Found out by each side for itself and never sent.
+    Insecure = 11,
     /// A code that this version does not know; the sentence tells more.
     Other = 255,
 }

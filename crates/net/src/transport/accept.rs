@@ -11,7 +11,8 @@ use tokio::time::{sleep, timeout};
 use super::refusals::By;
 use super::state::Shared;
 use super::{TransportEvent, socket};
-use crate::handshake::{Known, Met, Refusal};
+use crate::Duplex;
+use crate::handshake::{Known, Met, Refusal, RefusalCode};
 use crate::session::{Incoming, Judged};
 
 /// How long the listener waits after a failure, most often for a free file descriptor.
@@ -22,20 +23,59 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Accepts connections, for ever.
-pub(super) async fn listen(shared: Rc<Shared>, listener: TcpListener) {
+pub(super) async fn listen(shared: Rc<Shared>, listener: TcpListener, secured: bool) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
                 let shared_of_task = Rc::clone(&shared);
-                shared.accepted(|number| serve(shared_of_task, stream, address, number));
+                shared.accepted(|number| async move {
+                    open(shared_of_task, stream, secured, address, number).await;
+                });
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
+/// One incoming connection, from its first byte to its end.
+async fn open(
+    shared: Rc<Shared>,
+    stream: TcpStream,
+    secured: bool,
+    address: SocketAddr,
+    number: u64,
+) {
+    if socket::configure(&stream, shared.limits.keepalive).is_err() {
+        return shared.turned_away(number);
+    }
+    match (secured, shared.security.clone()) {
+        (false, _) => serve(shared, stream, address, number).await,
+        (true, Some(security)) => {
+            let shaking = security.accept(stream, address);
+            match timeout(shared.limits.handshake_timeout, shaking).await {
+                Ok(Ok(stream)) => serve(shared, stream, address, number).await,
+                Ok(Err(error)) => {
+                    insecure(&shared, address, &error.to_string());
+                    shared.turned_away(number);
+                }
+                Err(_) => shared.turned_away(number),
+            }
+        }
+        (true, None) => {
+            insecure(&shared, address, "this member was started without TLS");
+            shared.turned_away(number);
+        }
+    }
+}
+
+fn insecure(shared: &Shared, address: SocketAddr, why: &str) {
+    let sentence = format!("rejected connection on peer endpoint from {address}: {why}");
+    let refusal = Refusal { code: RefusalCode::Insecure, sentence };
+    shared.refused(None, By::Us, &refusal, || refusal.sentence.clone());
+}
+
 /// One incoming connection, from its hello to its end.
-async fn serve(shared: Rc<Shared>, mut stream: TcpStream, address: SocketAddr, number: u64) {
+async fn serve(shared: Rc<Shared>, mut stream: impl Duplex, address: SocketAddr, number: u64) {
     let mut session = Incoming::accept(shared.identity, shared.group);
     let shaking = shake_hands(&shared, &mut stream, &mut session, address);
     let met = match timeout(shared.limits.handshake_timeout, shaking).await {
@@ -56,11 +96,10 @@ async fn serve(shared: Rc<Shared>, mut stream: TcpStream, address: SocketAddr, n
 /// Judges the hello and answers it. `None` when the connection is to be closed.
 async fn shake_hands(
     shared: &Rc<Shared>,
-    stream: &mut TcpStream,
+    stream: &mut impl Duplex,
     session: &mut Incoming,
     address: SocketAddr,
 ) -> Option<Met> {
-    socket::configure(stream, shared.limits.keepalive).ok()?;
     let judged = loop {
         if stream.read_buf(session.buffer()).await.ok()? == 0 {
             return None;
@@ -86,11 +125,11 @@ async fn shake_hands(
         Judged::Welcome { met, addresses, reply } => {
             // A dialer that gave up while its hello lay in the listener's queue must not take the
             // place of its own later connection.
-            if socket::is_closed_by_peer(stream) {
+            if socket::is_closed_by_peer(&*stream) {
                 return None;
             }
             shared.shown(met.member, addresses);
-            stream.write_all(&reply).await.ok()?;
+            send(stream, &reply).await.ok()?;
             Some(met)
         }
         Judged::Refused { from, refusal, reply } => {
@@ -102,7 +141,7 @@ async fn shake_hands(
                 format!("refused a connection from {address}: {refusal}")
             });
             // The dialer learns of it by the connection's end if not by the reply.
-            let _ = stream.write_all(&reply).await;
+            let _ = send(stream, &reply).await;
             None
         }
     }
@@ -112,7 +151,7 @@ async fn shake_hands(
 /// what came is no message.
 async fn read(
     shared: &Shared,
-    stream: &mut TcpStream,
+    stream: &mut impl Duplex,
     session: &mut Incoming,
     met: Met,
 ) -> Option<(Refusal, bytes::Bytes)> {
@@ -139,8 +178,13 @@ async fn read(
     }
 }
 
-async fn say_farewell(stream: &mut TcpStream, reply: &[u8]) -> std::io::Result<()> {
+async fn send(stream: &mut impl Duplex, reply: &[u8]) -> std::io::Result<()> {
     stream.write_all(reply).await?;
+    stream.flush().await
+}
+
+async fn say_farewell(stream: &mut impl Duplex, reply: &[u8]) -> std::io::Result<()> {
+    send(stream, reply).await?;
     stream.shutdown().await?;
     let mut discarded = [0; 4096];
     while stream.read(&mut discarded).await? != 0 {}

@@ -12,10 +12,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::backoff::Backoff;
+use super::link::Link;
 use super::refusals::By;
 use super::state::{Condition, Shared};
 use super::{DownReason, TransportEvent, socket};
 use crate::handshake::{Met, RECORD_BYTES_MAX, Refusal, RefusalCode};
+use crate::security::{host_of, is_secured, not_secured};
 use crate::session::Outgoing;
 use crate::{Lane, host_port};
 
@@ -30,7 +32,7 @@ enum Failure {
 /// A connection after its handshake.
 struct Connected {
     met: Met,
-    stream: Rc<TcpStream>,
+    link: Rc<Link>,
     session: Outgoing,
 }
 
@@ -100,7 +102,7 @@ async fn connect(shared: &Shared, peer: NodeId, lane: Lane) -> Result<Connected,
         return Err(failure);
     };
     for address in addresses.iter() {
-        let attempt = shake_hands(shared, peer, lane, host_port(address));
+        let attempt = shake_hands(shared, peer, lane, address);
         match timeout(shared.limits.handshake_timeout, attempt).await {
             Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(error)) => failure = error,
@@ -116,28 +118,40 @@ async fn shake_hands(
     lane: Lane,
     address: &str,
 ) -> Result<Connected, Failure> {
-    let stream = TcpStream::connect(address).await?;
+    let insecure = |error| Failure::insecure(address, &error);
+    let secured = match (&shared.security, is_secured(address)) {
+        (_, false) => None,
+        (Some(security), true) => Some(security.dial(host_of(address)).map_err(insecure)?),
+        (None, true) => return Err(insecure(not_secured(address))),
+    };
+    let stream = TcpStream::connect(host_port(address)).await?;
     socket::configure(&stream, shared.limits.keepalive)?;
+    let link = Link::open(stream, secured).await.map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => insecure(error),
+        _ => Failure::Closed,
+    })?;
     let Some((_, mut session)) = shared.dialling(peer, lane) else {
         return Err(Failure::Unreachable(ErrorKind::AddrNotAvailable));
     };
-    socket::write(&stream, session.queue_mut())?;
-    while !session.queue().is_empty() {
-        stream.writable().await?;
-        socket::write(&stream, session.queue_mut())?;
+    socket::write(&link, session.queue_mut())?;
+    while !session.queue().is_empty() || link.is_pending() {
+        link.ready(Interest::WRITABLE).await?;
+        socket::write(&link, session.queue_mut())?;
     }
     let mut bytes = [0; RECORD_BYTES_MAX];
     loop {
-        stream.readable().await?;
-        let count = match stream.try_read(&mut bytes) {
+        link.ready(Interest::READABLE).await?;
+        let count = match link.try_read(&mut bytes) {
             Ok(0) => return Err(Failure::Closed),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            // A certificate that the other side does not take shows only after the handshake.
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Err(insecure(error)),
             Err(_) => return Err(Failure::Closed),
         };
         match session.receive(&bytes[..count]) {
             Ok(None) => {}
-            Ok(Some(met)) => return Ok(Connected { met, stream: Rc::new(stream), session }),
+            Ok(Some(met)) => return Ok(Connected { met, link: Rc::new(link), session }),
             Err(refusal) => return Err(Failure::Refused { address: address.to_owned(), refusal }),
         }
     }
@@ -145,10 +159,10 @@ async fn shake_hands(
 
 /// Gives the connection to the senders, and stays with it until it breaks.
 async fn keep_open(shared: &Shared, connected: Connected) {
-    let Connected { met, stream, session } = connected;
-    match shared.opened(met, Rc::clone(&stream), session) {
+    let Connected { met, link, session } = connected;
+    match shared.opened(met, Rc::clone(&link), session) {
         Ok(wake) => {
-            let farewell = watch(shared, met, &stream, &wake).await;
+            let farewell = watch(shared, met, &link, &wake).await;
             shared.lost(met.member, met.lane, farewell.as_ref());
         }
         Err(refusal) => {
@@ -162,7 +176,7 @@ async fn keep_open(shared: &Shared, connected: Connected) {
 
 /// Writes what senders could not, and sees the connection's end at once: the other side says
 /// nothing on it but, perhaps, why it closes it.
-async fn watch(shared: &Shared, met: Met, stream: &TcpStream, wake: &Notify) -> Option<Refusal> {
+async fn watch(shared: &Shared, met: Met, link: &Link, wake: &Notify) -> Option<Refusal> {
     let mut bytes = [0; RECORD_BYTES_MAX];
     loop {
         let interest = match shared.condition(met.member, met.lane) {
@@ -172,14 +186,14 @@ async fn watch(shared: &Shared, met: Met, stream: &TcpStream, wake: &Notify) -> 
         };
         let ready = tokio::select! {
             biased;
-            ready = stream.ready(interest) => ready.ok()?,
+            ready = link.ready(interest) => ready.ok()?,
             () = wake.notified() => continue,
         };
         if ready.is_writable() {
             shared.resume(met.member, met.lane);
         }
         if ready.is_readable() {
-            match stream.try_read(&mut bytes) {
+            match link.try_read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(count) => {
                     if let Err(refusal) = shared.received_on(met.member, met.lane, &bytes[..count])
@@ -212,6 +226,12 @@ fn tell(shared: &Shared, peer: NodeId, lane: Lane, failure: &Failure) {
 }
 
 impl Failure {
+    fn insecure(address: &str, error: &std::io::Error) -> Failure {
+        let sentence = format!("the connection could not be secured: {error}");
+        let refusal = Refusal { code: RefusalCode::Insecure, sentence };
+        Failure::Refused { address: address.to_owned(), refusal }
+    }
+
     fn reason(&self) -> DownReason {
         match self {
             Failure::Unreachable(kind) => DownReason::Unreachable(*kind),

@@ -2,11 +2,13 @@
 
 use std::io::{ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use super::link::Link;
 use crate::session::SendQueue;
 
 /// How many unanswered questions make a connection broken.
@@ -30,7 +32,7 @@ pub(super) fn configure(stream: &TcpStream, keepalive: Duration) -> std::io::Res
 /// Whether the other side has closed the connection, and everything it sent has been read.
 ///
 /// Asks the system itself: the runtime knows only what it has been told so far.
-pub(super) fn is_closed_by_peer(stream: &TcpStream) -> bool {
+pub(super) fn is_closed_by_peer(stream: &impl AsFd) -> bool {
     matches!(SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]), Ok(0))
 }
 
@@ -42,11 +44,11 @@ const SLICES_MAX: usize = 128;
 ///
 /// # Errors
 /// The connection is broken.
-pub(super) fn write(stream: &TcpStream, queue: &mut SendQueue) -> std::io::Result<()> {
+pub(super) fn write(link: &Link, queue: &mut SendQueue) -> std::io::Result<()> {
     while !queue.is_empty() {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let filled = queue.fill(&mut slices);
-        match stream.try_write_vectored(&slices[..filled]) {
+        match link.try_write_vectored(&slices[..filled]) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(count) => queue.advance(count),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -54,5 +56,5 @@ pub(super) fn write(stream: &TcpStream, queue: &mut SendQueue) -> std::io::Resul
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    link.flush()
 }

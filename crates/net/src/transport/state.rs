@@ -6,27 +6,29 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jangada_raft::NodeId;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::link::Link;
 use super::refusals::{By, Occasion, Refusals};
 use super::{
     DownReason, Peer, PeerStats, SendError, Sink, TransportEvent, TransportLimits, dial, socket,
 };
 use crate::handshake::{Identity, Known, Met, Refusal};
 use crate::session::{Outgoing, PushError};
-use crate::{Lane, PeerMessage, Roster, host_port};
+use crate::{Lane, PeerMessage, Roster, Security, host_port};
 
 /// The transport, as its tasks see it.
 pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) group: u64,
     pub(super) limits: TransportLimits,
+    pub(super) security: Option<Arc<dyn Security>>,
     /// Where this member is found.
     own: Rc<[String]>,
     sink: RefCell<Option<Sink>>,
@@ -90,7 +92,7 @@ enum PeerStanding {
 
 /// An outgoing connection after its handshake.
 struct OpenLane {
-    stream: Rc<TcpStream>,
+    link: Rc<Link>,
     session: Outgoing,
     condition: Condition,
     /// Whether the lane is in [`State::dirty`].
@@ -122,6 +124,7 @@ impl Shared {
         group: u64,
         own: Rc<[String]>,
         limits: TransportLimits,
+        security: Option<Arc<dyn Security>>,
         sink: Sink,
     ) -> Shared {
         let refusals = Refusals::new(limits.refusal_interval);
@@ -137,7 +140,8 @@ impl Shared {
             connections: 0,
         };
         let sink = RefCell::new(Some(sink));
-        Shared { identity, group, limits, own, sink, state: RefCell::new(state) }
+        let state = RefCell::new(state);
+        Shared { identity, group, limits, security, own, sink, state }
     }
 
     pub(super) fn add_listener(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
@@ -370,7 +374,7 @@ impl Shared {
     pub(super) fn opened(
         &self,
         met: Met,
-        stream: Rc<TcpStream>,
+        link: Rc<Link>,
         session: Outgoing,
     ) -> Result<Rc<Notify>, Refusal> {
         let wake = Rc::new(Notify::new());
@@ -400,7 +404,7 @@ impl Shared {
                 known.absence_told = None;
             }
             known.lanes[met.lane as usize] = Some(OpenLane {
-                stream,
+                link,
                 session,
                 condition: Condition::Idle,
                 dirty: false,
@@ -597,8 +601,8 @@ impl PeerState {
             return;
         }
         let before = open.session.queue().len();
-        open.condition = match socket::write(&open.stream, open.session.queue_mut()) {
-            Ok(()) if open.session.queue().is_empty() => Condition::Idle,
+        open.condition = match socket::write(&open.link, open.session.queue_mut()) {
+            Ok(()) if open.session.queue().is_empty() && !open.link.is_pending() => Condition::Idle,
             Ok(()) => Condition::Blocked,
             Err(_) => Condition::Failed,
         };

@@ -104,7 +104,7 @@ fn a_new_server_learns_who_it_is() {
 
         let ask = move |own: &str, timeout| {
             let (members, own) = (vec![format!("http://{one_address}")], vec![own.to_owned()]);
-            tokio::task::spawn_blocking(move || inquire(&members, &own, timeout))
+            tokio::task::spawn_blocking(move || inquire(&members, &own, None, timeout))
         };
         let found = ask("http://new:2380", Duration::from_secs(60)).await.expect("no panic");
         let expected = Roster { cluster: CLUSTER, version: 1, member: Some(NodeId(9)), members };
@@ -119,7 +119,8 @@ fn a_new_server_learns_who_it_is() {
 #[test]
 fn an_inquiry_that_nobody_answers_names_the_address() {
     let (_, address) = listener();
-    let failed = inquire(&[address.to_string()], &["a:1".to_owned()], Duration::from_millis(1));
+    let failed =
+        inquire(&[address.to_string()], &["a:1".to_owned()], None, Duration::from_millis(1));
     let Err(InquireError::Unreachable { tried }) = failed else { panic!("{failed:?}") };
     assert!(tried.contains(&address.to_string()), "{tried}");
 }

@@ -53,6 +53,7 @@ pub(crate) fn config(member: u64, peers: Vec<Peer>) -> TransportConfig {
         level: 7,
         peers,
         limits: TransportLimits::default(),
+        security: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::ToSocketAddrs;
 
 use super::error::ConfigError;
 use super::ids::{ClusterId, MemberId};
-use super::url::{Scheme, Url};
+use super::url::Url;
 
 /// One of the first members.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,16 +97,13 @@ impl InitialCluster {
     }
 }
 
-/// A URL on which members reach one another: plain TCP, with a host.
+/// A URL on which members reach one another: one with a host.
 pub(super) fn check_peer_url(name: &'static str, url: &Url) -> Result<(), ConfigError> {
-    let problem = if url.scheme() == Scheme::Https {
-        "TLS between members is not built yet; write http://"
-    } else if url.host().is_empty() {
-        "it names no host; other members must be able to reach it"
-    } else {
+    if !url.host().is_empty() {
         return Ok(());
-    };
-    Err(ConfigError::UnusableUrl { name, url: url.to_string(), problem: problem.to_owned() })
+    }
+    let problem = "it names no host; other members must be able to reach it".to_owned();
+    Err(ConfigError::UnusableUrl { name, url: url.to_string(), problem })
 }
 
 /// Whether both lists lead to the same places: by their text or, failing that, by their
@@ -174,7 +171,6 @@ mod tests {
         check("http://a:1", "is not name=url");
         check("a=http://a", "with a port");
         check("a=http://a:1,b=http://a:1", "given twice");
-        check("a=https://a:1", "TLS between members is not built");
         check("a=http://:1", "names no host");
     }
 }

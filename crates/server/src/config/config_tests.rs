@@ -137,12 +137,9 @@ fn settings_of_etcd_that_do_nothing_here_get_one_warning_each() {
 
 #[test]
 fn settings_that_must_not_be_ignored_are_refused() {
-    refused("--cert-file a.crt", "--cert-file cannot be honoured: TLS is not built yet");
-    refused("--client-cert-auth", "--client-cert-auth cannot be honoured");
     refused("--auth-token jwt,pub-key=a", "names no sign-method");
     refused("--auth-token other", "there are no such tokens");
     refused("--discovery-srv example.com", "name the members with --initial-cluster");
-    refused("--listen-client-urls https://127.0.0.1:1 --advertise-client-urls http://a:1", "TLS");
     let harmless = config("--client-cert-auth=false --auth-token simple");
     assert_eq!(harmless.expect("defaults are good").warnings, []);
 }
@@ -151,6 +148,40 @@ fn settings_that_must_not_be_ignored_are_refused() {
 fn a_new_cluster_is_forced_by_order_only() {
     assert!(!config("").expect("defaults are good").force_new_cluster);
     assert!(config("--force-new-cluster").expect("a good line").force_new_cluster);
+}
+
+#[test]
+fn the_settings_of_tls_must_go_together() {
+    let https = "--listen-client-urls https://127.0.0.1:1 --advertise-client-urls https://a:1";
+    refused(
+        https,
+        "TLS key/cert (--cert-file, --key-file) must be provided for https://127.0.0.1:1",
+    );
+    refused("--cert-file a.crt", "--cert-file and --key-file must both be present or both absent");
+    let files = "--cert-file a.crt --key-file a.key";
+    refused(&format!("{files} --client-cert-auth"), "--client-cert-auth needs --trusted-ca-file");
+    refused("--client-crl-file a.crl", "without --trusted-ca-file nobody is asked for one");
+    let both = "--peer-cert-allowed-cn a --peer-cert-allowed-hostname b";
+    refused(both, "are mutually exclusive");
+    refused("--cipher-suites TLS_FLY", "the cipher suite \"TLS_FLY\" is unknown");
+    refused("--tls-min-version TLS1.1", "TLS1.1 is broken and not offered");
+    refused("--tls-min-version TLS1.3 --tls-max-version TLS1.2", "is older than the oldest");
+    let plain = config(files).expect("plain text beside files is told");
+    assert!(warnings(&plain)[0].contains("carries plain text all the same"));
+    let good = config(&format!("{https} {files} --trusted-ca-file ca --peer-cert-allowed-cn="))
+        .expect("good");
+    assert_eq!(good.warnings, []);
+    assert!(good.tls.client.own.is_some() && good.tls.client.trusted.is_some());
+    assert!(!good.tls.client.check_origin && good.tls.peer.check_origin);
+}
+
+#[test]
+fn plain_text_that_other_machines_can_reach_is_told_once() {
+    let line = "--listen-client-urls http://0.0.0.0:1,http://127.0.0.1:2 \
+                --advertise-client-urls http://a:1 --listen-peer-urls http://10.1.1.1:2";
+    let told = warnings(&config(line).expect("it stays possible"));
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("PLAIN TEXT: http://0.0.0.0:1, http://10.1.1.1:2 can"), "{told:?}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
+use jangada_tls::TlsError;
+
 use super::source::Source;
 
 /// Why the server cannot start with the settings it was given.
@@ -130,6 +132,8 @@ pub enum ConfigError {
         /// Why not, and what to write instead.
         problem: String,
     },
+    /// The settings of TLS do not go together, or its files cannot be used.
+    Tls(TlsError),
     /// A socket cannot be opened.
     Listen {
         /// The setting.
@@ -191,6 +195,7 @@ impl Display for ConfigError {
             ConfigError::InvalidValue { name, source, value, expected } => {
                 write!(f, "{} cannot be '{value}'; it takes {expected}", source.label(name))
             }
+            ConfigError::Tls(error) => error.fmt(f),
             ConfigError::Shadowed { variable, flag } => write!(
                 f,
                 "conflicting environment variable \"{variable}\" is shadowed by corresponding \

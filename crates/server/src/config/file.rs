@@ -81,6 +81,9 @@ fn read_section(
             ("allowed-cn", "peer-") => "peer-cert-allowed-cn".to_owned(),
             ("allowed-hostname", "peer-") => "peer-cert-allowed-hostname".to_owned(),
             ("allowed-hostname", _) => "client-cert-allowed-hostname".to_owned(),
+            ("allowed-cns", "peer-") => "peer-cert-allowed-cn".to_owned(),
+            ("allowed-hostnames", "peer-") => "peer-cert-allowed-hostname".to_owned(),
+            ("crl-file", "") => "client-crl-file".to_owned(),
             ("skip-client-san-verification", "peer-") => {
                 "peer-skip-client-san-verification".to_owned()
             }

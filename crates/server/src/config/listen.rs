@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 
+use jangada::net::PeerListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Config;
@@ -23,6 +24,14 @@ pub struct Listener {
     pub url: Url,
     /// Not blocking, ready for a runtime.
     pub socket: TcpListener,
+    /// The scheme of a second URL at the same address, where the two differ.
+    pub also: Option<Scheme>,
+}
+
+impl From<Listener> for PeerListener {
+    fn from(Listener { url, socket, .. }: Listener) -> PeerListener {
+        PeerListener { socket, secured: url.scheme() == Scheme::Https }
+    }
 }
 
 /// Everything a member listens on.
@@ -46,30 +55,39 @@ impl Config {
         let open = |name, urls: &[Url]| {
             urls.iter().map(|url| self.open(name, url)).collect::<Result<Vec<Listener>, _>>()
         };
+        let mut shared: Vec<(Url, Option<Scheme>)> = Vec::new();
+        for url in &self.listen_client_urls {
+            // URLs of both kinds may share a port.
+            match shared.iter_mut().find(|(other, _)| other.authority() == url.authority()) {
+                Some((other, also)) if other.scheme() != url.scheme() => *also = Some(url.scheme()),
+                _ => shared.push((url.clone(), None)),
+            }
+        }
+        let client = shared
+            .into_iter()
+            .map(|(url, also)| Ok(Listener { also, ..self.open("listen-client-urls", &url)? }));
         Ok(Listeners {
             peer: open("listen-peer-urls", &self.listen_peer_urls)?,
-            client: open("listen-client-urls", &self.listen_client_urls)?,
+            client: client.collect::<Result<_, _>>()?,
             metrics: open("listen-metrics-urls", &self.listen_metrics_urls)?,
         })
     }
 
     fn open(&self, name: &'static str, url: &Url) -> Result<Listener, ConfigError> {
         bind(url, self.reuse_port)
-            .map(|socket| Listener { url: url.clone(), socket })
+            .map(|socket| Listener { url: url.clone(), socket, also: None })
             .map_err(|error| ConfigError::Listen { name, url: url.to_string(), error })
     }
 }
 
-/// A URL that can be listened on: plain TCP, at an address of this machine or `localhost`.
+/// A URL that can be listened on: at an address of this machine or `localhost`.
 pub(super) fn check(name: &'static str, url: &Url) -> Result<(), ConfigError> {
-    let problem = if url.scheme() == Scheme::Https {
-        "TLS is not built yet; write http://, or let a TLS terminator stand in front".to_owned()
-    } else if url.host() != "localhost" && url.host().parse::<IpAddr>().is_err() {
-        let host = url.host();
-        format!("expected IP in URL for binding, not '{host}'; 0.0.0.0 stands for all addresses")
-    } else {
+    let host = url.host();
+    if host == "localhost" || host.parse::<IpAddr>().is_ok() {
         return Ok(());
-    };
+    }
+    let problem =
+        format!("expected IP in URL for binding, not '{host}'; 0.0.0.0 stands for all addresses");
     Err(ConfigError::UnusableUrl { name, url: url.to_string(), problem })
 }
 
@@ -146,11 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn names_and_tls_are_refused() {
+    fn names_are_refused() {
         assert!(check("listen-client-urls", &url("http://localhost:1")).is_ok());
         assert!(check("listen-client-urls", &url("http://[::1]:1")).is_ok());
         assert!(check("listen-client-urls", &url("http://example.com:1")).is_err());
         assert!(check("listen-client-urls", &url("http://:1")).is_err());
-        assert!(check("listen-client-urls", &url("https://127.0.0.1:1")).is_err());
+        assert!(check("listen-client-urls", &url("https://127.0.0.1:1")).is_ok());
     }
 }

@@ -6,7 +6,7 @@
 //! do. One table ([`table::GROUPS`]) drives parsing, help and the printed configuration.
 //!
 //! Invariants of a [`Config`]: 1. `initial` has at least one member;
-//! 2. every listen URL is plain TCP at an address or `localhost`; 3. the election timeout is at
+//! 2. every listen URL is at an address or `localhost`, and its files are named if it is to be secured; 3. the election timeout is at
 //! least five heartbeats.
 
 mod arguments;
@@ -26,6 +26,7 @@ mod source;
 mod suggest;
 pub mod table;
 mod timestamp;
+mod tls;
 mod url;
 mod value;
 mod warning;
@@ -47,6 +48,7 @@ pub use log::{LogConfig, LogFormat, LogLevel, install_log};
 pub use setting::{Group, Kind, Setting, State};
 pub use settings::Settings;
 pub use source::Source;
+pub use tls::{Tls, TlsSide};
 pub use url::{Scheme, Url, UrlError};
 pub use value::Value;
 pub use warning::Warning;
@@ -164,6 +166,8 @@ pub struct Config {
     pub host_whitelist: Vec<String>,
     /// Tokens and passwords.
     pub auth: AuthSettings,
+    /// How connections are secured.
+    pub tls: Tls,
     /// Whether changes of the membership are refused that leave too few members that run.
     pub strict_reconfig: bool,
     /// What history is kept when nobody compacts by hand; `None` for all of it.
@@ -208,12 +212,19 @@ impl Config {
         let initial = first_members(settings, &name, &advertise_peer_urls, token)?;
         let mut warnings = settings.warnings().to_vec();
         let limits = limits(settings, &mut warnings);
+        let tls = Tls::from_settings(settings, &mut warnings)?;
+        let listen_metrics_urls = metrics_urls(settings)?;
+        let addresses =
+            tls::exposed(&[&listen_client_urls, &listen_peer_urls, &listen_metrics_urls]);
+        if !addresses.is_empty() {
+            warnings.push(Warning::PlainText { addresses });
+        }
         Ok(Config {
             data_dir,
             wal_dir,
             listen_peer_urls,
             listen_client_urls,
-            listen_metrics_urls: metrics_urls(settings)?,
+            listen_metrics_urls,
             advertise_peer_urls,
             advertise_client_urls,
             initial,
@@ -230,6 +241,7 @@ impl Config {
             host_whitelist: settings.list("host-whitelist").to_vec(),
             auth: auth(settings)?,
             snapshot_catchup_bytes: settings.integer("snapshot-catchup-bytes").unsigned_abs(),
+            tls,
             strict_reconfig: settings.flag("strict-reconfig-check"),
             auto_compaction: AutoCompaction::from_settings(settings)?,
             reuse_port: settings.flag("socket-reuse-port"),

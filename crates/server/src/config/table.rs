@@ -8,8 +8,8 @@ use super::setting::{Group, Kind, Setting, State};
 const COUNT: Kind = Integer { min: 0, max: i64::MAX };
 const MILLISECONDS: Kind = Integer { min: 1, max: 600_000 };
 
-const TLS: &str = "TLS is not built yet, and without it this address would carry plain text; \
-                   remove the setting, or let a TLS terminator stand in front";
+const OLD_CA: &str = "use --trusted-ca-file and --client-cert-auth (--peer-trusted-ca-file and \
+                      --peer-client-cert-auth)";
 const DISCOVERY: &str = "discovery is not built; name the members with --initial-cluster";
 const PROXY: &str = "etcd's v2 proxy is not part of this server; any member takes any request";
 const GONE: &str = "etcd itself no longer has it";
@@ -228,30 +228,110 @@ const LIMITS: &[Setting] = &[
 ];
 
 const SECURITY: &[Setting] = &[
-    Setting::refused("cert-file", Path, "", TLS),
-    Setting::refused("key-file", Path, "", TLS),
-    Setting::refused("client-cert-auth", Bool, "false", TLS),
-    Setting::refused("client-cert-file", Path, "", TLS),
-    Setting::refused("client-key-file", Path, "", TLS),
-    Setting::refused("client-crl-file", Path, "", TLS),
-    Setting::refused("client-cert-allowed-hostname", Text, "", TLS),
-    Setting::refused("trusted-ca-file", Path, "", TLS),
-    Setting::refused("auto-tls", Bool, "false", TLS),
-    Setting::refused("peer-cert-file", Path, "", TLS),
-    Setting::refused("peer-key-file", Path, "", TLS),
-    Setting::refused("peer-client-cert-auth", Bool, "false", TLS),
-    Setting::refused("peer-client-cert-file", Path, "", TLS),
-    Setting::refused("peer-client-key-file", Path, "", TLS),
-    Setting::refused("peer-crl-file", Path, "", TLS),
-    Setting::refused("peer-trusted-ca-file", Path, "", TLS),
-    Setting::refused("peer-auto-tls", Bool, "false", TLS),
-    Setting::refused("peer-cert-allowed-cn", Text, "", TLS),
-    Setting::refused("peer-cert-allowed-hostname", Text, "", TLS),
-    Setting::no_effect("peer-skip-client-san-verification", Bool, "false", TLS),
-    Setting::no_effect("self-signed-cert-validity", COUNT, "1", TLS),
-    Setting::no_effect("cipher-suites", List, "", TLS),
-    Setting::no_effect("tls-min-version", Text, "TLS1.2", TLS),
-    Setting::no_effect("tls-max-version", Text, "", TLS),
+    Setting::used(
+        "cert-file",
+        Path,
+        "",
+        "certificate shown to clients, in PEM; read again on change",
+    ),
+    Setting::used("key-file", Path, "", "key of --cert-file, in PEM"),
+    Setting::used(
+        "client-cert-auth",
+        Bool,
+        "false",
+        "clients must show a certificate that --trusted-ca-file vouches for",
+    ),
+    Setting::used(
+        "client-cert-file",
+        Path,
+        "",
+        "certificate of this member as a client of itself (not needed here)",
+    ),
+    Setting::used("client-key-file", Path, "", "key of --client-cert-file"),
+    Setting::used(
+        "client-crl-file",
+        Path,
+        "",
+        "list of client certificates that do not count any more, in PEM or DER",
+    ),
+    Setting::used(
+        "client-cert-allowed-hostname",
+        Text,
+        "",
+        "host names, divided by commas, one of which a client's certificate must be for",
+    ),
+    Setting::used(
+        "trusted-ca-file",
+        Path,
+        "",
+        "authorities that must vouch for clients, in PEM; clients must then show a certificate",
+    ),
+    Setting::used(
+        "auto-tls",
+        Bool,
+        "false",
+        "make a certificate for clients in the data directory",
+    ),
+    Setting::used("peer-cert-file", Path, "", "certificate shown to other members, in PEM"),
+    Setting::used("peer-key-file", Path, "", "key of --peer-cert-file, in PEM"),
+    Setting::used(
+        "peer-client-cert-auth",
+        Bool,
+        "false",
+        "members must show a certificate that --peer-trusted-ca-file vouches for",
+    ),
+    Setting::used(
+        "peer-client-cert-file",
+        Path,
+        "",
+        "certificate shown when connecting to other members (\"\": --peer-cert-file)",
+    ),
+    Setting::used("peer-client-key-file", Path, "", "key of --peer-client-cert-file"),
+    Setting::used(
+        "peer-crl-file",
+        Path,
+        "",
+        "list of members' certificates that do not count any more, in PEM or DER",
+    ),
+    Setting::used(
+        "peer-trusted-ca-file",
+        Path,
+        "",
+        "authorities that vouch for members, in PEM (\"\": those that this machine trusts)",
+    ),
+    Setting::used("peer-auto-tls", Bool, "false", "make a certificate for other members"),
+    Setting::used(
+        "peer-cert-allowed-cn",
+        Text,
+        "",
+        "common names, divided by commas, one of which a member's certificate must have",
+    ),
+    Setting::used(
+        "peer-cert-allowed-hostname",
+        Text,
+        "",
+        "host names, divided by commas, one of which a member's certificate must be for",
+    ),
+    Setting::used(
+        "peer-skip-client-san-verification",
+        Bool,
+        "false",
+        "let a member connect from elsewhere than its certificate's alternative names say",
+    ),
+    Setting::used(
+        "self-signed-cert-validity",
+        COUNT,
+        "1",
+        "years for which certificates of --auto-tls and --peer-auto-tls are good",
+    ),
+    Setting::used(
+        "cipher-suites",
+        List,
+        "",
+        "cipher suites of TLS 1.2 (\"\": all that are sound); those of TLS 1.3 always count",
+    ),
+    Setting::used("tls-min-version", Text, "TLS1.2", "TLS1.2 or TLS1.3"),
+    Setting::used("tls-max-version", Text, "", "TLS1.2 or TLS1.3 (\"\": the newest)"),
     Setting::used("cors", List, "*", "origins of pages that may ask over HTTP; * for all"),
     Setting::used(
         "host-whitelist",
@@ -345,8 +425,8 @@ const OLDER: &[Setting] = &[
     Setting::no_effect("proxy-dial-timeout", COUNT, "1000", NO_PROXY_EFFECT),
     Setting::no_effect("proxy-write-timeout", COUNT, "5000", NO_PROXY_EFFECT),
     Setting::no_effect("proxy-read-timeout", COUNT, "0", NO_PROXY_EFFECT),
-    Setting::refused("ca-file", Path, "", TLS),
-    Setting::refused("peer-ca-file", Path, "", TLS),
+    Setting::refused("ca-file", Path, "", OLD_CA),
+    Setting::refused("peer-ca-file", Path, "", OLD_CA),
     Setting::no_effect("experimental-enable-v2v3", Text, "", GONE),
     Setting::no_effect("experimental-initial-corrupt-check", Bool, "false", NO_CHECK),
     Setting::no_effect("experimental-corrupt-check-time", Duration, "0s", NO_CHECK),
@@ -356,12 +436,17 @@ const OLDER: &[Setting] = &[
     Setting::no_effect("experimental-enable-lease-checkpoint-persist", Bool, "false", NO_LEASE),
     Setting::no_effect("experimental-compaction-batch-limit", COUNT, "1000", PACED),
     Setting::no_effect("experimental-compaction-sleep-interval", Duration, "10ms", PACED),
-    Setting::no_effect("experimental-peer-skip-client-san-verification", Bool, "false", TLS),
     Setting::used(
         "experimental-watch-progress-notify-interval",
         Duration,
         "10m",
         "as --watch-progress-notify-interval, which counts if both are given",
+    ),
+    Setting::used(
+        "experimental-peer-skip-client-san-verification",
+        Bool,
+        "false",
+        "the same as --peer-skip-client-san-verification",
     ),
     Setting::no_effect("experimental-warning-apply-duration", Duration, "100ms", NO_SLOW_LOG),
     Setting::no_effect(

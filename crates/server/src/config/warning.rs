@@ -33,6 +33,27 @@ pub enum Warning {
         /// The most similar one there is.
         nearest: Option<String>,
     },
+    /// A URL in plain text beside files of TLS.
+    TlsIgnored {
+        /// The setting of the URL.
+        name: &'static str,
+        /// The URL.
+        url: String,
+        /// The setting of the files.
+        files: &'static str,
+    },
+    /// A certificate of our own making beside files of TLS.
+    AutoTlsIgnored {
+        /// The setting.
+        name: &'static str,
+        /// The setting of the files.
+        files: &'static str,
+    },
+    /// Addresses that carry plain text and can be reached from other machines.
+    PlainText {
+        /// The URLs.
+        addresses: Vec<String>,
+    },
     /// A quota above what etcd suggests.
     LargeQuota {
         /// Bytes.
@@ -68,6 +89,21 @@ impl fmt::Display for Warning {
                     None => Ok(()),
                 }
             }
+            Warning::TlsIgnored { name, url, files } => write!(
+                f,
+                "the scheme of {url} in --{name} is http while --{files} is set: it carries plain \
+                 text all the same; write https:// to secure it"
+            ),
+            Warning::AutoTlsIgnored { name, files } => {
+                write!(f, "--{name} is ignored since --{files} is set")
+            }
+            Warning::PlainText { addresses } => write!(
+                f,
+                "PLAIN TEXT: {} can be reached from other machines, and whoever listens there reads \
+                 all keys, values and passwords; secure it with https:// and --cert-file, --key-file \
+                 (--peer-cert-file, --peer-key-file), or see that only trusted machines reach it",
+                addresses.join(", ")
+            ),
             Warning::LargeQuota { bytes, suggested } => write!(
                 f,
                 "--quota-backend-bytes={bytes} exceeds the recommended maximum of {suggested} bytes"

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use jangada::net::{InquireError, Roster, RosterMember, inquire};
+use jangada::net::{InquireError, Roster, RosterMember, Security, inquire};
 use jangada::{Beginning, MemberAddress};
 
 use super::start::Start;
@@ -77,11 +77,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// If nobody answers, or the cluster is not what the flags say.
-pub(super) fn join(config: &Config) -> Result<Start, RunError> {
+pub(super) fn join(config: &Config, security: &dyn Security) -> Result<Start, RunError> {
     let own = config.own()?;
     let others = config.initial.members.iter().filter(|member| *member != own);
     let others: Vec<String> = others.flat_map(|member| texts(&member.peer_urls)).collect();
-    let roster = inquire(&others, &texts(&own.peer_urls), PATIENCE);
+    let roster = inquire(&others, &texts(&own.peer_urls), Some(security), PATIENCE);
     let start = matched(config, roster.map_err(JoinError::Inquiry)?)?;
     tracing::info!(
         member = %MemberId(start.member),

@@ -13,6 +13,7 @@ mod connections;
 mod join;
 mod lessor;
 mod machine;
+mod security;
 mod serve;
 mod served;
 mod space;
@@ -20,11 +21,10 @@ mod start;
 mod transfers;
 mod watch;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jangada::net::TransportLimits;
+use jangada::net::{PeerListener, Security, TransportLimits};
 use jangada::raft::NodeId;
 use jangada::wal::{FileDisk, OpenError};
 use jangada::{Beginning, ForceError, NodeError, Options};
@@ -126,6 +126,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
     start::check_flags(&config, start::has_log(&config)?)?;
     let listeners = config.listen()?;
     config.create_directories()?;
+    let acceptor = security::of_clients(&config)?;
+    let peer_security = security::of_peers(&config)?;
     let disk = FileDisk::open(&config.wal_dir)?;
     let start = match jangada::wal::owner(&disk)? {
         Some(found) => Start::of_log(&config, found),
@@ -133,7 +135,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
             return Err(NodeError::Force(ForceError::NoLog).into());
         }
         None if config.cluster_state == ClusterState::New => Start::first(&config)?,
-        None => join::join(&config)?,
+        None => join::join(&config, &*peer_security)?,
     };
     let engine_options = jangada_kv::Options::default();
     let metrics = Arc::new(Metrics::default());
@@ -142,9 +144,9 @@ pub fn run(config: Config) -> Result<(), RunError> {
         && (1 < start.members.len() || start.beginning == Beginning::Join);
     let (machine, engine) = machine::open(&config.data_dir, engine_options, commits, others)?;
     let store = machine.shared().clone();
-    let peer_listeners = listeners.peer.into_iter().map(|listener| listener.socket).collect();
+    let peer_listeners = listeners.peer.into_iter().map(PeerListener::from).collect();
     let ids = (start.cluster, start.member);
-    let node = node_config(&config, start, disk, peer_listeners, &metrics);
+    let node = node_config(&config, start, disk, peer_listeners, peer_security, &metrics);
     let opened = jangada::open(node, machine)?;
     tracing::info!(found = opened.recovered(), "opened the log");
     let member = ServedMember {
@@ -162,8 +164,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
     };
     let backend = Served::new(member, TokioTimer);
     let edge = Edge::new(backend.clone(), settings(&config), Arc::clone(&metrics));
-    let clients = listeners.client.into_iter().chain(listeners.metrics);
-    let clients: Vec<(Url, TcpListener)> = clients.map(|l| (l.url, l.socket)).collect();
+    let listeners = listeners.client.into_iter().chain(listeners.metrics).collect();
+    let clients = serve::Clients { listeners, acceptor };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     let ended = local
@@ -186,7 +188,8 @@ fn node_config(
     config: &Config,
     start: Start,
     disk: FileDisk,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<PeerListener>,
+    security: Arc<dyn Security>,
     metrics: &Metrics,
 ) -> jangada::Config {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).expect("bounded by etcd");
@@ -203,6 +206,7 @@ fn node_config(
         log_disk: Some(disk),
         sync_observer: Some(Box::new(move |took, _| fsync.observe(took))),
         listeners,
+        security: Some(security),
         options: Options {
             heartbeat_interval_us: micros(config.heartbeat_interval),
             election_timeout_us: micros(config.election_timeout),
@@ -233,6 +237,7 @@ fn settings(config: &Config) -> Settings {
         learners_max: limits.learners_max,
         watch_progress_interval: limits.watch_progress_interval,
         election_timeout: config.election_timeout,
+        client_cert_auth: config.tls.client.client_cert_auth,
         ..defaults
     }
 }

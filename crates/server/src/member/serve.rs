@@ -5,23 +5,31 @@
 //! loop ends, then the engine. Whoever is told twice to stop stops at once: the log and the engine
 //! bear that at any time.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jangada::{Ended, Handle, NodeError};
 use jangada_kv::{Command, EngineThread};
+use jangada_tls::Acceptor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::machine::KvMachine;
 use super::served::Served;
 use super::{RunError, compaction, lessor, texts, watch};
 use crate::backend::Backend;
-use crate::config::{Config, MemberId, Url};
-use crate::{Edge, Metrics, connection};
+use crate::config::{Config, Listener, MemberId, Scheme};
+use crate::connection::{self, Security};
+use crate::{Edge, Metrics};
 
 /// Exit status of a process that was told twice to stop: what it had in hand is not finished.
 const STOPPED_AT_ONCE: i32 = 1;
+
+/// Where clients come in.
+pub(super) struct Clients {
+    pub(super) listeners: Vec<Listener>,
+    /// What secures the connections of those whose URLs ask for it.
+    pub(super) acceptor: Option<Arc<Acceptor>>,
+}
 
 /// Serves until told to stop, or until the member ends by itself.
 pub(super) async fn serve(
@@ -31,22 +39,35 @@ pub(super) async fn serve(
     backend: Served,
     edge: Edge<Served>,
     metrics: Arc<Metrics>,
-    clients: Vec<(Url, TcpListener)>,
+    clients: Clients,
 ) -> Result<(), RunError> {
     let handle = opened.handle();
     let figures = opened.figures();
     let election_timeout = config.election_timeout;
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let mut accepting = Vec::new();
-    for (url, listener) in clients {
-        let address = listener.local_addr()?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+    let Clients { listeners, acceptor } = clients;
+    for Listener { url, socket, also } in listeners {
+        let address = socket.local_addr()?;
+        let listener = tokio::net::TcpListener::from_std(socket)?;
         tracing::info!("listening for client requests on {}", url.authority());
-        tracing::info!(address = %address, "serving client traffic insecurely");
+        let schemes = [Some(url.scheme()), also];
+        let security = match acceptor.clone().filter(|_| schemes.contains(&Some(Scheme::Https))) {
+            None => Security::Plain,
+            Some(acceptor) if schemes.contains(&Some(Scheme::Http)) => Security::Either(acceptor),
+            Some(acceptor) => Security::Tls(acceptor),
+        };
+        if !matches!(security, Security::Plain) {
+            tracing::info!(address = %address, "serving client traffic securely");
+        }
+        if !matches!(security, Security::Tls(_)) {
+            tracing::info!(address = %address, "serving client traffic insecurely");
+        }
         let stopped = stopped(stopping.clone());
-        accepting.push(tokio::task::spawn_local(connection::serve(
+        accepting.push(tokio::task::spawn_local(connection::serve_secured(
             edge.clone(),
             listener,
+            security,
             stopped,
         )));
     }
