@@ -170,11 +170,11 @@ fn clients_are_served_over_tls_when_their_certificates_are_good() {
         members.process(0).logged("serving client traffic securely").await;
 
         // Nobody, somebody else's, one that was revoked, and a server that is not believed.
-        let refused = with(None).refused(&endpoint).await;
-        assert!(refused.contains("certificate"), "{refused}");
+        with(None).refused(&endpoint).await;
+        members.process(0).logged("peer sent no certificates").await;
         with(Some(&theirs.issue("good", &[]))).refused(&endpoint).await;
-        let refused = with(Some(&bad)).refused(&endpoint).await;
-        assert!(refused.to_lowercase().contains("revoked"), "{refused}");
+        with(Some(&bad)).refused(&endpoint).await;
+        members.process(0).logged("invalid peer certificate: Revoked").await;
         let trusting = Access { trusted: theirs.file.clone(), own: Some(good.clone()) };
         let refused = trusting.refused(&endpoint).await;
         assert!(refused.contains("UnknownIssuer"), "{refused}");

@@ -279,7 +279,9 @@ fn judge(status: Status) -> Attempt {
     }
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
-            Attempt::Open(status.message().to_owned())
+            // What broke under the call says more than that something did.
+            let broke = std::error::Error::source(&status).map(root_cause);
+            Attempt::Open(broke.unwrap_or_else(|| status.message().to_owned()))
         }
         _ => Attempt::Refused(status),
     }
