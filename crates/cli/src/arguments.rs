@@ -7,8 +7,8 @@ mod maintenance;
 mod members;
 mod sim;
 mod sim_check;
-mod watch;
 mod tls;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,8 +31,8 @@ pub(crate) use members::{
 };
 pub(crate) use sim::{SIM_AFTER_HELP, Sim, SimCommand, Sweep};
 pub(crate) use sim_check::Check;
-pub(crate) use watch::{LeftOut, WATCH_AFTER_HELP, WATCH_BENCH_AFTER_HELP, Watch, WatchBench};
 pub(crate) use tls::Tls;
+pub(crate) use watch::{LeftOut, WATCH_AFTER_HELP, WATCH_BENCH_AFTER_HELP, Watch, WatchBench};
 
 /// Flags that may stand before a command; any other flag there is the server's.
 pub(crate) const CLIENT_FLAGS: &[&str] =

@@ -33,6 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
+use crate::auth::CommonName;
 use crate::backend::Backend;
 use crate::edge::Edge;
 use crate::settings::Settings;
@@ -84,11 +85,6 @@ pub enum Security {
     /// Those are that begin so: URLs of both kinds share the port.
     Either(Arc<Acceptor>),
 }
-
-/// The common name of the certificate that a client has shown, in the extensions of its requests.
-/// Only a certificate that was asked for and judged good gets here.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ClientName(pub Arc<str>);
 
 /// Serves clients in plain text; see [`serve_secured`].
 pub async fn serve<B: Backend>(
@@ -186,7 +182,7 @@ fn make_way(handshakes: &mut VecDeque<(Handshake, AbortHandle)>) {
 async fn secure(
     stream: TcpStream,
     (acceptor, always): (Arc<Acceptor>, bool),
-) -> Option<(Stream<TcpStream>, Option<ClientName>)> {
+) -> Option<(Stream<TcpStream>, Option<CommonName>)> {
     let remote = stream.peer_addr().ok()?;
     let shaking = async {
         let mut first = [0];
@@ -194,8 +190,8 @@ async fn secure(
             return Ok((Stream::Plain(stream), None));
         }
         let (stream, certificate) = acceptor.accept(stream, remote.ip()).await?;
-        let name =
-            certificate.map(|Certificate { common_name, .. }| ClientName(common_name.into()));
+        let name = certificate.map(|Certificate { common_name, .. }| common_name);
+        let name = name.filter(|name| !name.is_empty()).map(|name| CommonName(name.into()));
         Ok::<_, io::Error>((Stream::Tls(Box::new(stream)), name))
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await {
@@ -217,7 +213,7 @@ async fn converse<B: Backend>(
     server: &Builder<TokioExecutor>,
     edge: Edge<B>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    name: Option<ClientName>,
+    name: Option<CommonName>,
     watcher: Watcher,
 ) {
     let service = service_fn(move |mut request: Request<Incoming>| {

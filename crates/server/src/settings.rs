@@ -50,9 +50,6 @@ pub struct Settings {
     pub strict_reconfig: bool,
     /// The most learners (`--max-learners`).
     pub learners_max: usize,
-    /// Whether clients show certificates whose common names are user names (`--client-cert-auth`); the
-    /// name of a request's client is a [`ClientName`](crate::connection::ClientName) in its extensions.
-    pub client_cert_auth: bool,
     /// The origins of pages that may ask over HTTP (`--cors`); `*` for all.
     pub cors: Vec<String>,
     /// The host names that HTTP requests may be for (`--host-whitelist`); `*` for all.
@@ -106,7 +103,6 @@ impl Default for Settings {
             stop_timeout: Duration::from_secs(1),
             strict_reconfig: true,
             learners_max: 1,
-            client_cert_auth: false,
             cors: vec!["*".to_owned()],
             host_whitelist: vec!["*".to_owned()],
             auth: AuthSettings::default(),

@@ -351,7 +351,7 @@ fn auth(settings: &Settings) -> Result<AuthSettings, ConfigError> {
     Ok(AuthSettings {
         tokens,
         bcrypt_cost: u32::try_from(cost).expect("the table bounds it"),
-        certificates: false,
+        certificates: settings.flag("client-cert-auth"),
     })
 }
 

@@ -237,7 +237,6 @@ fn settings(config: &Config) -> Settings {
         learners_max: limits.learners_max,
         watch_progress_interval: limits.watch_progress_interval,
         election_timeout: config.election_timeout,
-        client_cert_auth: config.tls.client.client_cert_auth,
         ..defaults
     }
 }
