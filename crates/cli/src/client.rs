@@ -158,7 +158,7 @@ impl Client {
     pub(crate) async fn connect_any(&self) -> Result<(String, Channel), Failure> {
         let mut problems = Vec::new();
         for endpoint in &self.endpoints {
-            match connect(endpoint, self.share(1).min(CONNECT_TIMEOUT)).await {
+            match self.connect(endpoint, self.share(1).min(CONNECT_TIMEOUT)).await {
                 Ok(channel) => {
                     let named = tokio::time::timeout(self.share(1), self.log_in(channel)).await;
                     let named = named.map_err(|_| self.nobody(&problems))?;
