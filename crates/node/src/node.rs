@@ -428,7 +428,8 @@ fn force(
         true => own_addresses(config).cloned().collect(),
         false => config.advertised.clone(),
     };
-    let given_up = go_on_alone(config.id, &addresses, &mut wal, &mut recovered, record);
+    let security = config.security.as_deref();
+    let given_up = go_on_alone(config.id, &addresses, &mut wal, &mut recovered, record, security);
     let given_up = given_up.map_err(NodeError::Force)?;
     if given_up.is_empty() {
         tracing::warn!(

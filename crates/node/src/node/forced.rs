@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use jangada_entry::{CONFIGURATION_VERSION, Draft, Kind, Origin, encode_configuration};
-use jangada_net::inquire;
+use jangada_net::{Security, inquire};
 use jangada_raft::{Configuration, HardState, Index, NodeId, Position};
 use jangada_wal::{Batch, Disk, Recovered, Wal, WalError};
 
@@ -95,12 +95,17 @@ impl std::error::Error for ForceError {}
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether any of the other members answers.
-fn answer(own: NodeId, configuration: &Configuration, cluster: u64) -> bool {
+fn answer(
+    own: NodeId,
+    configuration: &Configuration,
+    cluster: u64,
+    security: Option<&dyn Security>,
+) -> bool {
     let (ours, theirs): (Vec<_>, Vec<_>) =
         configuration.addresses.iter().partition(|(member, _)| **member == own);
     let [ours, theirs] = [ours, theirs]
         .map(|of| of.into_iter().flat_map(|(_, addresses)| addresses.clone()).collect::<Vec<_>>());
-    inquire(&theirs, &ours, PATIENCE).is_ok_and(|roster| roster.cluster == cluster)
+    inquire(&theirs, &ours, security, PATIENCE).is_ok_and(|roster| roster.cluster == cluster)
 }
 
 /// Makes `own` the only member, found at `addresses`, or where it was found before if there are none.
@@ -111,6 +116,7 @@ pub(super) fn go_on_alone<D: Disk>(
     wal: &mut Wal<D>,
     recovered: &mut Recovered,
     record: &Record,
+    security: Option<&dyn Security>,
 ) -> Result<Vec<NodeId>, ForceError> {
     let notes = Notes::decode(&recovered.note).map_err(ForceError::Notes)?;
     if notes.quarantine.is_some() {
@@ -131,7 +137,7 @@ pub(super) fn go_on_alone<D: Disk>(
     if others.is_empty() && recovered.configuration.voters == [own] {
         return Ok(others);
     }
-    if answer(own, &recovered.configuration, recovered.identity.cluster) {
+    if answer(own, &recovered.configuration, recovered.identity.cluster, security) {
         let others: Vec<_> = others.iter().map(ToString::to_string).collect();
         return Err(ForceError::OthersRun { others: others.join(", ") });
     }
@@ -205,7 +211,7 @@ mod tests {
         let (disk, mut wal, mut recovered) = log(4);
         let record = Record::default();
         let at = ["http://new:1".to_owned()];
-        let given_up = go_on_alone(OWN, &at, &mut wal, &mut recovered, &record);
+        let given_up = go_on_alone(OWN, &at, &mut wal, &mut recovered, &record, None);
         assert_eq!(given_up.expect("a sound log"), [1, 2].map(NodeId));
         drop(wal);
         let (mut wal, mut again) = open(&disk);
@@ -216,7 +222,7 @@ mod tests {
         assert_eq!((again.hard_state.term.0, again.hard_state.vote), (6, Some(OWN)));
         let told = (&recovered.configurations, &recovered.range, recovered.hard_state);
         assert_eq!(told, (&again.configurations, &again.range, again.hard_state));
-        let given_up = go_on_alone(OWN, &[], &mut wal, &mut again, &record);
+        let given_up = go_on_alone(OWN, &[], &mut wal, &mut again, &record, None);
         assert_eq!(given_up.expect("a sound log"), [], "it is alone already");
         assert_eq!(wal.last_position().index, Index(5));
     }
@@ -227,7 +233,7 @@ mod tests {
             let (_, mut wal, mut recovered) = log(4);
             change(&mut recovered);
             let record = Record::default();
-            let error = go_on_alone(OWN, &[], &mut wal, &mut recovered, &record);
+            let error = go_on_alone(OWN, &[], &mut wal, &mut recovered, &record, None);
             let error = error.expect_err("something is lost").to_string();
             assert!(error.contains(expect), "{error}");
             assert_eq!(wal.last_position().index, Index(4), "nothing is written");
