@@ -81,6 +81,9 @@ const WORK_US: u64 = 1_000;
 /// How long a segment takes to prepare, in microseconds.
 const PREPARE_US: (u64, u64) = (1_000, 50_000);
 
+/// How often it is looked whether a process stands still no more, in microseconds.
+const PAUSE_LOOK_US: u64 = 100_000;
+
 /// How long the log waits before it tries a full disk again, in microseconds.
 const FULL_RETRY_US: u64 = 100_000;
 
@@ -513,16 +516,18 @@ impl<A: Application> World<A> {
         self.network.hasten();
         for member in self.members() {
             self.count_struck(member);
+            let now_us = self.now_us();
             let seat = self.seats.get_mut(&member).expect("listed");
             seat.paused_until_us = 0;
-            seat.stall = None;
+            if let Some(stall) = &mut seat.stall {
+                stall.until_us = stall.until_us.min(now_us);
+            }
             if let Some(running) = &seat.running {
                 let_err(&running.seen, false);
             }
             self.ledger.never_erred(member);
             seat.disk.set_capacity(None);
             seat.disk.die_never();
-            let now_us = self.now_us();
             self.step_by(member, now_us);
         }
         self.leave_out_some();
@@ -982,7 +987,9 @@ impl<A: Application> World<A> {
             return Ok(());
         }
         if now_us < seat.paused_until_us {
-            self.queue.push(seat.paused_until_us, Later::LogDone { member, life });
+            // Looked at now and then, since the calm ends a pause before its time.
+            let until_us = seat.paused_until_us.min(now_us + PAUSE_LOOK_US);
+            self.queue.push(until_us, Later::LogDone { member, life });
             return Ok(());
         }
         if let Some(until) = seat.held_up_until(now_us).filter(|_| seat.writes()) {

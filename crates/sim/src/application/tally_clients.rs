@@ -113,7 +113,11 @@ impl TallyClients {
                 self.pause(world, asked.client, THINK_US);
             }
             Answer::ReadReady(asked, member) => {
-                let count = world.machine(member).map_or(0, Tally::count);
+                // The process may have ended in the very step in which it could answer.
+                let Some(count) = world.machine(member).map(Tally::count) else {
+                    self.pause(world, asked.client, BACK_OFF_US);
+                    return Ok(());
+                };
                 if count < asked.floor {
                     return Err(Violation {
                         invariant: "reads are linearizable",

@@ -103,12 +103,11 @@ impl<A: Application> World<A> {
         let status = running.member.status();
         // A process that stands still can do nothing, and want of space is no stall.
         let since_us = write.since_us.max(seat.paused_until_us);
-        if status.log_full || now_us <= since_us {
+        if status.log_full {
             write.since_us = now_us;
             write.shown_us = seat.clocks.now(now_us).monotonic_us;
-            return Ok(());
         }
-        let lasts_us = now_us - since_us;
+        let lasts_us = now_us.saturating_sub(since_us.max(write.since_us));
         let leads = status.standing.role == RoleKind::Leader;
         if write.led && !leads {
             write.led = false;
