@@ -607,9 +607,14 @@ impl<A: Application> World<A> {
     }
 
     /// Whether a member's disk may be damaged, or its machine err: whoever is to decide, now or once a
-    /// change that was asked for is made, a minority of them is struck at most.
+    /// change that was asked for is made, a minority of them is struck at most. A server that is to
+    /// decide once it has caught up is not struck before: nobody waits for one that stays down.
     pub(crate) fn may_strike(&self, member: NodeId) -> bool {
-        self.ledger.may_strike(member)
+        let decides = self.invariants.configuration().is_none_or(|members| {
+            members.voters.contains(&member) || members.outgoing.contains(&member)
+        });
+        let may = decides || !self.ledger.is_to_decide(member) || self.ledger.is_struck(member);
+        may && self.ledger.may_strike(member)
     }
 
     // ---- helpers of the world's other files ----
@@ -693,8 +698,8 @@ impl<A: Application> World<A> {
 
     /// The power of a member's machine goes.
     fn lose_power(&mut self, member: NodeId) {
-        let World { seats, dice, choices, ledger, .. } = self;
-        let may = ledger.may_strike(member);
+        let may = self.may_strike(member);
+        let World { seats, dice, choices, .. } = self;
         let strikes = &mut |fault: Fault, choices: &mut Choices| {
             dice.strikes(fault, choices) && (may || !fault.damages())
         };

@@ -192,6 +192,11 @@ impl Ledger {
             && struck.iter().all(|id| before.contains(id))
     }
 
+    /// Whether a member decides, or may come to.
+    pub(crate) fn is_to_decide(&self, member: NodeId) -> bool {
+        self.electorates.iter().any(|voters| voters.contains(&member))
+    }
+
     /// These may come to decide from here on.
     pub(crate) fn expects(&mut self, voters: &[NodeId]) {
         self.electorates.insert(voters.to_vec());

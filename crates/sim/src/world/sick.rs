@@ -136,7 +136,9 @@ impl<A: Application> World<A> {
         let shown_us = seat.clocks.now(now_us).monotonic_us;
         let stalls = seat.stall.filter(|stall| now_us <= stall.until_us + ACCOUNT_US);
         let excused = stalls.zip(seat.write).is_some_and(|(stall, write)| {
-            let most_is_of_the_stall = stall.since_us <= write.since_us + SYNC_SLOW_US.1;
+            // What a pause or a slow sync takes comes before.
+            let before_us = write.since_us.max(seat.paused_until_us) + SYNC_SLOW_US.1;
+            let most_is_of_the_stall = stall.since_us <= before_us;
             most_is_of_the_stall && stalled_us <= shown_us - write.shown_us + ACCOUNT_US
         });
         let long_enough = self.options.member.stall_abort_us <= stalled_us;
