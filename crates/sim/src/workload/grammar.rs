@@ -35,9 +35,9 @@ const ODD_KEYS: [&[u8]; 12] = [
 /// How deep transactions are nested at most.
 const DEPTH_MAX: u64 = 3;
 
-/// Methods that are not served, one of each service that has any.
+/// Methods that are not served where one message is answered by one: their answers are streams.
 const UNSERVED: [Method; 5] =
-    [Method::LeaseGrant, Method::HashKv, Method::Authenticate, Method::AuthStatus, Method::Lock];
+    [Method::Watch, Method::LeaseKeepAlive, Method::Observe, Method::Snapshot, Method::HealthWatch];
 
 /// Methods whose messages are garbled.
 const GARBLED: [Method; 5] =
