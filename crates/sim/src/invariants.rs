@@ -189,12 +189,14 @@ impl Invariants {
         Invariants { configurations: vec![(Position::default(), first)], ..Invariants::default() }
     }
 
-    /// Whether a configuration is known to be committed: what once stood at its place and was rolled
-    /// back has another term.
+    /// Whether a configuration is known to be committed, or never to be: what once stood at its place
+    /// and was rolled back has another term, and behind what is committed no log goes on in an earlier
+    /// one, although a leader of the past that was not told may still believe so.
     fn is_committed(&self, position: Position) -> Option<bool> {
-        match position.index.0.checked_sub(1) {
-            None => Some(true),
-            Some(place) => self.committed.get(place as usize).map(|term| *term == position.term),
+        let Some(place) = position.index.0.checked_sub(1) else { return Some(true) };
+        match self.committed.get(place as usize) {
+            Some(term) => Some(*term == position.term),
+            None => self.committed.last().filter(|last| position.term < **last).map(|_| false),
         }
     }
 

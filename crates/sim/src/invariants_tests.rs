@@ -65,6 +65,18 @@ fn a_leader_of_the_past_need_not_hold_what_came_after() {
 }
 
 #[test]
+fn what_a_leader_of_the_past_still_counts_by_is_no_configuration() {
+    let mut seen = Invariants::of(&[A, B]);
+    assert_eq!(stand(&mut seen, A, follower(2), 3, &[1, 1, 2]), "nothing");
+    seen.configures(at(3, 2), &Configuration::of_voters([A]));
+    assert!(!seen.is_member(B));
+    seen.configures(at(5, 1), &Configuration::of_voters([A, B]));
+    assert!(!seen.is_member(B), "it stands behind what is committed in a later term");
+    seen.configures(at(5, 2), &Configuration::of_voters([A, B]));
+    assert!(seen.is_member(B));
+}
+
+#[test]
 fn two_entries_committed_at_one_index() {
     let mut seen = Invariants::new();
     assert_eq!(stand(&mut seen, A, follower(2), 2, &[1, 1]), "nothing");
