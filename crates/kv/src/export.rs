@@ -80,6 +80,9 @@ impl Shared {
     }
 }
 
+/// Is shown each row's key and value.
+type Visit<'a, E> = dyn FnMut(&[u8], &[u8]) -> Result<(), E> + 'a;
+
 impl Export {
     /// The log index as of which the state is; 0 where nothing is noted.
     #[must_use]
@@ -134,10 +137,7 @@ impl Export {
     ///
     /// # Errors
     /// The engine cannot be read or is damaged; or what `visit` says.
-    pub fn rows<E: From<EngineError>>(
-        &self,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn rows<E: From<EngineError>>(&self, visit: &mut Visit<'_, E>) -> Result<(), E> {
         let snapshot = match &self.rows {
             Rows::Engine(snapshot) => snapshot,
             Rows::Memory(rows) => {

@@ -100,7 +100,7 @@ impl AuthNote {
             SETTINGS if name.is_empty() => AuthNote::Settings(Settings {
                 enabled: reader.bits(1)? != 0,
                 revision: reader.unsigned()?,
-                key: match &reader.slice()?[..] {
+                key: match reader.slice()? {
                     [] => None,
                     key => Some(TokenKey::of(key)?),
                 },

@@ -87,12 +87,12 @@ impl Store {
             }
             LeaseCommand::Revoke { id } => self.revoke_known(changes, id)?,
             LeaseCommand::Expire { term, leases } => {
-                let due = self.in_term(term, entry).then_some(leases).unwrap_or_default();
+                let due = if self.in_term(term, entry) { leases } else { Default::default() };
                 let ended = due.into_iter().filter(|name| self.end_lease(changes, *name)).count();
                 LeaseAnswer::Counted(ended as u64)
             }
             LeaseCommand::Checkpoint { term, leases } => {
-                let due = self.in_term(term, entry).then_some(leases).unwrap_or_default();
+                let due = if self.in_term(term, entry) { leases } else { Default::default() };
                 let mut counted = 0;
                 for (name, remaining) in due {
                     if self.set_remaining(name, remaining) {
