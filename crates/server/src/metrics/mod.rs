@@ -336,12 +336,18 @@ fn expose_member(exposition: &mut Exposition, backend: &impl Backend, settings: 
 
 fn expose_store(exposition: &mut Exposition, backend: &impl Backend) {
     let watching = backend.store().watch_figures();
-    let (revision, compact_revision, keys, alarms) = {
+    let (revision, compact_revision, keys, alarms, auth_revision) = {
         let view = backend.store().read();
-        (view.revision(), view.compact_revision(), view.keys(), view.alarms())
+        let auth_revision = view.auth().revision();
+        (view.revision(), view.compact_revision(), view.keys(), view.alarms(), auth_revision)
     };
     let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let numbers: [(&str, &str, i64); 7] = [
+    let numbers: [(&str, &str, i64); 8] = [
+        (
+            "etcd_debugging_auth_revision",
+            "The current revision of auth store.",
+            gauge(auth_revision),
+        ),
         ("etcd_debugging_mvcc_current_revision", "The current revision of the store.", revision),
         (
             "etcd_debugging_mvcc_compact_revision",

@@ -38,6 +38,7 @@ async fn names_and_types_are_etcds() {
         ("etcd_mvcc_db_total_size_in_bytes", "gauge", "4096"),
         ("etcd_mvcc_db_total_size_in_use_in_bytes", "gauge", "1024"),
         ("etcd_mvcc_put_total", "counter", "0"),
+        ("etcd_debugging_auth_revision", "gauge", "1"),
         ("etcd_debugging_mvcc_keys_total", "gauge", "0"),
         ("etcd_debugging_mvcc_current_revision", "gauge", "1"),
         ("etcd_network_client_grpc_received_bytes_total", "counter", "0"),
