@@ -2,9 +2,8 @@
 
 use std::io::{self, Write};
 
-use jangada_bench::status;
-use jangada_server::proto::etcdserverpb::MoveLeaderRequest;
 use jangada_server::proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use jangada_server::proto::etcdserverpb::{MoveLeaderRequest, StatusRequest};
 use serde_json::json;
 
 use super::{advice, member};
@@ -34,19 +33,40 @@ pub(crate) fn run(options: &arguments::Client, to: &MemberId) -> Result<(), Fail
 /// Only the leader can be asked. It is looked for among the endpoints, then among the members that
 /// these know. Answers who led.
 async fn hand_over(client: &Client, to: u64) -> Result<u64, Failure> {
-    let mut leader = status::leader(client.endpoints()).await;
+    let mut leader = leader_among(client, client.endpoints()).await;
     if leader.is_err() {
         let members = member::list(client).await?.members;
         let urls: Vec<String> =
             members.into_iter().flat_map(|member| member.client_ur_ls).collect();
-        leader = status::leader(&urls).await;
+        leader = leader_among(client, &urls).await;
     }
-    let leader = leader?;
-    let from = status::standing(&leader).await?.member_id;
+    let (leader, from) = leader.map_err(Failure::Failed)?;
     let request = MoveLeaderRequest { target_id: to };
     let asked = client.ask(&leader, async |channel| {
         Ok(MaintenanceClient::new(channel).move_leader(request).await?.into_inner())
     });
     asked.await.map_err(Failure::Failed)?;
     Ok(from)
+}
+
+/// The endpoint and the id of the member that leads, or why none of these is known to.
+async fn leader_among(client: &Client, endpoints: &[String]) -> Result<(String, u64), String> {
+    let mut problem = "none of the members leads; wait for an election, or name more of them with \
+                       --endpoints"
+        .to_owned();
+    for endpoint in endpoints {
+        let status = client.ask(endpoint, async |channel| {
+            Ok(MaintenanceClient::new(channel).status(StatusRequest {}).await?.into_inner())
+        });
+        match status.await {
+            Ok(status) => {
+                let own = status.header.map_or(0, |header| header.member_id);
+                if own != 0 && own == status.leader {
+                    return Ok((endpoint.clone(), own));
+                }
+            }
+            Err(error) => problem = format!("{endpoint}: {error}"),
+        }
+    }
+    Err(problem)
 }
