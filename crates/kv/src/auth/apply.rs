@@ -54,7 +54,7 @@ impl Store {
     /// earlier time is good for anything.
     fn enable(&self, key: TokenKey) -> Notes {
         let settings = self.auth().settings;
-        if settings.enabled {
+        if settings.enabled && settings.key.is_some() {
             return Ok(Vec::new());
         }
         let root = self.auth().users.get(ROOT_USER).ok_or(KvError::RootUserNotExist)?;

@@ -9,7 +9,8 @@
 //! 1. The auth revision is 1 at first, never falls, and rises with every change of users, roles and
 //!    permissions and when users go out of use.
 //! 2. What each user is granted is what his roles say, merged: computed again with every change.
-//! 3. While users are in use there is a user `root` who has the role `root`, and a key for tokens.
+//! 3. While users are in use there is a user `root` who has the role `root`, and a key for tokens; a
+//!    state from elsewhere gets its key with the first login.
 
 mod apply;
 mod command;

@@ -6,7 +6,7 @@
 //! all its branches at every depth (CVE-2026-33343), compaction and what members tell of themselves
 //! by who asks (CVE-2026-33413).
 
-use super::Auth;
+use super::{Auth, AuthCommand};
 use crate::command::Command;
 use crate::lease::LeaseCommand;
 use crate::store::Store;
@@ -102,6 +102,12 @@ impl Store {
             Command::Put(put) => self.permit_put(named, put),
             Command::DeleteRange(delete) => self.auth().permit_delete(named, delete),
             Command::Txn(txn) => self.permit(named, Access::Txn(txn)),
+            // A member draws the key that a state from elsewhere lacks; it changes nothing else.
+            Command::Auth(AuthCommand::Enable { .. })
+                if caller.is_none() && self.auth().token_key().is_none() =>
+            {
+                Ok(())
+            }
             Command::Auth(_) => self.permit(named, Access::Root),
             Command::Lease(LeaseCommand::Grant { .. }) => self.permit(named, Access::Known),
             Command::Lease(LeaseCommand::Revoke { id }) => {

@@ -3,9 +3,10 @@
 
 use bytes::{Bytes, BytesMut};
 use jangada_kv::auth::{
-    Auth, AuthCommand, Caller, PasswordHash, Permission, PermissionKind, TOKEN_KEY_BYTES, TokenKey,
+    Auth, AuthCommand, AuthParts, Caller, PasswordHash, Permission, PermissionKind,
+    TOKEN_KEY_BYTES, TokenKey,
 };
-use jangada_kv::{COMMAND_VERSION, Command, DecodeError, KvError, PutRequest};
+use jangada_kv::{COMMAND_VERSION, Command, DecodeError, Import, ImportRest, KvError, PutRequest};
 
 use crate::harness::disk::Disk;
 use crate::harness::{Subject, record};
@@ -237,6 +238,35 @@ fn users_are_back_after_a_restart_and_in_a_snapshot() {
         assert_eq!(*target.machine.shared().read().auth(), expected);
         assert!(target.machine.shared().is_auth_enabled());
     }
+}
+
+#[test]
+fn users_from_elsewhere_get_a_key_once() {
+    let mut subject = Subject::open(None);
+    for line in ["user-add root pw", "grant-role root root"] {
+        subject.apply(&Command::Auth(auth(line)));
+    }
+    let users = subject.machine.shared().read().auth().users().clone();
+    let parts = AuthParts { enabled: true, revision: 9, users, ..AuthParts::default() };
+    let disk = Disk::default();
+    let import = Import::begin(disk.backend().expect("there is a disk")).expect("it is well");
+    let auth_from_elsewhere = Auth::of_parts(parts).expect("root is there");
+    let rest = ImportRest {
+        applied: 1,
+        record: record(1),
+        auth: auth_from_elsewhere,
+        ..ImportRest::default()
+    };
+    import.finish(rest).expect("the disk is well");
+    let mut subject = Subject::open(Some(&disk));
+    let key = |subject: &Subject| subject.machine.shared().read().auth().token_key().copied();
+    assert!(subject.machine.shared().is_auth_enabled() && key(&subject).is_none());
+    // A member's own proposal, which nobody's name stands on.
+    subject.apply(&Command::Auth(auth("enable")));
+    let drawn = key(&subject);
+    assert!(drawn.is_some());
+    let again = subject.reply(&Command::Auth(auth("enable again"))).result.map(|_| ());
+    assert_eq!((again, key(&subject)), (Err(KvError::UserEmpty), drawn));
 }
 
 /// Every command about users.

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use jangada_kv::auth::{
-    Auth, AuthParts, PasswordHash, Permission, PermissionKind, Role, TokenKey, User,
-};
+use jangada_kv::auth::{Auth, AuthParts, PasswordHash, Permission, PermissionKind, Role, User};
 use prost::Message;
 
 use super::file::SnapshotFileError;
@@ -116,15 +114,15 @@ impl Found {
         Ok(())
     }
 
-    /// The users as a state whose tokens are signed with `key`. What tokens there were are of no use:
-    /// all users count as new.
-    pub(super) fn finish(mut self, key: [u8; 32]) -> Result<Auth, SnapshotFileError> {
+    /// The users as a state without a key for tokens: whoever holds a copy of the file must not be able
+    /// to make one. What tokens there were are of no use: all users count as new.
+    pub(super) fn finish(mut self) -> Result<Auth, SnapshotFileError> {
         let Found { enabled, revision, .. } = self;
         for user in self.users.values_mut() {
             user.generation = revision;
         }
-        let key = enabled.then_some(TokenKey(key));
-        let parts = AuthParts { enabled, revision, key, users: self.users, roles: self.roles };
+        let parts =
+            AuthParts { enabled, revision, key: None, users: self.users, roles: self.roles };
         Auth::of_parts(parts).map_err(|problem| bad("auth", problem))
     }
 }
@@ -162,15 +160,14 @@ mod tests {
         };
         let users = [("root", user(b"$2a$10$x", &["root"])), ("u", user(b"", &["r", "gone"]))];
         let users = users.map(|(name, user)| (name.to_owned(), user)).into();
-        let key = Some(TokenKey([5; 32]));
-        let parts = AuthParts { enabled: true, revision: 9, key, users, roles };
+        let parts = AuthParts { enabled: true, revision: 9, key: None, users, roles };
         let auth = Auth::of_parts(parts).expect("it is sound");
         let mut found = Found::default();
         for (key, value) in settings(&auth) {
             found.setting(&key, &value).expect("it is one");
         }
         roles_and_users(&auth, &mut found);
-        assert_eq!(found.finish([5; 32]).expect("it is sound"), auth);
+        assert_eq!(found.finish().expect("it is sound"), auth);
         assert_eq!(settings(&Auth::default()), []);
     }
 
@@ -186,6 +183,6 @@ mod tests {
         assert!(found.user(b"\x0a\x01\xff").is_err(), "a name is text");
         assert!(found.setting(REVISION, b"short").is_err());
         found.setting(ENABLED, &[1]).expect("it is one");
-        assert!(found.finish([0; 32]).is_err(), "there is no root");
+        assert!(found.finish().is_err(), "there is no root");
     }
 }

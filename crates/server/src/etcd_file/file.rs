@@ -109,9 +109,8 @@ pub(super) enum Check {
 /// A snapshot file that is open.
 pub(super) struct SnapshotFile {
     file: File,
-    /// The length of its content, and the SHA-256 of it.
+    /// The length of its content.
     length: u64,
-    pub(super) sum: [u8; SUM_BYTES as usize],
 }
 
 impl SnapshotFile {
@@ -121,19 +120,18 @@ impl SnapshotFile {
         let whole = file.metadata().map_err(io)?.len();
         let has_sum = whole % SECTOR_BYTES == SUM_BYTES;
         let length = if has_sum { whole - SUM_BYTES } else { whole };
-        let sum = sum(&file, length).map_err(io)?;
         match (check, has_sum) {
             (Check::Always, false) => return Err(SnapshotFileError::NoChecksum(path.to_owned())),
             (Check::Always | Check::IfThere, true) => {
                 let mut noted = [0; SUM_BYTES as usize];
                 file.read_at(length, &mut noted).map_err(io)?;
-                if sum != noted {
+                if sum(&file, length).map_err(io)? != noted {
                     return Err(SnapshotFileError::Checksum(path.to_owned()));
                 }
             }
             (Check::IfThere, false) | (Check::Never, _) => {}
         }
-        Ok(SnapshotFile { file, length, sum })
+        Ok(SnapshotFile { file, length })
     }
 
     pub(super) fn reader(&self) -> Result<Reader<'_, File>, SnapshotFileError> {

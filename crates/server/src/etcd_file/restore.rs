@@ -18,7 +18,6 @@ use jangada::{Membership, Record};
 use jangada_bolt::{Item, WalkError};
 use jangada_kv::{Import, ImportRest, Imported};
 use prost::Message;
-use sha2::{Digest, Sha256};
 
 use super::auth::Found;
 use super::buckets::{
@@ -108,7 +107,7 @@ pub fn restore(config: &Config, what: &Restoration) -> Result<Restored, Snapshot
         membership: Arc::new(Membership::new(configuration.clone())),
     };
     let (applied, record) = (APPLIED.index.0, record.encode());
-    let auth = beside.auth.finish(token_key(&file, start.cluster))?;
+    let auth = beside.auth.finish()?;
     let rest = ImportRest { applied, record, compacted, leases: beside.leases, auth };
     let Imported { revision, rows, leases_made_up } = import.finish(rest)?;
     let store = config.data_dir.join(STORE_FILE);
@@ -123,16 +122,6 @@ pub fn restore(config: &Config, what: &Restoration) -> Result<Restored, Snapshot
         rows,
         leases_made_up,
     })
-}
-
-/// The key that tokens of the new cluster are signed with: the same on every member, and known to
-/// whoever has the file alone. A snapshot does not tell the key of the cluster that it was taken of.
-fn token_key(file: &SnapshotFile, cluster: u64) -> [u8; 32] {
-    let mut sum = Sha256::new();
-    sum.update(b"jangada: tokens of a restored cluster");
-    sum.update(file.sum);
-    sum.update(cluster.to_le_bytes());
-    sum.finalize().into()
 }
 
 /// The highest revision that is restored: far from where numbers end.

@@ -58,12 +58,7 @@ async fn command<B: Backend>(
     message: Bytes,
 ) -> Result<AuthCommand, Status> {
     Ok(match method {
-        Method::AuthEnable => {
-            let mut key = [0; TOKEN_KEY_BYTES];
-            getrandom::fill(&mut key)
-                .map_err(|error| Status::unavailable(format!("no randomness: {error}")))?;
-            AuthCommand::Enable { key: TokenKey(key) }
-        }
+        Method::AuthEnable => enable()?,
         Method::AuthDisable => AuthCommand::Disable,
         Method::UserAdd => {
             let pb::AuthUserAddRequest { name, password, options, .. } = decode(message)?.message;
@@ -112,6 +107,14 @@ async fn command<B: Backend>(
         }
         other => unreachable!("{other:?} is no change of the Auth service"),
     })
+}
+
+/// Puts users in use, with a new key for tokens.
+fn enable() -> Result<AuthCommand, Status> {
+    let mut key = [0; TOKEN_KEY_BYTES];
+    getrandom::fill(&mut key)
+        .map_err(|error| Status::unavailable(format!("no randomness: {error}")))?;
+    Ok(AuthCommand::Enable { key: TokenKey(key) })
 }
 
 /// Proposes a change; answers the store's revision.
@@ -182,6 +185,10 @@ async fn authenticate<B: Backend>(
         };
         if now != Some(user.generation) {
             continue;
+        }
+        // Users from elsewhere, such as an etcd's snapshot, come without a key.
+        if context.backend.store().read().auth().token_key().is_none() {
+            kv::propose(context, Command::Auth(enable()?)).await?;
         }
         let token = context.guard.issue(&context.backend, &name);
         // etcd's sentence, which is not among those of the table.

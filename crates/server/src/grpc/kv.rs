@@ -180,7 +180,7 @@ pub(super) async fn propose_for<B: Backend>(
 }
 
 /// Proposes a command on the member's own account, so that nobody's permissions are looked at.
-async fn propose<B: Backend>(
+pub(super) async fn propose<B: Backend>(
     context: &Context<B>,
     command: Command,
 ) -> Result<(i64, Answer), ApiError> {
