@@ -5,7 +5,6 @@
 mod client;
 #[path = "auth/sessions.rs"]
 mod sessions;
-#[allow(dead_code, reason = "each test binary uses a part of it")]
 mod support;
 
 use std::time::Duration;

@@ -61,8 +61,7 @@ fn check(lines: &[(&str, Result<u64, KvError>)]) -> Auth {
         let after = subject.machine.shared().read().auth().revision();
         assert_eq!(result.map(|_| after - before), *expected, "{line}");
     }
-    let auth = subject.machine.shared().read().auth().clone();
-    auth
+    subject.machine.shared().read().auth().clone()
 }
 
 #[test]

@@ -128,9 +128,7 @@ mod tests {
             assert!(outcome.reply.result.is_ok(), "{:?}", outcome.reply.result);
             machine.end_batch(index, Bytes::new());
         }
-        let shared = machine.shared();
-        let auth = shared.read().auth().clone();
-        auth
+        machine.shared().read().auth().clone()
     }
 
     fn add(name: &str) -> AuthCommand {

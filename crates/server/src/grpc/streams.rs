@@ -95,10 +95,13 @@ impl Outbound {
     }
 }
 
+/// What makes the answers of a call.
+type Work = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
+
 /// The answers of a call and the work that makes them.
 pub(super) struct Streaming {
     call: Call,
-    work: Option<Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>>,
+    work: Option<Work>,
     answers: mpsc::Receiver<Bytes>,
     status: Option<Status>,
 }
@@ -110,7 +113,7 @@ impl Streaming {
         F: Future<Output = Result<(), Status>> + Send + 'static,
     {
         let (sender, answers) = mpsc::channel(ANSWERS_WAITING_MAX);
-        let work = Some(Box::pin(work(Outbound { answers: sender })) as Pin<Box<_>>);
+        let work = Some(Box::pin(work(Outbound { answers: sender })) as Work);
         Streaming { call, work, answers, status: None }.boxed_unsync()
     }
 }

@@ -103,7 +103,7 @@ pub(crate) fn on_all() -> pb::WatchCreateRequest {
 
 /// Events in short.
 pub(crate) fn in_short(events: &[Event]) -> Vec<String> {
-    events.iter().map(|event| in_short_one(event)).collect()
+    events.iter().map(in_short_one).collect()
 }
 
 fn in_short_one(event: &Event) -> String {

@@ -437,7 +437,9 @@ impl Model {
                 let ends = |(kind, member): &(i32, u64)| {
                     *kind == alarm.alarm && [0, *member].contains(&alarm.member_id)
                 };
-                alarms.extract_if(.., ends).collect()
+                let ended = alarms.iter().copied().filter(ends).collect();
+                alarms.retain(|alarm| !ends(alarm));
+                ended
             }
         };
         if alarms != self.alarms[after.alarms] {
