@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 /// On whose behalf a cluster is asked.
 #[derive(Args, Clone, Default)]
 pub(crate) struct Login {
-    /// The user to ask as, as name[:password]; without a password it is asked for [also:
+    /// The user to ask as, as NAME or NAME:PASSWORD; without a password it is asked for [also:
     /// JANGADA_USER, ETCDCTL_USER]
     #[arg(long, global = true)]
     user: Option<String>,

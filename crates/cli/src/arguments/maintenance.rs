@@ -55,7 +55,7 @@ client takes the new cluster for the old one; --bump-revision=0 keeps both.")]
 pub(crate) struct SnapshotRestore {
     /// The snapshot file
     pub(crate) file: PathBuf,
-    /// The directory to make [default: <name>.etcd]
+    /// The directory to make [default: NAME.etcd]
     #[arg(long)]
     pub(crate) data_dir: Option<PathBuf>,
     /// Where the log goes [default: inside the data directory]
