@@ -80,7 +80,9 @@ fn has_ended(process: &Process) -> bool {
 /// Watches both clusters in every form.
 pub(crate) async fn watch(program: &Etcd, theirs: &Cluster, ours: &Cluster) {
     tokio::join!(write(theirs), write(ours));
-    let forms = WATCHES.iter().enumerate();
+    // etcdctl 3.4 does not know how to ask for progress.
+    let knows = |form: &str| !program.version.starts_with("3.4") || !form.contains("progress");
+    let forms = WATCHES.iter().filter(|form| knows(form)).enumerate();
     let running: Vec<(&str, Process, Process)> = forms
         .map(|(number, form)| {
             let (theirs, ours) =
@@ -94,7 +96,13 @@ pub(crate) async fn watch(program: &Etcd, theirs: &Cluster, ours: &Cluster) {
         until(async || (has_ended(theirs) && has_ended(ours)).then_some(())).await;
         // Where two keys are watched there are two ends.
         until(async || (printed(ours).len() == printed(theirs).len()).then_some(())).await;
-        assert_eq!(printed(ours), printed(theirs), "etcdctl {} watch {form}", program.version);
+        let (mut ours, mut theirs) = (printed(ours), printed(theirs));
+        if form.contains("printenv") {
+            // A response is printed before its commands run.
+            ours.sort();
+            theirs.sort();
+        }
+        assert_eq!(ours, theirs, "etcdctl {} watch {form}", program.version);
     }
     for cluster in [theirs, ours] {
         let compaction = CompactionRequest { revision: 5, physical: true };

@@ -39,7 +39,7 @@ fn a_wrong_command_line_is_2() {
 #[test]
 fn wrong_flags_of_the_server_are_2() {
     fails(&["--nmae", "a"], 2, "did you mean --name?");
-    fails(&["server", "--cert-file", "a"], 2, "TLS is not built yet");
+    fails(&["server", "--cert-file", "a"], 2, "must both be present");
     fails(&["server", "--heartbeat-interval", "500"], 2, "at least as 5 times as");
     fails(&["server", "--initial-cluster", "a=http://localhost:2380"], 2, "local name \"default\"");
 }

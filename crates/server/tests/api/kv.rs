@@ -465,15 +465,3 @@ async fn a_learner_serves_stale_reads_alone() {
     let read = pb::RangeRequest { serializable: true, ..get("a") };
     kv.range(read).await.expect("a read that may be stale is served");
 }
-
-#[tokio::test]
-async fn what_is_not_served_says_so() {
-    let server = Server::start().await;
-    let mut lease = pb::lease_client::LeaseClient::new(server.channel().await);
-    let status = lease.lease_grant(pb::LeaseGrantRequest::default()).await.expect_err("it is not");
-    assert_eq!(status.code(), Code::Unimplemented);
-    assert_eq!(
-        status.message(),
-        "method LeaseGrant of service etcdserverpb.Lease is not served by this version"
-    );
-}
