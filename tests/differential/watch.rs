@@ -103,14 +103,13 @@ impl Side {
         let response = response.expect("the stream does not end");
         let (id, header) = (response.watch_id, response.header.expect("it has a header"));
         if response.created || response.canceled {
-            // etcd tells no revision of a compaction's end.
-            let told = if response.compact_revision == 0 { header.revision } else { 0 };
             self.said.push(format!(
-                "{id}: created {} canceled {} compacted {} because {:?} at {told}",
+                "{id}: created {} canceled {} compacted {} because {:?} at {}",
                 response.created,
                 response.canceled,
                 response.compact_revision,
                 response.cancel_reason,
+                header.revision,
             ));
             return;
         }
@@ -151,10 +150,6 @@ impl Side {
         }
     }
 
-    fn is_ended(&self, id: i64) -> bool {
-        self.said.iter().any(|said| said.starts_with(&format!("{id}: created false")))
-    }
-
     fn count(&self, id: i64) -> usize {
         self.events.get(&id).map_or(0, Vec::len)
     }
@@ -178,8 +173,7 @@ struct Generator {
     revision: i64,
     /// Watchers that were made and not ended by a request.
     watching: Vec<i64>,
-    /// Ids that the client has chosen. None is chosen again once it was ended: etcd knows one that a
-    /// compaction has ended until the client ends it, too.
+    /// The last id that the client has chosen.
     chosen: i64,
 }
 
@@ -214,10 +208,10 @@ impl Generator {
         pb::TxnRequest { success, ..pb::TxnRequest::default() }
     }
 
-    /// A watcher; `alive` are those that nothing has ended.
-    fn watch(&mut self, alive: &[i64]) -> pb::WatchCreateRequest {
+    /// A watcher, perhaps under the id of another one.
+    fn watch(&mut self) -> pb::WatchCreateRequest {
         let watch_id = match self.rng.u8(0..8) {
-            0 if !alive.is_empty() => alive[self.rng.usize(0..alive.len())],
+            0 if !self.watching.is_empty() => self.watching[self.rng.usize(0..self.watching.len())],
             0..=1 => {
                 self.chosen += 1;
                 self.chosen
@@ -263,9 +257,7 @@ pub(crate) async fn compare(seed: u64, version: &str, theirs: &mut Side, ours: &
     for position in 0..WRITES {
         match generator.rng.u8(0..20) {
             0..=2 if generator.watching.len() < WATCHERS_MAX => {
-                let alive: Vec<i64> =
-                    generator.watching.iter().copied().filter(|id| !theirs.is_ended(*id)).collect();
-                let request = RequestUnion::CreateRequest(generator.watch(&alive));
+                let request = RequestUnion::CreateRequest(generator.watch());
                 tokio::join!(theirs.asked(request.clone()), ours.asked(request));
                 let said = ours.said.last().expect("something was said");
                 let id = said.split(':').next().and_then(|id| id.parse().ok());
@@ -276,10 +268,6 @@ pub(crate) async fn compare(seed: u64, version: &str, theirs: &mut Side, ours: &
                 sync(&mut generator, theirs, ours).await;
                 let at = generator.rng.usize(0..generator.watching.len());
                 let watch_id = generator.watching.swap_remove(at);
-                // One that a compaction has ended is still known to etcd, but to nobody else.
-                if theirs.is_ended(watch_id) {
-                    continue;
-                }
                 let request = RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id });
                 tokio::join!(theirs.asked(request.clone()), ours.asked(request));
             }
