@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use crate::support::{Server, assert_refused, bytes};
+use crate::watch_support::{Watching, on};
 
 /// Hashes that take no time.
 fn settings() -> Settings {
@@ -417,4 +418,62 @@ async fn a_token_of_an_older_auth_revision_is_told_so() {
 fn settings_hold_no_secret_in_print() {
     let printed = format!("{:?}", settings().auth.tokens);
     assert_eq!(printed, format!("Simple {{ ttl: {:?} }}", Duration::from_secs(300)));
+}
+
+#[tokio::test]
+async fn a_watcher_needs_the_permission_to_read_its_range() {
+    let (server, _nobody, root, user) = enabled().await;
+    let refused =
+        |code: &str, error: E| format!("rpc error: code = {code} desc = {}", error.text());
+    let denied = refused("PermissionDenied", E::PermissionDenied);
+    for (token, key, range_end, reason) in [
+        (&user.token, "a", "c", String::new()),
+        (&user.token, "a", "", String::new()),
+        (&user.token, "a", "d", denied.clone()),
+        (&user.token, "", "\0", denied.clone()),
+        (&user.token, "a", "\0", denied),
+        (&root.token, "", "\0", String::new()),
+        (&None, "a", "", refused("InvalidArgument", E::UserEmpty)),
+        (&Some("x".to_owned()), "a", "", refused("Unauthenticated", E::InvalidAuthToken)),
+    ] {
+        let mut watching = Watching::with(&server, |request| {
+            if let Some(token) = token {
+                let value = MetadataValue::try_from(&token[..]).expect("it is a header");
+                request.metadata_mut().insert("token", value);
+            }
+        })
+        .await
+        .expect("the stream opens");
+        let range_end_bytes = bytes(range_end);
+        let create = pb::WatchCreateRequest { range_end: range_end_bytes, ..on(key) };
+        let created = watching.create(create).await;
+        assert_eq!(created.cancel_reason, reason, "{key:?} to {range_end:?}");
+        assert_eq!((created.created, created.canceled), (true, !reason.is_empty()));
+        assert_eq!(created.watch_id, if reason.is_empty() { 0 } else { -1 });
+    }
+}
+
+#[tokio::test]
+async fn a_range_as_a_stream_is_judged_as_a_range() {
+    let (_server, nobody, _root, user) = enabled().await;
+    let ask = |client: &Client, range_end: &str| {
+        let (key, range_end) = (bytes("a"), bytes(range_end));
+        let request = pb::RangeRequest { key, range_end, ..Default::default() };
+        let request = client.request(request);
+        let mut kv = KvClient::new(client.channel.clone());
+        async move {
+            let mut stream = kv.range_stream(request).await?.into_inner();
+            stream.message().await
+        }
+    };
+    assert!(ask(&user, "c").await.is_ok());
+    let refusal = |answer: Result<_, Status>| {
+        answer
+            .map(|_: Option<pb::RangeStreamResponse>| ())
+            .expect_err("it is refused")
+            .message()
+            .to_owned()
+    };
+    assert_eq!(refusal(ask(&user, "d").await), E::PermissionDenied.text());
+    assert_eq!(refusal(ask(&nobody, "c").await), E::UserEmpty.text());
 }
