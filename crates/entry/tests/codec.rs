@@ -85,8 +85,8 @@ fn configurations_that_are_not_in_order_or_too_long_are_refused() {
     twice[8] = 2;
     assert_eq!(decode_configuration(&twice), Err(ConfigurationError::Order));
     let mut later = good.clone();
-    later[0] = 3;
-    assert_eq!(decode_configuration(&later), Err(ConfigurationError::Version(3)));
+    later[0] = 4;
+    assert_eq!(decode_configuration(&later), Err(ConfigurationError::Version(4)));
     let too_many = u16::try_from(CONFIGURATION_MEMBERS_MAX + 1).expect("it is small");
     let mut many = good.clone();
     many[2..4].copy_from_slice(&too_many.to_le_bytes());

@@ -74,7 +74,7 @@ fn what_is_no_question_and_no_answer_is_refused() {
         // A transfer rests on no members.
         (raw(15, &words(&[1, 1, 1 | 1 << 40, 0]), &[]), DecodeError::Reserved),
         (raw(15, &words(&[1, 1]), &[]), DecodeError::Short),
-        (raw(16, &words(&[1, 1, 0x0C02]), &[]), DecodeError::Choice(12)),
+        (raw(16, &words(&[1, 1, 0x0D02]), &[]), DecodeError::Choice(13)),
         (raw(16, &words(&[1, 1, 0x0101, 5]), &[]), DecodeError::Reserved),
         (raw(16, &words(&[1, 1, 1, 5, 5]), &[]), DecodeError::Long),
     ];
