@@ -242,6 +242,9 @@ impl Oracle {
             }
             // It is not taken up at all; the member may vote by the time it answers.
             ApiError::NotSupportedForLearner => self.never_happened(open)?,
+            // A member that was set aside serves nobody until its state is looked through, even where
+            // it has come to hold the right one.
+            ApiError::Corrupt if answered.quarantined => self.never_happened(open)?,
             // A version that only the engine has, where the engine is damaged: a read changes nothing.
             ApiError::Corrupt if answered.damaged => {
                 require(!kind.is_logged(), || "a write is answered as a read".to_owned())?;

@@ -16,11 +16,12 @@ struct Bench {
     calls: u64,
     sequence: u64,
     index: u64,
+    quarantined: bool,
 }
 
 impl Bench {
     fn new() -> Bench {
-        Bench { oracle: Oracle::new(), calls: 0, sequence: 0, index: 0 }
+        Bench { oracle: Oracle::new(), calls: 0, sequence: 0, index: 0, quarantined: false }
     }
 
     fn ask(&mut self, request: Request) -> CallId {
@@ -72,6 +73,7 @@ impl Bench {
                 applied,
                 slices: false,
                 damaged: false,
+                quarantined: self.quarantined,
             },
         )
     }
@@ -196,6 +198,7 @@ fn a_stale_read_is_caught() {
             applied: (Index(1), Index(1)),
             slices: false,
             damaged: false,
+            quarantined: false,
         },
     );
     result.expect("it is right");
@@ -249,6 +252,17 @@ fn what_was_promised_never_to_happen_is_caught_when_it_does() {
     let (id, origin) = bench.propose(put("a", "two"));
     bench.apply(origin).expect("it was asked for");
     caught(bench.refuse(id, ApiError::TooManyRequests), "it happened, and is refused");
+}
+
+#[test]
+fn only_a_member_that_was_set_aside_calls_the_cluster_corrupt() {
+    let mut bench = Bench::new();
+    let (early, _) = bench.propose(put("a", "one"));
+    caught(bench.refuse(early, ApiError::Corrupt), "the model has None");
+    bench.quarantined = true;
+    let (late, origin) = bench.propose(put("a", "two"));
+    bench.refuse(late, ApiError::Corrupt).expect("it serves nobody");
+    caught(bench.apply(origin), "was told it never is");
 }
 
 #[test]

@@ -88,6 +88,8 @@ pub struct Answered {
     pub slices: bool,
     /// Whether the disk of the member that answered is damaged.
     pub damaged: bool,
+    /// Whether the member that answered is quarantined.
+    pub quarantined: bool,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
@@ -470,7 +472,9 @@ impl Service {
         let applied = (begun, applied);
         let term = status.standing.term.0;
         let damaged = world.ledger().is_marked(member);
-        let answered = Answered { result, process: number, term, applied, slices, damaged };
+        let quarantined = status.quarantine.is_some();
+        let answered =
+            Answered { result, process: number, term, applied, slices, damaged, quarantined };
         became.push((id, Became::Answered(answered)));
     }
 }
