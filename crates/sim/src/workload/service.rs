@@ -282,7 +282,8 @@ impl Service {
         let status = world.status(member)?;
         let alarms = world.machine(member)?.shared().read().alarms();
         let raised = alarms.into_iter().filter(|alarm| alarm.kind == AlarmKind::NoSpace);
-        let others = world.members().into_iter();
+        // Members alone: a server that was removed and does not know it may still call.
+        let others = status.configuration.members();
         let connected = others.filter(|other| world.are_connected(member, *other));
         let sight = Sight {
             own: member.0,
