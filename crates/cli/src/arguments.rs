@@ -5,6 +5,7 @@ mod auth;
 mod leases;
 mod maintenance;
 mod members;
+mod mirror;
 mod sim;
 mod sim_check;
 mod tls;
@@ -29,6 +30,7 @@ pub(crate) use maintenance::{
 pub(crate) use members::{
     Alarm, AlarmCommand, Member, MemberAdd, MemberCommand, MemberId, MemberUpdate,
 };
+pub(crate) use mirror::{MIRROR_AFTER_HELP, MakeMirror};
 pub(crate) use sim::{SIM_AFTER_HELP, Sim, SimCommand, Sweep};
 pub(crate) use sim_check::Check;
 pub(crate) use tls::Tls;
@@ -232,6 +234,9 @@ Example:
     Role(Role),
     /// Save a member's state to a file, examine such a file, or start a new cluster from one.
     Snapshot(SnapshotFile),
+    /// Keep the keys of this cluster at another one, too.
+    #[command(after_help = MIRROR_AFTER_HELP)]
+    MakeMirror(MakeMirror),
     /// Ask each endpoint how it is.
     Endpoint(Endpoint),
     /// Have each endpoint use the space of what was removed; it does so by itself, too.
@@ -706,6 +711,8 @@ mod tests {
             "lock name -- echo -n hello",
             "elect name value",
             "elect -l name",
+            "make-mirror --prefix=a --no-dest-prefix --max-txn-ops=1 b:2379",
+            "make-mirror b:2379 --dest-prefix x --dest-insecure-transport=false --dest-user=u:p",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }
@@ -729,6 +736,9 @@ mod tests {
             "elect name",
             "elect name value --listen",
             "bench put --total 1 --duration 1s",
+            "make-mirror",
+            "make-mirror b:1 --dest-prefix x --no-dest-prefix",
+            "make-mirror b:1 --max-txn-ops 0",
             "nonsense",
         ] {
             assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");

@@ -265,16 +265,21 @@ impl Client {
             return Failure::Usage("there is no endpoint; name one with --endpoints".to_owned());
         }
         Failure::Failed(format!(
-            "no member answered within {:.1} s ({}); check that the cluster runs and what \
-             --endpoints names",
+            "no member answered within {:.1} s ({}); check that the cluster runs, and that these \
+             are its endpoints",
             self.timeout.as_secs_f64(),
             problems.join("; ")
         ))
     }
 }
 
+/// Whether a member says that it proposed nothing.
+pub(crate) fn is_refusal(status: &Status) -> bool {
+    REFUSALS.contains(&status.message())
+}
+
 fn judge(status: Status) -> Attempt {
-    if REFUSALS.contains(&status.message()) {
+    if is_refusal(&status) {
         return Attempt::Refused(status);
     }
     match status.code() {

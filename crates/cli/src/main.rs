@@ -69,6 +69,7 @@ fn run(program: &OsString, words: Vec<OsString>) -> Result<(), Failure> {
         Command::User(user) => commands::user::run(client, user),
         Command::Role(role) => commands::role::run(client, role),
         Command::Snapshot(snapshot) => commands::snapshot::run(client, snapshot),
+        Command::MakeMirror(mirror) => commands::mirror::run(client, mirror),
         Command::Endpoint(endpoint) => commands::endpoint::run(client, endpoint),
         Command::Defrag(defrag) => commands::endpoint::defrag(client, defrag),
         Command::Check(check) => commands::check::run(client, check),

@@ -15,6 +15,9 @@ pub(crate) struct Login {
     /// ETCDCTL_PASSWORD]
     #[arg(long, global = true)]
     password: Option<String>,
+    /// Whether variables say nothing here: they are about another cluster.
+    #[arg(skip)]
+    is_alone: bool,
 }
 
 /// A password is not to be printed.
@@ -25,6 +28,11 @@ impl std::fmt::Debug for Login {
 }
 
 impl Login {
+    /// What these options say, and no variable.
+    pub(crate) fn alone(user: Option<String>, password: Option<String>) -> Login {
+        Login { user, password, is_alone: true }
+    }
+
     /// The user's name and password, once they are [complete](Login::complete).
     pub(crate) fn user(&self) -> Option<(String, String)> {
         let (name, password) = self.given()?;
@@ -46,8 +54,8 @@ impl Login {
     /// The user's name, and the password if it was given: by a flag or else by a variable.
     fn given(&self) -> Option<(String, Option<String>)> {
         let variable = |names: [&str; 2]| {
-            let values = names.iter().filter_map(|name| std::env::var(name).ok());
-            values.into_iter().find(|value| !value.is_empty())
+            let names = names.iter().filter(|_| !self.is_alone);
+            names.filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty())
         };
         let flag = self.user.clone().filter(|user| !user.is_empty());
         let user = flag.or_else(|| variable(["JANGADA_USER", "ETCDCTL_USER"]))?;

@@ -25,9 +25,23 @@ pub(crate) struct Tls {
     /// also: JANGADA_INSECURE_TRANSPORT and etcdctl's]
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     insecure_transport: Option<bool>,
+    /// Whether variables say nothing here: they are about another cluster.
+    #[arg(skip)]
+    is_alone: bool,
 }
 
 impl Tls {
+    /// What these options say, and no variable; the files are authorities, certificate and key.
+    pub(crate) fn alone(
+        files: [Option<PathBuf>; 3],
+        skip_verify: bool,
+        insecure_transport: Option<bool>,
+    ) -> Tls {
+        let [cacert, cert, key] = files;
+        let insecure_skip_tls_verify = skip_verify;
+        Tls { cacert, cert, key, insecure_skip_tls_verify, insecure_transport, is_alone: true }
+    }
+
     /// Whether an endpoint is asked over TLS: by its scheme or, if it has none, when anything but plain
     /// text was asked for.
     pub(crate) fn secures(&self, endpoint: &str) -> bool {
@@ -67,21 +81,22 @@ impl Tls {
             "CERT" => &self.cert,
             _ => &self.key,
         };
-        option.clone().or_else(|| variable(name).map(PathBuf::from))
+        option.clone().or_else(|| self.variable(name).map(PathBuf::from))
     }
 
     fn flag(&self, name: &str, option: Option<bool>, default: bool) -> bool {
-        let said = option.or_else(|| variable(name).and_then(|text| text.trim().parse().ok()));
+        let said = option.or_else(|| self.variable(name).and_then(|text| text.trim().parse().ok()));
         said.unwrap_or(default)
     }
-}
 
-/// The variable of that name, ours before etcdctl's.
-fn variable(name: &str) -> Option<String> {
-    ["JANGADA_", "ETCDCTL_"]
-        .iter()
-        .filter_map(|prefix| std::env::var(format!("{prefix}{name}")).ok())
-        .find(|value| !value.trim().is_empty())
+    /// The variable of that name, ours before etcdctl's.
+    fn variable(&self, name: &str) -> Option<String> {
+        ["JANGADA_", "ETCDCTL_"]
+            .iter()
+            .filter(|_| !self.is_alone)
+            .filter_map(|prefix| std::env::var(format!("{prefix}{name}")).ok())
+            .find(|value| !value.trim().is_empty())
+    }
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ pub(crate) fn compact(options: &arguments::Client, compact: &Compact) -> Result<
     Ok(())
 }
 
-fn bytes_of(text: &OsStr) -> Bytes {
+pub(super) fn bytes_of(text: &OsStr) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod lease;
 pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod member;
+pub(crate) mod mirror;
 pub(crate) mod role;
 pub(crate) mod sim;
 pub(crate) mod snapshot;

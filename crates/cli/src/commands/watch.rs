@@ -79,7 +79,8 @@ impl Stream for Requests {
     }
 }
 
-async fn open(
+/// Opens a stream with one watcher.
+pub(super) async fn open(
     channel: crate::client::Channel,
     request: pb::WatchCreateRequest,
 ) -> Result<Streaming<pb::WatchResponse>, Status> {
@@ -155,7 +156,10 @@ impl Watching<'_> {
             self.run_command(event, revision)?;
         }
         if !response.fragment {
-            self.next = self.next.max(revision + 1);
+            // The header of events may be ahead of them: etcd's is, while a watcher catches up.
+            let last = response.events.last().and_then(|event| event.kv.as_ref());
+            let told = last.map_or(revision, |kv| kv.mod_revision);
+            self.next = self.next.max(told + 1);
         }
         if let Some(left) = &mut self.left {
             *left -= events.len() as u64;
@@ -185,7 +189,7 @@ impl Watching<'_> {
 }
 
 /// Whether another member may have what this one cannot send any more.
-fn is_loss(status: &Status) -> bool {
+pub(super) fn is_loss(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
 }
 
