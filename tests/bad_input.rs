@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
@@ -11,6 +12,7 @@ use jangada_server::proto::etcdserverpb::{
     PutRequest, RangeRequest, RequestOp, TxnRequest, request_op,
 };
 use support::cluster::{Cluster, Plan, Program};
+use support::foreign;
 use support::ports::is_free;
 use support::process::Process;
 use support::{run, until};
@@ -241,4 +243,32 @@ fn an_invalid_range_is_refused() {
 
 fn assert_refused(status: &Status, code: Code, text: &str) {
     assert_eq!((status.code(), status.message()), (code, text));
+}
+
+#[test]
+fn every_flag_of_a_real_etcd_is_known() {
+    let etcds = foreign::etcds();
+    if etcds.is_empty() {
+        foreign::skip("etcd");
+    }
+    let help = |command: &mut Command| {
+        let output = command.arg("--help").output().expect("the program runs");
+        String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jangada"));
+    let ours = help(command.arg("server"));
+    let words: BTreeSet<&str> = ours.split_whitespace().collect();
+    for etcd in etcds {
+        let theirs = help(&mut Command::new(&etcd.path));
+        let lines = theirs.lines().map(str::trim_start);
+        let flags = lines.filter_map(|line| line.strip_prefix("--"));
+        let names = flags.filter_map(|flag| flag.split([' ', '=']).next());
+        let mut count = 0;
+        for name in names {
+            count += 1;
+            let known = words.contains(name) || words.contains(&*format!("--{name}"));
+            assert!(known, "--{name} of etcd {} is unknown", etcd.version);
+        }
+        assert!(50 < count, "the help of etcd {} lists its flags:\n{theirs}", etcd.version);
+    }
 }

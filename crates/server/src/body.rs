@@ -16,6 +16,43 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// A body that is polled for what it sends.
 pub type StreamBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError>;
 
+/// The body of a request: from a connection, or from within the server.
+pub enum RequestBody {
+    /// From a client.
+    Wire(hyper::body::Incoming),
+    /// Made by the gateway.
+    Local(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>),
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            RequestBody::Wire(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            RequestBody::Local(body) => body.as_mut().poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Wire(body) => body.is_end_stream(),
+            RequestBody::Local(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Wire(body) => body.size_hint(),
+            RequestBody::Local(body) => body.size_hint(),
+        }
+    }
+}
+
 /// The body of an answer.
 #[derive(Debug)]
 pub enum Body {

@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::auth::Guard;
 use crate::backend::Backend;
-use crate::body::Body;
+use crate::body::{Body, RequestBody};
 use crate::grpc;
 use crate::grpc::methods::Method;
 use crate::http_api;
@@ -83,7 +83,7 @@ impl<B: Backend> Edge<B> {
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let Inner { context, http } = &*self.inner;
         if is_grpc(&request) {
-            return grpc::answer(context, request).await;
+            return grpc::answer(context, request.map(RequestBody::Wire)).await;
         }
         // Rare, and larger than the rest: it must not make the future of every call as large.
         Box::pin(http_api::answer(http, &context.settings, request)).await

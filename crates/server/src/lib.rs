@@ -15,6 +15,7 @@ pub mod errors;
 pub mod etcd_file;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod gateway;
 pub mod grpc;
 mod http_api;
 pub mod lease;

@@ -50,6 +50,8 @@ pub struct Settings {
     pub strict_reconfig: bool,
     /// The most learners (`--max-learners`).
     pub learners_max: usize,
+    /// Whether the API is offered over JSON, too (`--enable-grpc-gateway`).
+    pub grpc_gateway: bool,
     /// The origins of pages that may ask over HTTP (`--cors`); `*` for all.
     pub cors: Vec<String>,
     /// The host names that HTTP requests may be for (`--host-whitelist`); `*` for all.
@@ -103,6 +105,7 @@ impl Default for Settings {
             stop_timeout: Duration::from_secs(1),
             strict_reconfig: true,
             learners_max: 1,
+            grpc_gateway: true,
             cors: vec!["*".to_owned()],
             host_whitelist: vec!["*".to_owned()],
             auth: AuthSettings::default(),

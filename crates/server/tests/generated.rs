@@ -26,6 +26,27 @@ fn generate(folder: &Path) {
         .expect("the code can be generated");
 }
 
+/// The descriptions of the messages, by which the gateway translates them.
+#[test]
+fn committed_descriptions_are_those_of_the_proto_files() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    let mut compiler = protox::Compiler::new([&sources]).expect("the proto folder can be read");
+    compiler.include_imports(true);
+    compiler.open_files(FILES).expect("the proto files are valid");
+    let made = compiler.encode_file_descriptor_set();
+    let path = sources.join("descriptors.bin");
+    if std::env::var_os("JANGADA_REWRITE").is_some() {
+        std::fs::write(&path, &made).expect("the file can be written");
+        return;
+    }
+    let committed = std::fs::read(&path).unwrap_or_default();
+    assert!(
+        committed == made,
+        "proto/descriptors.bin is not what protox makes of the proto files; run this test with \
+         JANGADA_REWRITE=1 and commit the result"
+    );
+}
+
 #[test]
 fn committed_code_is_what_the_generators_make() {
     let made = tempfile::tempdir().expect("a temporary folder can be made");

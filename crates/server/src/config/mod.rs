@@ -168,6 +168,8 @@ pub struct Config {
     pub auth: AuthSettings,
     /// How connections are secured.
     pub tls: Tls,
+    /// Whether the API is offered over JSON, too.
+    pub grpc_gateway: bool,
     /// Whether changes of the membership are refused that leave too few members that run.
     pub strict_reconfig: bool,
     /// What history is kept when nobody compacts by hand; `None` for all of it.
@@ -242,6 +244,7 @@ impl Config {
             auth: auth(settings)?,
             snapshot_catchup_bytes: settings.integer("snapshot-catchup-bytes").unsigned_abs(),
             tls,
+            grpc_gateway: settings.flag("enable-grpc-gateway"),
             strict_reconfig: settings.flag("strict-reconfig-check"),
             auto_compaction: AutoCompaction::from_settings(settings)?,
             reuse_port: settings.flag("socket-reuse-port"),

@@ -99,7 +99,7 @@ const MEMBER: &[Setting] = &[
     Setting::no_effect("backend-batch-limit", COUNT, "0", NO_BBOLT),
     Setting::no_effect("raft-read-timeout", Duration, "5s", FIXED_TIMEOUT),
     Setting::no_effect("raft-write-timeout", Duration, "5s", FIXED_TIMEOUT),
-    Setting::no_effect("enable-grpc-gateway", Bool, "true", "the JSON gateway is not built yet"),
+    Setting::used("enable-grpc-gateway", Bool, "true", "offer the API over JSON, at /v3/..."),
     Setting::no_effect("feature-gates", Text, "", "there are no feature gates"),
     Setting::no_effect("unsafe-no-fsync", Bool, "false", "the log is always synced"),
     Setting::refused(

@@ -33,13 +33,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 use prost::Message;
 use tonic::{Code, Status};
 
 use crate::auth::Asker;
 use crate::backend::Backend;
-use crate::body::{Body, StreamBody};
+use crate::body::{Body, RequestBody, StreamBody};
 use crate::edge::Context;
 use crate::errors::ApiError;
 use crate::metrics::Metrics;
@@ -53,7 +52,7 @@ use streams::{Inbound, Streaming};
 /// Answers one call.
 pub(crate) async fn answer<B: Backend>(
     context: &Context<B>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Response<Body> {
     let method = match Method::of_path(request.uri().path()) {
         Ok(method) => method,
@@ -250,7 +249,7 @@ pub(crate) struct Received<M> {
 }
 
 /// Reads the request's message.
-async fn receive<B: Backend>(context: &Context<B>, body: Incoming) -> Result<Bytes, Status> {
+async fn receive<B: Backend>(context: &Context<B>, body: RequestBody) -> Result<Bytes, Status> {
     let message = framing::read_message(body, message_bytes_max(context)).await?;
     context.metrics.received_bytes.add(message.len() as u64);
     Ok(message)

@@ -1,7 +1,8 @@
-//! The API over HTTP: health, metrics and version, on the port of gRPC.
+//! The API over HTTP: health, metrics, version and the gateway, on the port of gRPC.
 //!
 //! Responsible for the paths, for who may ask (host names and origins) and for answering as Go's
-//! library does where nothing is served. Everything here is a question; nothing changes the store.
+//! library does where nothing is served. Everything but the
+//! gateway is a question and changes nothing.
 
 mod health;
 
@@ -18,6 +19,7 @@ use tower::Service;
 use crate::backend::Backend;
 use crate::body::Body;
 use crate::edge::Context;
+use crate::gateway;
 use crate::metrics;
 use crate::settings::Settings;
 
@@ -26,7 +28,8 @@ type Answer = Response<axum::body::Body>;
 
 /// The paths.
 pub(crate) fn router<B: Backend>(context: Context<B>) -> Router {
-    Router::new()
+    let with_gateway = context.settings.grpc_gateway;
+    let router = Router::new()
         .route("/version", any(version::<B>))
         .route("/metrics", any(exposition::<B>))
         .route("/health", any(health::health::<B>))
@@ -34,8 +37,14 @@ pub(crate) fn router<B: Backend>(context: Context<B>) -> Router {
         .route("/livez/{check}", any(health::livez::<B>))
         .route("/readyz", any(health::readyz::<B>))
         .route("/readyz/{check}", any(health::readyz::<B>))
-        .fallback(|| async { not_found() })
-        .with_state(context)
+        .fallback(|| async { not_found() });
+    let router = match with_gateway {
+        true => router
+            .route("/v3/{*path}", any(through_gateway::<B>))
+            .route("/v3beta/{*path}", any(through_gateway::<B>)),
+        false => router,
+    };
+    router.with_state(context)
 }
 
 /// Answers one request, if it may be asked.
@@ -92,6 +101,13 @@ async fn version<B: Backend>(State(context): State<Context<B>>, method: Method) 
     };
     let body = serde_json::to_string(&answer).expect("three strings can be written as JSON");
     with_type("application/json", body)
+}
+
+async fn through_gateway<B: Backend>(
+    State(context): State<Context<B>>,
+    request: Request<axum::body::Body>,
+) -> Answer {
+    gateway::answer(&context, request).await
 }
 
 async fn exposition<B: Backend>(State(context): State<Context<B>>) -> Answer {

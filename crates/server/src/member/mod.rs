@@ -235,6 +235,7 @@ fn settings(config: &Config) -> Settings {
         stop_timeout: STOP_TIMEOUT,
         strict_reconfig: config.strict_reconfig,
         learners_max: limits.learners_max,
+        grpc_gateway: config.grpc_gateway,
         watch_progress_interval: limits.watch_progress_interval,
         election_timeout: config.election_timeout,
         ..defaults
