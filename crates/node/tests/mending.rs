@@ -103,6 +103,25 @@ fn what_nobody_holds_is_given_up_and_the_member_recovers() {
 }
 
 #[test]
+fn what_the_others_have_cut_is_given_up_although_one_of_them_stays_away() {
+    let mut cluster = Cluster::<Whole>::with(5, Options { save_after_bytes: 1 << 30, ..options() });
+    cluster.propose(20);
+    cluster.settle();
+    (1..=5).for_each(|id| cluster.kill(id));
+    rot(&cluster, 4, [9]);
+    cluster.options = options();
+    (1..=3).for_each(|id| cluster.start(id).expect("its disk is sound"));
+    cluster.propose(40);
+    let cut = |c: &Cluster<Whole>| (1..=3).all(|id| 30 < c.member(id).status().log_begins.index.0);
+    cluster.until("the log is cut", cut);
+    cluster.start(4).expect("the names of its entries are known");
+    cluster.pass(10_000_000);
+    assert_eq!(cluster.member(4).status().snapshots_installed, 1);
+    cluster.start(5).expect("its disk is sound");
+    cluster.settle();
+}
+
+#[test]
 fn a_member_alone_refuses_what_nobody_can_give_back() {
     let mut cluster = Cluster::<Whole>::with(1, Options { save_after_bytes: 1 << 30, ..options() });
     cluster.propose(5);

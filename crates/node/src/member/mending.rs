@@ -29,6 +29,10 @@ const ASK_US: u64 = 200_000;
 /// whoever is not there by then may not come back soon.
 const GIVE_UP_US: u64 = 30_000_000;
 
+/// How often every peer is asked before entries are given up that one of them has cut off: they are in
+/// its snapshots, and whoever does not answer may be gone for good.
+const ASKS_FOR_WHAT_IS_CUT: usize = 2;
+
 /// The most bytes of entries in one answer, unless it is a single entry.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
@@ -61,6 +65,10 @@ pub(super) struct Mending {
     missing: Vec<Position>,
     /// Whoever has said that it does not hold the first of them.
     without: BTreeSet<NodeId>,
+    /// Whether one of these has cut it off: a snapshot has what came of it.
+    cut: bool,
+    /// How often somebody was asked for it.
+    asks: usize,
     asked_last: Option<NodeId>,
     ask_us: u64,
     progress_us: u64,
@@ -78,6 +86,8 @@ impl Mending {
             start: start.clone(),
             missing,
             without: BTreeSet::new(),
+            cut: false,
+            asks: 0,
             asked_last: None,
             ask_us: now_us,
             progress_us: now_us,
@@ -113,7 +123,8 @@ impl<M: StateMachine> Member<M> {
         let peers: BTreeSet<NodeId> = peers.copied().filter(|peer| *peer != self.id).collect();
         let nobody = peers.iter().all(|peer| mending.without.contains(peer));
         let late = mending.progress_us + GIVE_UP_US <= now_us && !mending.without.is_empty();
-        if nobody || late {
+        let cut = mending.cut && ASKS_FOR_WHAT_IS_CUT * peers.len() <= mending.asks;
+        if nobody || late || (cut && mending.ask_us <= now_us) {
             mending.working = true;
             self.effects.push(Effect::Mend(Mend::GiveUp));
             return;
@@ -125,6 +136,7 @@ impl<M: StateMachine> Member<M> {
         let next = peers.iter().find(|peer| mending.asked_last.is_none_or(|last| last < **peer));
         let Some(peer) = next.or(peers.first()).copied() else { return };
         mending.asked_last = Some(peer);
+        mending.asks += 1;
         let (first, last) = (mending.missing[0], mending.last());
         self.send(peer, PeerMessage::FramesRequest { first, last });
     }
@@ -133,14 +145,21 @@ impl<M: StateMachine> Member<M> {
         self.mending.as_ref().filter(|mending| !mending.working).map(|mending| mending.ask_us)
     }
 
-    /// A peer has answered what was asked.
-    pub(super) fn frames_came(&mut self, from: NodeId, first: Position, frames: Vec<Frame>) {
+    /// A peer, whose log holds what follows `begins`, has answered what was asked.
+    pub(super) fn frames_came(
+        &mut self,
+        from: NodeId,
+        first: Position,
+        begins: Index,
+        frames: Vec<Frame>,
+    ) {
         let Some(mending) = &mut self.mending else { return };
         if mending.working || mending.missing.first() != Some(&first) {
             return;
         }
         if frames.is_empty() {
             mending.without.insert(from);
+            mending.cut |= first.index <= begins;
             return;
         }
         mending.working = true;
@@ -163,6 +182,7 @@ impl<M: StateMachine> Member<M> {
                 let gone = mending.missing.len() - missing;
                 mending.missing.drain(..gone);
                 mending.without.clear();
+                (mending.cut, mending.asks) = (false, 0);
                 mending.ask_us = now_us;
                 mending.progress_us = now_us;
             }

@@ -88,8 +88,8 @@ impl<M: StateMachine> Member<M> {
             }
             PeerMessage::Snapshot(message) => self.snapshot_message(from, message),
             PeerMessage::FramesRequest { first, last } => self.frames_wanted(from, first, last),
-            PeerMessage::FramesResponse { first, frames, .. } => {
-                self.frames_came(from, first, frames);
+            PeerMessage::FramesResponse { first, begins, frames } => {
+                self.frames_came(from, first, begins, frames);
             }
             PeerMessage::Ask { process, number, ask } => {
                 self.ask_arrived(Asking::Peer { peer: from, process, number }, ask);

@@ -42,7 +42,7 @@ const SAVING_US: u64 = 20_000;
 pub(crate) struct Cluster<M: Remembers> {
     pub(crate) disks: BTreeMap<u64, Disks>,
     pub(crate) running: BTreeMap<u64, Process<M>>,
-    options: Options,
+    pub(crate) options: Options,
     now_us: u64,
     lives: u64,
     sent: VecDeque<(u64, u64, PeerMessage)>,
