@@ -67,3 +67,25 @@ fn whenever_it_dies_it_is_replaced_in_the_end() {
         cluster.settle();
     }
 }
+
+/// A leader that is sending its state to one of five when the others tell it that it is wrong.
+#[test]
+fn a_quarantined_leader_gives_nobody_its_state() {
+    let mut cluster = Cluster::<Streamed>::new(5);
+    cluster.propose(3);
+    cluster.settle();
+    let leader = cluster.leader().expect("it settled");
+    let away = (1..=5).find(|id| *id != leader).expect("there are five");
+    cluster.kill(away);
+    cluster.propose(60);
+    cluster.pass(3_000_000);
+    assert_eq!(cluster.leader(), Some(leader), "nothing has happened to it");
+    cluster.disks[&leader].machine.lock().lies = true;
+    cluster.propose(1);
+    cluster.start(away).expect("its disk is sound");
+    cluster.until("it is found", |c| c.member(leader).quarantine().is_some());
+    cluster.disks[&leader].machine.lock().lies = false;
+    cluster.until("it is replaced", |c| c.member(leader).quarantine().is_none());
+    cluster.propose(2);
+    cluster.settle();
+}

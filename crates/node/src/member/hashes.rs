@@ -226,6 +226,7 @@ impl<M: StateMachine> Member<M> {
         }
         self.quarantined(quarantine);
         self.effects.push(Effect::Quarantined(quarantine));
+        self.withdraw_snapshots();
         self.refuse_all();
         self.queue_notes();
     }

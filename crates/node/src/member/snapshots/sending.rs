@@ -115,6 +115,13 @@ impl<M: StateMachine> Member<M> {
         self.snapshots.failed_us.clear();
     }
 
+    /// This member's state is not to be trusted: nobody gets it. What is wanted waits until it holds
+    /// another state, or leads no more.
+    pub(in crate::member) fn withdraw_snapshots(&mut self) {
+        let peers: Vec<NodeId> = self.snapshots.sending.keys().copied().collect();
+        peers.into_iter().for_each(|peer| self.sending_failed(peer));
+    }
+
     /// Offers what is wanted, sends what there is room for, and gives up what nobody answers.
     pub(super) fn tend_sending(&mut self) {
         let now_us = self.now.monotonic_us;
@@ -128,7 +135,7 @@ impl<M: StateMachine> Member<M> {
     }
 
     fn offer(&mut self) {
-        while self.snapshots.sending.len() < TRANSFERS_MAX {
+        while !self.is_quarantined() && self.snapshots.sending.len() < TRANSFERS_MAX {
             let now_us = self.now.monotonic_us;
             let due = |wanted: &Wanted| wanted.not_before_us <= now_us;
             let next = self.snapshots.wanted.iter().find(|(_, wanted)| due(wanted));
@@ -155,7 +162,7 @@ impl<M: StateMachine> Member<M> {
             Some(stream) if waits(stream) => snapshots.free_us,
             _ => sending.heard_us + SILENCE_US,
         });
-        let may_offer = snapshots.sending.len() < TRANSFERS_MAX;
+        let may_offer = !self.is_quarantined() && snapshots.sending.len() < TRANSFERS_MAX;
         let wanted = snapshots.wanted.values().filter(|_| may_offer);
         sending.chain(wanted.map(|wanted| wanted.not_before_us)).min()
     }
