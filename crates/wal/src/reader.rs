@@ -354,7 +354,7 @@ impl<'a> Reader<'a> {
                     let after = self.state.last_position();
                     self.first_fault.get_or_insert(Lost { place, after });
                     self.accept(list, list_at, configurations, place)?;
-                    self.keep_faulty(&step.judged.frames.bad);
+                    self.keep_faulty(&step.judged.frames.bad, place);
                 }
                 (Decision::Torn, _) => {
                     self.report.torn = Some(place);
@@ -390,9 +390,16 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Some entries of the batch that was just taken are damaged, and known by name.
-    fn keep_faulty(&mut self, bad: &[Position]) {
-        self.state.keep_faulty(bad);
+    /// Some entries of the batch that was just taken are damaged, and known by name. The log begins
+    /// behind those that the machine has: nobody needs to give them back.
+    fn keep_faulty(&mut self, bad: &[Position], place: Place) {
+        let applied = self.beside.applied();
+        let (held, missing) = bad.split_at(bad.partition_point(|entry| entry.index <= applied));
+        if let Some(last) = held.last() {
+            self.state.advance_base(*last);
+            self.report.cut = Some(RotCut { place, base: self.state.base });
+        }
+        self.state.keep_faulty(missing);
         self.last_batch = None;
         self.last_is_faulty = true;
     }

@@ -87,6 +87,18 @@ fn a_damaged_payload_is_known_by_name_and_is_not_handed_out() {
 }
 
 #[test]
+fn the_log_begins_behind_a_damaged_payload_that_the_machine_has() {
+    let (disk, frames) = faulty();
+    for seed in 2..5 {
+        // The machine has the first of the batch's two entries.
+        let (wal, recovered) = open(&disk, seed, &machine(7, 1));
+        assert!(recovered.faulty.is_empty() && !recovered.recovering);
+        assert_eq!(recovered.range.prev, position(7, 1));
+        assert_eq!(wal.read(Index(8), Index(20), u64::MAX).expect("sound"), frames[7..]);
+    }
+}
+
+#[test]
 fn a_damaged_payload_is_repaired_by_the_same_entry_and_by_nothing_else() {
     let (disk, frames) = faulty();
     let (mut wal, _) = open(&disk, 2, &machine(4, 1));
