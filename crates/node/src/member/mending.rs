@@ -63,6 +63,9 @@ pub(super) struct Mending {
     start: Start,
     /// The entries that are missing.
     missing: Vec<Position>,
+    /// Who has spoken as a leader: the members may have changed while this one was away, and then all
+    /// that it knows of may be gone. Those that are connected, at most.
+    leaders: BTreeSet<NodeId>,
     /// Whoever has said that it does not hold the first of them.
     without: BTreeSet<NodeId>,
     /// Whether one of these has cut it off: a snapshot has what came of it.
@@ -85,6 +88,7 @@ impl Mending {
         Some(Mending {
             start: start.clone(),
             missing,
+            leaders: BTreeSet::new(),
             without: BTreeSet::new(),
             cut: false,
             asks: 0,
@@ -110,6 +114,13 @@ impl<M: StateMachine> Member<M> {
         self.mending.is_some()
     }
 
+    /// A leader has spoken.
+    pub(super) fn hears_leader(&mut self, peer: NodeId) {
+        if let Some(mending) = &mut self.mending {
+            mending.leaders.insert(peer);
+        }
+    }
+
     /// Asks the next peer for what is missing.
     pub(super) fn tend_mending(&mut self) {
         let now_us = self.now.monotonic_us;
@@ -120,7 +131,8 @@ impl<M: StateMachine> Member<M> {
         let Start { configuration, configurations, .. } = &mending.start;
         let members = configurations.last().map_or(configuration, |(_, newest)| newest);
         let peers = members.voters.iter().chain(&members.outgoing).chain(&members.learners);
-        let peers: BTreeSet<NodeId> = peers.copied().filter(|peer| *peer != self.id).collect();
+        let peers = peers.chain(&mending.leaders).copied();
+        let peers: BTreeSet<NodeId> = peers.filter(|peer| *peer != self.id).collect();
         let nobody = peers.iter().all(|peer| mending.without.contains(peer));
         let late = mending.progress_us + GIVE_UP_US <= now_us && !mending.without.is_empty();
         let cut = mending.cut && ASKS_FOR_WHAT_IS_CUT * peers.len() <= mending.asks;

@@ -56,6 +56,9 @@ impl<M: StateMachine> Member<M> {
         if self.is_for_a_leader_to_be(&message) && !self.may_lead() {
             return;
         }
+        if let PeerMessage::Raft(Message::Heartbeat(_)) | PeerMessage::Append { .. } = message {
+            self.hears_leader(from);
+        }
         match message {
             PeerMessage::HashQuestion { index } => self.hash_asked(from, index),
             PeerMessage::HashAnswer { index, hash } => self.hash_answered(from, index, hash),

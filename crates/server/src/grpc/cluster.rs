@@ -29,6 +29,10 @@ pub(crate) async fn member_list<B: Backend>(
         context.backend.read_barrier().await.map_err(ApiError::from)?;
     }
     let (header, members) = (header(&context.backend, 0), listed(context));
+    // A server that has joined may have applied what the leader had committed and still know nobody.
+    if request.message.linearizable && members.is_empty() {
+        return Err(ApiError::NotSupportedForLearner.into());
+    }
     framing::encode(&pb::MemberListResponse { header: Some(header), members })
 }
 
