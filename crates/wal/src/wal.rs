@@ -91,6 +91,9 @@ pub struct Wal<D: Disk> {
     spare_number: u64,
     /// Whether the last attempt to make a segment found no space.
     short: bool,
+    /// Whether the last write that needed a segment got none. It may have wanted a larger one than
+    /// those that are ready.
+    starved: bool,
     /// Entries that came to replace damaged ones, until all are there.
     mended: BTreeMap<Index, Frame>,
 }
@@ -336,7 +339,7 @@ impl<D: Disk> Wal<D> {
         self.usable()?;
         assert!(self.pending == Pending::Nothing, "log invariant 1");
         self.check(batch);
-        if weight == Weight::Ordinary && self.space() == Space::Reserve {
+        if weight == Weight::Ordinary && self.is_at_its_reserve() {
             return Err(WalError::Reserved);
         }
         self.check_note(batch.note.as_ref())?;

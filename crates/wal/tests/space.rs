@@ -73,6 +73,21 @@ fn no_space_is_known_before_the_active_segment_is_full_and_the_reserve_is_kept()
 }
 
 #[test]
+fn a_batch_that_waits_for_a_larger_segment_than_those_that_are_ready_wants_space() {
+    let (disk, mut wal) = create();
+    disk.break_with(Fault::FullForGood);
+    let last = wal.last_position().index;
+    let entries = [command(last.0 + 1, 1, 20_000)];
+    let batch = Batch { hard_state: term(1), note: None, after: last, entries: &entries };
+    assert!(matches!(wal.append_as(Weight::Ordinary, &batch), Err(WalError::Full)));
+    assert_eq!((wal.space(), wal.spares_ready()), (Space::Reserve, 2));
+    disk.break_with(Fault::Full(u64::MAX));
+    wal.append_as(Weight::Ordinary, &batch).expect("there is space again");
+    while wal.preparation().is_some_and(|job| wal.prepared(job.run(&disk)).is_ok()) {}
+    assert_eq!(wal.space(), Space::Plenty);
+}
+
+#[test]
 fn an_ordinary_batch_never_takes_the_reserve_though_nobody_knew_that_the_disk_is_full() {
     let (disk, mut wal) = create();
     disk.break_with(Fault::FullForGood);

@@ -104,6 +104,7 @@ impl<D: Disk> Wal<D> {
             batches_until_retry: 0,
             spare_number,
             short: false,
+            starved: false,
             mended: BTreeMap::new(),
         };
         wal.segments.push(SegmentPlace { number: beginning.number, start: beginning.start, end });

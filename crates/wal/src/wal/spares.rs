@@ -19,10 +19,16 @@ const RESERVED: usize = 1;
 
 impl<D: Disk> Wal<D> {
     /// Whether there is space to go on. It is known before the active segment is full: the segment
-    /// that is to be ready behind the next one could not be made.
+    /// that is to be ready behind the next one could not be made. A write that waits for a segment
+    /// wants space in any case.
     #[must_use]
     pub fn space(&self) -> Space {
-        if self.short && self.spares.len() <= RESERVED { Space::Reserve } else { Space::Plenty }
+        if self.starved || self.is_at_its_reserve() { Space::Reserve } else { Space::Plenty }
+    }
+
+    /// Whether the segment that is ready is the last there is space for.
+    pub(super) fn is_at_its_reserve(&self) -> bool {
+        self.short && self.spares.len() <= RESERVED
     }
 
     /// Space may be back, for all that its owner knows: the next [`Wal::preparation`] tries, and says
@@ -100,6 +106,16 @@ impl<D: Disk> Wal<D> {
     /// do is made on the spot, since a write waits for it. An ordinary write leaves the last one that
     /// is ready alone.
     pub(super) fn take_spare(
+        &mut self,
+        needed: u64,
+        weight: Weight,
+    ) -> Result<(Spare, D::File), WalError> {
+        let taken = self.try_take_spare(needed, weight);
+        self.starved = matches!(taken, Err(WalError::Full | WalError::Reserved));
+        taken
+    }
+
+    fn try_take_spare(
         &mut self,
         needed: u64,
         weight: Weight,
