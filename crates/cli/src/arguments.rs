@@ -2,6 +2,7 @@
 //! table of their own.
 
 mod auth;
+mod discovery;
 mod leases;
 mod maintenance;
 mod members;
@@ -18,10 +19,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jangada_server::config::{Kind, Value};
 
+use crate::failure::Failure;
+
 pub(crate) use auth::{
     Auth, AuthCommand, Login, Passwd, PermissionKind, PermittedKeys, Role, RoleCommand, User,
     UserAdd, UserCommand,
 };
+pub(crate) use discovery::Discover;
 pub(crate) use leases::{Elect, Lease, LeaseCommand, Lock};
 pub(crate) use maintenance::{
     CheckCommand, CheckPerf, ClusterCheck, Completion, Defrag, Endpoint, EndpointCommand, PerfLoad,
@@ -37,8 +41,21 @@ pub(crate) use tls::Tls;
 pub(crate) use watch::{LeftOut, WATCH_AFTER_HELP, WATCH_BENCH_AFTER_HELP, Watch, WatchBench};
 
 /// Flags that may stand before a command; any other flag there is the server's.
-pub(crate) const CLIENT_FLAGS: &[&str] =
-    &["endpoints", "output", "o", "timeout", "user", "password", "help", "h"];
+pub(crate) const CLIENT_FLAGS: &[&str] = &[
+    "endpoints",
+    "output",
+    "o",
+    "timeout",
+    "user",
+    "password",
+    "cacert",
+    "cert",
+    "key",
+    "insecure-skip-tls-verify",
+    "insecure-transport",
+    "help",
+    "h",
+];
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 failed, 2 wrong command line.
@@ -76,6 +93,8 @@ pub(crate) struct Client {
     #[arg(long, global = true, default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
+    pub(crate) discover: Discover,
+    #[command(flatten)]
     pub(crate) login: Login,
     /// How members are connected to.
     #[command(flatten)]
@@ -83,6 +102,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Asks DNS for the endpoints, if it is to be asked.
+    pub(crate) fn discover(&mut self) -> Result<(), Failure> {
+        if let Some(found) = self.discover.find().map_err(Failure::Failed)? {
+            self.endpoints = found.endpoints;
+            self.tls.expect(found.server_name);
+        }
+        Ok(())
+    }
+
     /// The members to ask: the flag, a variable, or the default.
     pub(crate) fn endpoints(&self) -> Vec<String> {
         if !self.endpoints.is_empty() {

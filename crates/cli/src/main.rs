@@ -48,6 +48,7 @@ fn run(program: &OsString, words: Vec<OsString>) -> Result<(), Failure> {
     }
     let mut arguments = Arguments::parse_from(std::iter::once(program.clone()).chain(words));
     arguments.client.login.complete(commands::user::typed)?;
+    arguments.client.discover()?;
     let client = &arguments.client;
     match &arguments.command {
         Command::Server { flags } => server::run(flags.clone()),

@@ -237,12 +237,41 @@ pub fn inquire(
     })
 }
 
+/// How long the member at `address` takes to answer, once it is connected to: the way there and back,
+/// and what the member needs to look up who its peers are. Blocks the calling thread.
+///
+/// # Errors
+/// If it cannot be reached, or does not answer as a member does.
+pub fn round_trip(
+    address: &str,
+    security: Option<&dyn Security>,
+    timeout: Duration,
+) -> std::io::Result<Duration> {
+    let mut stream = open(address, security, timeout)?;
+    let begin = Instant::now();
+    converse(&mut *stream, &[]).map(|_| begin.elapsed())
+}
+
 fn ask(
     address: &str,
     own: &[String],
     security: Option<&dyn Security>,
     timeout: Duration,
 ) -> std::io::Result<Roster> {
+    converse(&mut *open(address, security, timeout)?, own)
+}
+
+/// A connection, in plain text or secured.
+trait Conversation: Read + Write {}
+
+impl<T: Read + Write> Conversation for T {}
+
+/// Connects, and shakes hands if the connection is to be secured.
+fn open(
+    address: &str,
+    security: Option<&dyn Security>,
+    timeout: Duration,
+) -> std::io::Result<Box<dyn Conversation>> {
     let secured = match (security, is_secured(address)) {
         (_, false) => None,
         (Some(security), true) => Some(security.dial(host_of(address))?),
@@ -256,17 +285,21 @@ fn ask(
             break;
         }
     }
-    let mut stream = stream?;
+    let stream = stream?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     match secured {
-        None => converse(&mut stream, own),
-        Some(secured) => converse(&mut Blocking { stream, secured }, own),
+        None => Ok(Box::new(stream)),
+        Some(secured) => {
+            let mut stream = Blocking { stream, secured };
+            stream.shake_hands()?;
+            Ok(Box::new(stream))
+        }
     }
 }
 
 /// Puts the question and reads the answer.
-fn converse(stream: &mut (impl Read + Write), own: &[String]) -> std::io::Result<Roster> {
+fn converse(stream: &mut dyn Conversation, own: &[String]) -> std::io::Result<Roster> {
     stream.write_all(&encode(own))?;
     stream.flush()?;
     let mut bytes = Vec::new();
@@ -287,6 +320,19 @@ fn converse(stream: &mut (impl Read + Write), own: &[String]) -> std::io::Result
 struct Blocking {
     stream: TcpStream,
     secured: Box<dyn Secured>,
+}
+
+impl Blocking {
+    fn shake_hands(&mut self) -> std::io::Result<()> {
+        self.flush()?;
+        while self.secured.is_handshaking() {
+            if self.secured.read_secured(&mut self.stream)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            self.flush()?;
+        }
+        Ok(())
+    }
 }
 
 impl Read for Blocking {

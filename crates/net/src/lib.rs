@@ -30,7 +30,7 @@ pub mod transport;
 pub mod wire;
 
 pub use ask::*;
-pub use inquiry::{InquireError, Roster, RosterMember, host_port, inquire};
+pub use inquiry::{InquireError, Roster, RosterMember, host_port, inquire, round_trip};
 pub use message::*;
 pub use security::{Accepting, Duplex, PeerListener, Secured, Security, host_of, is_secured};
 pub use snapshot::*;

@@ -10,6 +10,7 @@ pub mod body;
 pub mod config;
 pub mod connection;
 mod convert;
+pub mod discovery;
 pub mod edge;
 pub mod errors;
 pub mod etcd_file;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Client, Login, Tls, duration};
+use super::{Client, Discover, Login, Tls, duration};
 
 /// What `jangada make-mirror --help` says at the end.
 pub(crate) const MIRROR_AFTER_HELP: &str = "\
@@ -65,6 +65,7 @@ impl MakeMirror {
             endpoints: self.destination.clone(),
             output: source.output,
             timeout: source.timeout,
+            discover: Discover::default(),
             login: Login::alone(self.login.user.clone(), self.login.password.clone()),
             tls: Tls::alone([cacert, cert, key], *skip_verify, *insecure_transport),
         }

@@ -28,6 +28,9 @@ pub(crate) struct Tls {
     /// Whether variables say nothing here: they are about another cluster.
     #[arg(skip)]
     is_alone: bool,
+    /// The name that certificates must have, if not that of the host.
+    #[arg(skip)]
+    server_name: Option<String>,
 }
 
 impl Tls {
@@ -39,7 +42,20 @@ impl Tls {
     ) -> Tls {
         let [cacert, cert, key] = files;
         let insecure_skip_tls_verify = skip_verify;
-        Tls { cacert, cert, key, insecure_skip_tls_verify, insecure_transport, is_alone: true }
+        Tls {
+            cacert,
+            cert,
+            key,
+            insecure_skip_tls_verify,
+            insecure_transport,
+            is_alone: true,
+            server_name: None,
+        }
+    }
+
+    /// Has certificates be for this name, if there is one.
+    pub(crate) fn expect(&mut self, server_name: Option<String>) {
+        self.server_name = server_name;
     }
 
     /// Whether an endpoint is asked over TLS: by its scheme or, if it has none, when anything but plain
@@ -71,7 +87,8 @@ impl Tls {
         };
         let spoken = vec![b"h2".to_vec()];
         let protocol = Protocol::default();
-        let settings = DialerSettings { own, trust, server_name: None, protocol, spoken };
+        let server_name = self.server_name.clone();
+        let settings = DialerSettings { own, trust, server_name, protocol, spoken };
         Dialer::open(settings).map_err(|error| error.to_string())
     }
 

@@ -152,6 +152,7 @@ pub(crate) fn run(client: &arguments::Client, options: &Snapshot) -> Result<(), 
 async fn add(endpoint: String, peer_urls: Vec<String>, patience: Duration) -> Result<(), Failure> {
     let client = Client::new(&arguments::Client {
         endpoints: vec![endpoint],
+        discover: arguments::Discover::default(),
         login: arguments::Login::default(),
         output: None,
         timeout: patience,

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use jangada_tls::TlsError;
 
+use crate::discovery::DiscoveryError;
+
 use super::source::Source;
 
 /// Why the server cannot start with the settings it was given.
@@ -107,6 +109,8 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// DNS does not say who the members are.
+    Discovery(DiscoveryError),
     /// `--initial-cluster` does not name this member.
     NameNotInCluster {
         /// This member's name.
@@ -244,6 +248,7 @@ impl Display for ConfigError {
                 "--initial-cluster cannot be used: {problem}; write \
                  name1=http://host1:2380,name2=http://host2:2380"
             ),
+            ConfigError::Discovery(error) => error.fmt(f),
             ConfigError::NameNotInCluster { name, members } => write!(
                 f,
                 "couldn't find local name \"{name}\" in the initial cluster configuration, which \
@@ -320,6 +325,7 @@ impl ConfigError {
             ConfigError::FileUnreadable { .. }
                 | ConfigError::Listen { .. }
                 | ConfigError::Directory { .. }
+                | ConfigError::Discovery(_)
                 | ConfigError::LogOutput { .. }
         )
     }

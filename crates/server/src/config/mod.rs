@@ -54,6 +54,7 @@ pub use value::Value;
 pub use warning::Warning;
 
 use crate::auth::{AuthSettings, Jwt, TokenSettings};
+use crate::discovery::Discovery;
 
 /// etcd's limit for `--election-timeout`.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -148,6 +149,8 @@ pub struct Config {
     pub advertise_client_urls: Vec<Url>,
     /// The members that are named, which only counts until this member has data of its own.
     pub initial: InitialCluster,
+    /// Where the first members are named instead, if not by the flags: `initial` is this one alone then.
+    pub discovery: Option<Discovery>,
     /// What tells clusters with the same URLs apart.
     pub cluster_token: String,
     /// Whether the cluster is to be formed.
@@ -176,6 +179,8 @@ pub struct Config {
     pub auto_compaction: Option<AutoCompaction>,
     /// Bytes of the log that are kept for members that are behind.
     pub snapshot_catchup_bytes: u64,
+    /// Whether the time of every call is measured.
+    pub metrics_extensive: bool,
     /// `SO_REUSEPORT` on the listeners.
     pub reuse_port: bool,
     /// The etcd version told to clients: three numbers divided by dots.
@@ -211,6 +216,7 @@ impl Config {
             cluster::check_peer_url("initial-advertise-peer-urls", url)?;
         }
         let token = settings.text("initial-cluster-token");
+        let discovery = discovery(settings)?;
         let initial = first_members(settings, &name, &advertise_peer_urls, token)?;
         let mut warnings = settings.warnings().to_vec();
         let limits = limits(settings, &mut warnings);
@@ -230,6 +236,7 @@ impl Config {
             advertise_peer_urls,
             advertise_client_urls,
             initial,
+            discovery,
             cluster_token: token.to_owned(),
             cluster_state: match settings.text("initial-cluster-state") {
                 "existing" => ClusterState::Existing,
@@ -247,6 +254,7 @@ impl Config {
             grpc_gateway: settings.flag("enable-grpc-gateway"),
             strict_reconfig: settings.flag("strict-reconfig-check"),
             auto_compaction: AutoCompaction::from_settings(settings)?,
+            metrics_extensive: settings.text("metrics") == "extensive",
             reuse_port: settings.flag("socket-reuse-port"),
             reported_version: reported_version(settings)?,
             log: LogConfig::from_settings(settings),
@@ -262,6 +270,20 @@ impl Config {
     /// [`ConfigError::NameNotInCluster`] or [`ConfigError::PeerUrlsDiffer`].
     pub fn own(&self) -> Result<&Member, ConfigError> {
         self.initial.own(&self.name, &self.advertise_peer_urls)
+    }
+
+    /// Asks who the first members are, where `--discovery-srv` says so. It takes as long as the resolver.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Discovery`], or [`ConfigError::InitialCluster`] if what is found is no cluster.
+    pub fn discover(&mut self) -> Result<(), ConfigError> {
+        let Some(discovery) = &self.discovery else { return Ok(()) };
+        let members = discovery.members(&self.name, &self.advertise_peer_urls);
+        let members = members.map_err(ConfigError::Discovery)?;
+        tracing::info!(domain = discovery.domain, "the records name the members {members}");
+        self.initial = InitialCluster::parse(&members, &self.cluster_token)?;
+        Ok(())
     }
 }
 
@@ -318,6 +340,30 @@ fn advertised(settings: &Settings) -> Result<Vec<Url>, ConfigError> {
         }),
         None => Ok(urls.to_vec()),
     }
+}
+
+fn discovery(settings: &Settings) -> Result<Option<Discovery>, ConfigError> {
+    let (domain, resolver) =
+        (settings.text("discovery-srv"), settings.text("discovery-srv-resolver"));
+    if domain.is_empty() {
+        return Ok(None);
+    }
+    if !settings.text("initial-cluster").is_empty() {
+        return Err(ConfigError::InitialCluster {
+            problem: "--discovery-srv says who the members are, too; set one of the two".to_owned(),
+        });
+    }
+    let resolver = match resolver {
+        "" => None,
+        address => Some(address.parse().map_err(|_| ConfigError::InvalidValue {
+            name: "discovery-srv-resolver",
+            source: settings.source("discovery-srv-resolver"),
+            value: address.to_owned(),
+            expected: "an address with a port, such as 10.0.0.53:53".to_owned(),
+        })?),
+    };
+    let name = settings.text("discovery-srv-name").to_owned();
+    Ok(Some(Discovery { domain: domain.trim_end_matches('.').to_owned(), name, resolver }))
 }
 
 /// The members of `--initial-cluster` or, without it, this one alone under the URLs it advertises.
@@ -381,7 +427,7 @@ fn limits(settings: &Settings, warnings: &mut Vec<Warning>) -> Limits {
             .expect("the table bounds it"),
         keepalive_interval: (!keepalive.is_zero()).then_some(keepalive),
         keepalive_timeout: settings.duration("grpc-keepalive-timeout"),
-        learners_max: count("max-learners"),
+        learners_max: count(given(settings, "max-learners", "experimental-max-learners")),
         watch_progress_interval: watch_progress_interval(settings),
     }
 }
@@ -389,13 +435,15 @@ fn limits(settings: &Settings, warnings: &mut Vec<Warning>) -> Limits {
 /// More often than this would be work for nothing; etcd's figure.
 const WATCH_PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// By its present name, or else by its older one.
+/// The name by which a setting was given: its present one, or else its older one.
+fn given(settings: &Settings, name: &'static str, older: &'static str) -> &'static str {
+    if settings.source(name) == Source::Default { older } else { name }
+}
+
 fn watch_progress_interval(settings: &Settings) -> Duration {
     let name = "watch-progress-notify-interval";
-    let older = "experimental-watch-progress-notify-interval";
-    let interval =
-        settings.duration(if settings.source(name) == Source::Default { older } else { name });
-    interval.max(WATCH_PROGRESS_INTERVAL_MIN)
+    let name = given(settings, name, "experimental-watch-progress-notify-interval");
+    settings.duration(name).max(WATCH_PROGRESS_INTERVAL_MIN)
 }
 
 /// Clients call int() on each part of it.

@@ -10,16 +10,18 @@ const MILLISECONDS: Kind = Integer { min: 1, max: 600_000 };
 
 const OLD_CA: &str = "use --trusted-ca-file and --client-cert-auth (--peer-trusted-ca-file and \
                       --peer-client-cert-auth)";
-const DISCOVERY: &str = "discovery is not built; name the members with --initial-cluster";
+const DISCOVERY: &str = "discovery by a third cluster is left out on purpose, since it makes a start \
+                         depend on that cluster; name the members with --initial-cluster, or in DNS \
+                         with --discovery-srv";
 const PROXY: &str = "etcd's v2 proxy is not part of this server; any member takes any request";
 const GONE: &str = "etcd itself no longer has it";
 const NO_BBOLT: &str = "the storage engine is not bbolt and paces itself";
-const NO_TRACING: &str = "distributed tracing is not built";
+const NO_TRACING: &str = "traces are left out; the metrics say how long calls take";
 const NO_PROXY_EFFECT: &str = "the v2 proxy does not exist";
-const NO_LEASE: &str = "leases are not built yet";
+const NO_LEASE: &str = "what remains of leases is always kept over a change of the leader";
 const NO_CHECK: &str = "members compare their running hash as they apply";
 const NO_SNAPSHOT: &str = "the log is cut by bytes; see --snapshot-catchup-bytes";
-const NO_SLOW_LOG: &str = "slow requests are counted in the metrics, not logged";
+const NO_SLOW_LOG: &str = "slow requests show in the metrics (--metrics=extensive), not in the log";
 const PACED: &str = "compaction goes on in slices that yield by themselves";
 const FIXED_TIMEOUT: &str = "peer connections are watched by heartbeats";
 
@@ -101,7 +103,12 @@ const MEMBER: &[Setting] = &[
     Setting::no_effect("raft-write-timeout", Duration, "5s", FIXED_TIMEOUT),
     Setting::used("enable-grpc-gateway", Bool, "true", "offer the API over JSON, at /v3/..."),
     Setting::no_effect("feature-gates", Text, "", "there are no feature gates"),
-    Setting::no_effect("unsafe-no-fsync", Bool, "false", "the log is always synced"),
+    Setting::no_effect(
+        "unsafe-no-fsync",
+        Bool,
+        "false",
+        "the log is always synced: what is acknowledged is durable",
+    ),
     Setting::refused(
         "listen-client-http-urls",
         Urls,
@@ -165,8 +172,24 @@ const CLUSTERING: &[Setting] = &[
     Setting::refused("discovery", Text, "", DISCOVERY),
     Setting::refused("discovery-token", Secret, "", DISCOVERY),
     Setting::refused("discovery-endpoints", Text, "", DISCOVERY),
-    Setting::refused("discovery-srv", Text, "", DISCOVERY),
-    Setting::refused("discovery-srv-name", Text, "", DISCOVERY),
+    Setting::used(
+        "discovery-srv",
+        Text,
+        "",
+        "domain whose SRV records _etcd-server-ssl._tcp and _etcd-server._tcp name all first members",
+    ),
+    Setting::used(
+        "discovery-srv-name",
+        Text,
+        "",
+        "tells clusters of one domain apart: _etcd-server-<name>._tcp",
+    ),
+    Setting::used(
+        "discovery-srv-resolver",
+        Text,
+        "",
+        "address and port of the DNS server that is asked for them (\"\": the system's)",
+    ),
     Setting::refused("discovery-proxy", Text, "", DISCOVERY),
     Setting::no_effect("discovery-fallback", Text, "exit", DISCOVERY),
     Setting::no_effect("discovery-dial-timeout", Duration, "2s", DISCOVERY),
@@ -375,14 +398,29 @@ const MONITORING: &[Setting] = &[
     ),
     Setting::used("listen-metrics-urls", Urls, "", "more addresses for metrics and health"),
     Setting::no_effect("logger", Text, "zap", "there is one logger"),
-    Setting::no_effect("enable-log-rotation", Bool, "false", "let logrotate or journald rotate"),
-    Setting::no_effect("log-rotation-config-json", Text, "", "let logrotate or journald rotate"),
-    Setting::no_effect("enable-pprof", Bool, "false", "there is no Go runtime to profile"),
     Setting::no_effect(
+        "enable-log-rotation",
+        Bool,
+        "false",
+        "let logrotate (with copytruncate) or journald rotate",
+    ),
+    Setting::no_effect(
+        "log-rotation-config-json",
+        Text,
+        "",
+        "let logrotate (with copytruncate) or journald rotate",
+    ),
+    Setting::no_effect(
+        "enable-pprof",
+        Bool,
+        "false",
+        "there is no Go runtime to profile; use perf, and the metrics",
+    ),
+    Setting::used(
         "metrics",
         Choice(&["basic", "extensive"]),
         "basic",
-        "all metrics are always served",
+        "extensive adds histograms of how long calls take (grpc_server_handling_seconds)",
     ),
     Setting::no_effect("warning-apply-duration", Duration, "100ms", NO_SLOW_LOG),
     Setting::no_effect("warning-unary-request-duration", Duration, "300ms", NO_SLOW_LOG),
@@ -410,7 +448,12 @@ const FEATURES: &[Setting] = &[
         "0",
         "space comes back in the background",
     ),
-    Setting::no_effect("downgrade-check-time", Duration, "5s", "there is no downgrade yet"),
+    Setting::no_effect(
+        "downgrade-check-time",
+        Duration,
+        "5s",
+        "no etcd reads this server's data, so that there is no downgrade",
+    ),
 ];
 
 const OLDER: &[Setting] = &[
@@ -469,7 +512,12 @@ const OLDER: &[Setting] = &[
         "0",
         "space comes back in the background",
     ),
-    Setting::no_effect("experimental-max-learners", COUNT, "1", "it is --max-learners now"),
+    Setting::used(
+        "experimental-max-learners",
+        COUNT,
+        "1",
+        "as --max-learners, which counts if both are given",
+    ),
     Setting::no_effect(
         "experimental-wait-cluster-ready-timeout",
         Duration,

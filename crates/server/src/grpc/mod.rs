@@ -30,6 +30,7 @@ mod turns;
 pub(crate) mod watch;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -314,14 +315,18 @@ pub(crate) fn wants_leader(metadata: &HeaderMap) -> bool {
 pub(crate) struct Call {
     metrics: Arc<Metrics>,
     method: Method,
+    /// When it began, if its time is measured.
+    began: Option<Instant>,
     ended: bool,
 }
 
 impl Call {
     fn begin(metrics: &Arc<Metrics>, method: Method) -> Call {
         let metrics = Arc::clone(metrics);
-        metrics.calls.of(method).started.increment();
-        Call { metrics, method, ended: false }
+        let counts = metrics.calls.of(method);
+        counts.started.increment();
+        let began = counts.begin();
+        Call { metrics, method, began, ended: false }
     }
 
     fn succeeded(mut self, frame: Frame) -> Response<Body> {
@@ -379,7 +384,9 @@ impl Call {
     pub(crate) fn end(&mut self, code: Code) {
         if !self.ended {
             self.ended = true;
-            self.metrics.calls.of(self.method).handled(code);
+            let counts = self.metrics.calls.of(self.method);
+            counts.handled(code);
+            counts.took(self.began);
         }
     }
 }

@@ -13,6 +13,7 @@ mod connections;
 mod join;
 mod lessor;
 mod machine;
+mod probe;
 mod security;
 mod serve;
 mod served;
@@ -118,12 +119,16 @@ fn broken<T>(error: &dyn std::fmt::Display) -> T {
 ///
 /// # Errors
 /// Why it could not run; nothing is lost.
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(mut config: Config) -> Result<(), RunError> {
     std::panic::set_hook(Box::new(|panic| broken(panic)));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    start::check_flags(&config, start::has_log(&config)?)?;
+    let has_log = start::has_log(&config)?;
+    if !has_log {
+        config.discover()?;
+    }
+    start::check_flags(&config, has_log)?;
     let listeners = config.listen()?;
     config.create_directories()?;
     let acceptor = security::of_clients(&config)?;
@@ -138,7 +143,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
         None => join::join(&config, &*peer_security)?,
     };
     let engine_options = jangada_kv::Options::default();
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(match config.metrics_extensive {
+        true => Metrics::default().extensive(),
+        false => Metrics::default(),
+    });
     let commits = metrics.backend_commit.clone();
     let others = !config.force_new_cluster
         && (1 < start.members.len() || start.beginning == Beginning::Join);
@@ -146,6 +154,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let store = machine.shared().clone();
     let peer_listeners = listeners.peer.into_iter().map(PeerListener::from).collect();
     let ids = (start.cluster, start.member);
+    let security = Arc::clone(&peer_security);
     let node = node_config(&config, start, disk, peer_listeners, peer_security, &metrics);
     let opened = jangada::open(node, machine)?;
     tracing::info!(found = opened.recovered(), "opened the log");
@@ -165,11 +174,11 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let backend = Served::new(member, TokioTimer);
     let edge = Edge::new(backend.clone(), settings(&config), Arc::clone(&metrics));
     let listeners = listeners.client.into_iter().chain(listeners.metrics).collect();
-    let clients = serve::Clients { listeners, acceptor };
+    let outside = serve::Outside { listeners, acceptor, security };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     let ended = local
-        .block_on(&runtime, serve::serve(config, opened, engine, backend, edge, metrics, clients));
+        .block_on(&runtime, serve::serve(config, opened, engine, backend, edge, metrics, outside));
     // Looking up a peer's name may take long, and nobody waits for it any more.
     drop(local);
     runtime.shutdown_background();
@@ -193,7 +202,7 @@ fn node_config(
     metrics: &Metrics,
 ) -> jangada::Config {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).expect("bounded by etcd");
-    let fsync = metrics.wal_fsync.clone();
+    let (fsync, written) = (metrics.wal_fsync.clone(), metrics.wal_written_bytes.clone());
     jangada::Config {
         cluster: start.cluster,
         group: 0,
@@ -204,7 +213,10 @@ fn node_config(
         advertised: texts(&config.advertise_peer_urls),
         log_directory: config.wal_dir.clone(),
         log_disk: Some(disk),
-        sync_observer: Some(Box::new(move |took, _| fsync.observe(took))),
+        sync_observer: Some(Box::new(move |took, bytes| {
+            fsync.observe(took);
+            written.add(bytes);
+        })),
         listeners,
         security: Some(security),
         options: Options {

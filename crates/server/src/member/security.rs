@@ -70,10 +70,13 @@ impl<'a> Files<'a> {
             Some(path) => Trust::File(path.clone()),
             None => Trust::System,
         };
+        // As etcd: members that are found in DNS show certificates of their domain, unless authorities
+        // of their own vouch for them.
+        let discovery = self.config.discovery.as_ref().filter(|_| side.trusted.is_none());
         Dialer::open(DialerSettings {
+            server_name: discovery.map(|discovery| discovery.domain.clone()),
             own: side.dialling.clone().or_else(|| self.own.clone()),
             trust,
-            server_name: None,
             protocol: self.config.tls.protocol.clone(),
             spoken: Vec::new(),
         })

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jangada::net::Security as PeerSecurity;
 use jangada::{Ended, Handle, NodeError};
 use jangada_kv::{Command, EngineThread};
 use jangada_tls::Acceptor;
@@ -15,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::machine::KvMachine;
 use super::served::Served;
-use super::{RunError, compaction, lessor, texts, watch};
+use super::{RunError, compaction, lessor, probe, texts, watch};
 use crate::backend::Backend;
 use crate::config::{Config, Listener, MemberId, Scheme};
 use crate::connection::{self, Security};
@@ -24,11 +25,13 @@ use crate::{Edge, Metrics};
 /// Exit status of a process that was told twice to stop: what it had in hand is not finished.
 const STOPPED_AT_ONCE: i32 = 1;
 
-/// Where clients come in.
-pub(super) struct Clients {
+/// Where clients come in, and how other members are reached.
+pub(super) struct Outside {
     pub(super) listeners: Vec<Listener>,
     /// What secures the connections of those whose URLs ask for it.
     pub(super) acceptor: Option<Arc<Acceptor>>,
+    /// What secures the connections between members.
+    pub(super) security: Arc<dyn PeerSecurity>,
 }
 
 /// Serves until told to stop, or until the member ends by itself.
@@ -39,14 +42,14 @@ pub(super) async fn serve(
     backend: Served,
     edge: Edge<Served>,
     metrics: Arc<Metrics>,
-    clients: Clients,
+    outside: Outside,
 ) -> Result<(), RunError> {
     let handle = opened.handle();
     let figures = opened.figures();
     let election_timeout = config.election_timeout;
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let mut accepting = Vec::new();
-    let Clients { listeners, acceptor } = clients;
+    let Outside { listeners, acceptor, security } = outside;
     for Listener { url, socket, also } in listeners {
         let address = socket.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(socket)?;
@@ -77,6 +80,8 @@ pub(super) async fn serve(
         cluster_id = %format!("{:x}", ids.cluster_id),
         "started the member"
     );
+    let probing = probe::probe(backend.clone(), security, Arc::clone(&metrics));
+    let probing = tokio::task::spawn_local(probing);
     let lessor = lessor::Desk::new(&backend, metrics, election_timeout);
     let lessor = tokio::task::spawn_local(lessor.run(handle.consultations()));
     let mut member = tokio::task::spawn_local(opened.run());
@@ -97,6 +102,7 @@ pub(super) async fn serve(
         }
         publishing.abort();
         watching.abort();
+        probing.abort();
         compacting.inspect(|compacting| compacting.abort());
         lessor.abort();
         stop.send_replace(true);

@@ -58,7 +58,8 @@ impl Start {
     pub(super) fn of_log(config: &Config, found: Identity) -> Start {
         let flags = (config.initial.id.0, config.own().ok().map(|own| own.id.0));
         let differ = flags != (found.cluster, Some(found.member));
-        if differ && config.cluster_state == ClusterState::New {
+        let says = config.cluster_state == ClusterState::New && config.discovery.is_none();
+        if differ && says {
             tracing::warn!(
                 member = %MemberId(found.member),
                 cluster = %format!("{:x}", found.cluster),

@@ -3,10 +3,12 @@
 //! Every method of the API is listed from the start with zeros, so that a rate over a scrape that
 //! has seen no call yet is a zero and not a gap.
 
+use std::time::{Duration, Instant};
+
 use tonic::Code;
 
 use super::exposition::{Exposition, Kind};
-use super::value::Counter;
+use super::value::{Counter, Histogram};
 use crate::grpc::methods::{METHODS, Method};
 
 /// The number of gRPC codes, `OK` included.
@@ -46,7 +48,12 @@ pub struct CallCounts {
     /// Messages sent to clients.
     pub sent: Counter,
     handled: [Counter; CODES],
+    /// How long calls take, if that is measured.
+    handling: Option<Histogram>,
 }
+
+/// The upper bounds of the buckets of times, in milliseconds: those of Go's library.
+const HANDLING_MILLIS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
 
 /// The counts of all methods.
 #[derive(Debug)]
@@ -59,6 +66,19 @@ impl CallCounts {
     pub fn handled(&self, code: Code) {
         self.handled[code as usize].increment();
     }
+
+    /// When a call begins, if its time is measured.
+    #[must_use]
+    pub fn begin(&self) -> Option<Instant> {
+        self.handling.is_some().then(Instant::now)
+    }
+
+    /// Notes how long a call took that began then.
+    pub fn took(&self, begin: Option<Instant>) {
+        if let (Some(handling), Some(begin)) = (&self.handling, begin) {
+            handling.observe(begin.elapsed());
+        }
+    }
 }
 
 impl Default for Calls {
@@ -68,6 +88,15 @@ impl Default for Calls {
 }
 
 impl Calls {
+    /// Counts that measure times, too.
+    #[must_use]
+    pub fn timed() -> Calls {
+        let bounds = HANDLING_MILLIS.map(Duration::from_millis);
+        let handling = || Some(Histogram::up_to(&bounds));
+        let counts = || CallCounts { handling: handling(), ..CallCounts::default() };
+        Calls { counts: METHODS.iter().map(|_| counts()).collect() }
+    }
+
     /// The counts of a method.
     #[must_use]
     pub fn of(&self, method: Method) -> &CallCounts {
@@ -109,6 +138,21 @@ impl Calls {
             let [service, method, kind] = method.labels();
             for (code, count) in CODE_NAMES.into_iter().zip(&counts.handled) {
                 family.sample(&[("grpc_code", code), method, service, kind], count.get());
+            }
+        }
+        if self.counts.iter().all(|counts| counts.handling.is_none()) {
+            return;
+        }
+        let mut family = exposition.family(
+            "grpc_server_handling_seconds",
+            Kind::Histogram,
+            "Histogram of response latency (seconds) of gRPC that had been application-level handled \
+             by the server.",
+        );
+        for (method, counts) in METHODS.iter().zip(&self.counts) {
+            let [service, method, kind] = method.labels();
+            if let Some(handling) = &counts.handling {
+                family.histogram(&[method, service, kind], handling);
             }
         }
     }

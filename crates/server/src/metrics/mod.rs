@@ -9,6 +9,7 @@ mod calls;
 mod exposition;
 mod leases;
 mod process;
+mod round_trips;
 mod value;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use calls::{CallCounts, Calls};
 pub use exposition::{CONTENT_TYPE, Exposition, Family, Kind, Labels};
 pub use leases::Leases;
 pub use process::open_files_limit;
+pub use round_trips::RoundTrips;
 pub use value::{Counter, Gauge, Histogram};
 
 /// The checks that `/livez` and `/readyz` run, by the endpoint's name and the check's.
@@ -53,6 +55,10 @@ pub struct Metrics {
     pub wal_fsync: Arc<Histogram>,
     /// How long commits of the engine take. The engine's owner feeds it.
     pub backend_commit: Arc<Histogram>,
+    /// Bytes that were written to the log. The log's owner feeds it.
+    pub wal_written_bytes: Arc<Counter>,
+    /// How far the other members are.
+    pub round_trips: RoundTrips,
     /// Bytes of messages received from clients.
     pub received_bytes: Counter,
     /// Bytes of messages sent to clients.
@@ -129,6 +135,8 @@ impl Default for Metrics {
         Metrics {
             wal_fsync: Arc::new(Histogram::of_disk()),
             backend_commit: Arc::new(Histogram::of_disk()),
+            wal_written_bytes: Arc::default(),
+            round_trips: RoundTrips::default(),
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
             ranges: Counter::default(),
@@ -148,6 +156,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Has the time of every call measured, too (`--metrics extensive`).
+    #[must_use]
+    pub fn extensive(self) -> Metrics {
+        Metrics { calls: Calls::timed(), ..self }
+    }
+
     /// The answer of `/metrics`.
     #[must_use]
     pub fn render(&self, backend: &impl Backend, settings: &Settings) -> String {
@@ -158,6 +172,7 @@ impl Metrics {
         self.expose_checks(&mut exposition);
         self.promotions.expose(&mut exposition);
         self.leases.expose(&mut exposition);
+        self.round_trips.expose(&mut exposition);
         self.calls.expose(&mut exposition);
         process::expose(&mut exposition);
         backend.expose(&mut exposition);
@@ -165,7 +180,7 @@ impl Metrics {
     }
 
     fn expose_counts(&self, exposition: &mut Exposition) {
-        let counters: [(&str, &str, &Counter); 10] = [
+        let counters: [(&str, &str, &Counter); 14] = [
             (
                 "etcd_network_client_grpc_received_bytes_total",
                 "The total number of bytes received from grpc clients.",
@@ -180,6 +195,18 @@ impl Metrics {
             ("etcd_mvcc_put_total", "Total number of puts answered here.", &self.puts),
             ("etcd_mvcc_delete_total", "Total number of deletes answered here.", &self.deletes),
             ("etcd_mvcc_txn_total", "Total number of txns answered here.", &self.txns),
+            (
+                "etcd_debugging_mvcc_range_total",
+                "Total number of ranges answered here.",
+                &self.ranges,
+            ),
+            ("etcd_debugging_mvcc_put_total", "Total number of puts answered here.", &self.puts),
+            (
+                "etcd_debugging_mvcc_delete_total",
+                "Total number of deletes answered here.",
+                &self.deletes,
+            ),
+            ("etcd_debugging_mvcc_txn_total", "Total number of txns answered here.", &self.txns),
             (
                 "etcd_debugging_mvcc_events_total",
                 "Total number of events sent by this member.",
@@ -204,6 +231,13 @@ impl Metrics {
         for (name, help, counter) in counters {
             exposition.counter(name, help, counter);
         }
+        exposition
+            .family(
+                "etcd_disk_wal_write_bytes_total",
+                Kind::Gauge,
+                "Total number of bytes written in WAL.",
+            )
+            .sample(&[], self.wal_written_bytes.get());
         exposition.histogram(
             "etcd_disk_wal_fsync_duration_seconds",
             "The latency distributions of fsync called by WAL.",
@@ -261,7 +295,7 @@ fn expose_member(exposition: &mut Exposition, backend: &impl Backend, settings: 
         exposition.family(name, Kind::Gauge, help).sample(&[(label, value)], 1);
     }
     use Kind::{Counter, Gauge};
-    let numbers: [(&str, Kind, &str, u64); 11] = [
+    let numbers: [(&str, Kind, &str, u64); 13] = [
         (
             "etcd_server_has_leader",
             Gauge,
@@ -322,6 +356,13 @@ fn expose_member(exposition: &mut Exposition, backend: &impl Backend, settings: 
             "Total size of the underlying database physically allocated in bytes.",
             sizes.allocated,
         ),
+        (
+            "etcd_debugging_mvcc_db_total_size_in_bytes",
+            Gauge,
+            "Total size of the underlying database physically allocated in bytes.",
+            sizes.allocated,
+        ),
+        ("etcd_disk_defrag_inflight", Gauge, "Always 0: defragmentation stops nothing.", 0),
         (
             "etcd_mvcc_db_total_size_in_use_in_bytes",
             Gauge,

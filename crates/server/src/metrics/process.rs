@@ -20,6 +20,13 @@ pub(super) fn expose(exposition: &mut Exposition) {
     let (virtual_bytes, resident_bytes) = memory().unzip();
     gauge("process_resident_memory_bytes", "Resident memory size in bytes.", resident_bytes);
     gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", virtual_bytes);
+    let most = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    gauge(
+        "process_virtual_memory_max_bytes",
+        "Maximum amount of virtual memory available in bytes.",
+        // Without a limit as Go's library has it: the largest number.
+        Some(most.map_or(u64::MAX as f64, |most| most as f64)),
+    );
     gauge(
         "process_start_time_seconds",
         "Start time of the process since unix epoch in seconds.",

@@ -72,6 +72,18 @@ impl Histogram {
         Histogram { bounds, counts, sum: AtomicU64::new(0) }
     }
 
+    /// Buckets up to these bounds, which rise.
+    ///
+    /// # Panics
+    /// If they do not rise.
+    #[must_use]
+    pub fn up_to(bounds: &[Duration]) -> Histogram {
+        let bounds: Box<[u64]> = bounds.iter().copied().map(nanoseconds).collect();
+        assert!(bounds.is_sorted_by(|a, b| a < b), "bounds of buckets rise");
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Histogram { bounds, counts, sum: AtomicU64::new(0) }
+    }
+
     /// The buckets that etcd uses for syncs and commits: 1 ms, doubled 13 times.
     #[must_use]
     pub fn of_disk() -> Histogram {
