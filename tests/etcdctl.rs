@@ -6,8 +6,12 @@
 
 mod support;
 
+#[path = "etcdctl/check.rs"]
+mod check;
 #[path = "etcdctl/maintenance.rs"]
 mod maintenance;
+#[path = "etcdctl/utility.rs"]
+mod utility;
 #[path = "etcdctl/watch.rs"]
 mod watch;
 
@@ -40,6 +44,7 @@ const COMMANDS: &[&str] = &[
     "put|missing|--ignore-value",
     "put|missing|8|--ignore-lease",
     "put|a|9|--lease=1234",
+    "version",
     "get|a",
     "get|a|-w=json",
     "get|a|-w=fields",

@@ -49,7 +49,7 @@ async fn exposition(cluster: &Cluster, member: usize) -> Exposition {
     let address = cluster.members[member].client_url.trim_start_matches("http://").to_owned();
     let answer = until(async || get_http(&address, "/metrics").await).await;
     let (mut kinds, mut sums) = (BTreeMap::new(), BTreeMap::new());
-    for line in answer.lines() {
+    for line in body(&answer).lines() {
         if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' ')) {
             kinds.insert(name.to_owned(), kind.to_owned());
         } else if let Some((sample, value)) = line.rsplit_once(' ')
@@ -60,6 +60,21 @@ async fn exposition(cluster: &Cluster, member: usize) -> Exposition {
         }
     }
     Exposition { kinds, sums }
+}
+
+/// The body of an HTTP answer, put together where it came in chunks.
+fn body(answer: &str) -> String {
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return body.to_owned();
+    }
+    let (mut whole, mut rest) = (String::new(), body);
+    while let Some((size, chunk)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).expect("a chunk begins with its size");
+        whole.push_str(&chunk[..size]);
+        rest = chunk[size..].trim_start_matches("\r\n");
+    }
+    whole
 }
 
 impl Exposition {

@@ -1,5 +1,7 @@
 //! TLS with real processes: clients and members, their certificates, and what is turned away.
 
+#[path = "tls/commands.rs"]
+mod commands;
 mod support;
 
 use std::net::TcpStream;
