@@ -114,7 +114,8 @@ fn a_file_replaces_flags_and_variables_and_says_so() {
     for ignored in ["--name", "--data-dir", "ETCD_ELECTION_TIMEOUT", "ETCD_WAL_DIR"] {
         assert!(told.iter().any(|line| line.starts_with(&format!("{ignored} is ignored"))));
     }
-    assert_eq!(told.len(), 4);
+    assert_eq!(told.len(), 3);
+    assert_eq!(config.limits.learners_max, 2, "the older name of --max-learners counts");
     let by_variable = config_with("", &[("ETCD_CONFIG_FILE", path)]).expect("good settings");
     assert_eq!(by_variable.name, "from-file");
     assert_eq!(by_variable.warnings, []);
@@ -139,7 +140,9 @@ fn settings_of_etcd_that_do_nothing_here_get_one_warning_each() {
 fn settings_that_must_not_be_ignored_are_refused() {
     refused("--auth-token jwt,pub-key=a", "names no sign-method");
     refused("--auth-token other", "there are no such tokens");
-    refused("--discovery-srv example.com", "name the members with --initial-cluster");
+    refused("--discovery https://example.com/1", "name the members with --initial-cluster");
+    let both = "--discovery-srv example.com --initial-cluster default=http://localhost:2380";
+    refused(both, "set one of the two");
     let harmless = config("--client-cert-auth=false --auth-token simple");
     assert_eq!(harmless.expect("defaults are good").warnings, []);
 }
