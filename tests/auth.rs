@@ -1,5 +1,4 @@
-//! Users, roles and tokens on real processes: on every member, over restarts, and by `etcdctl` beside a
-//! real etcd.
+//! Users, roles and tokens on real processes: on every member, over restarts, and beside a real etcd.
 
 #[path = "auth/client.rs"]
 mod client;
@@ -7,17 +6,21 @@ mod client;
 mod sessions;
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use client::{Asker, Request};
-use support::cluster::{Plan, Program};
-use support::{run, until};
+use support::cluster::{Cluster, Plan, Program};
+use support::{foreign, run, until};
 
 /// The hang guard.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Hashes that take little time.
 const COST: u32 = 4;
+
+/// Random requests for each etcd.
+const REQUESTS: usize = 1_200;
 
 const BEGIN: &[&str] = &[
     "user-add root",
@@ -108,4 +111,84 @@ fn a_member_that_joins_and_one_that_lost_its_store_know_the_users() {
         let refused = asker.ask(&Request::of("get-stale d"), Some(&token)).await;
         assert_eq!(refused.expect_err("u may not").message(), "etcdserver: permission denied");
     });
+}
+
+/// Each user's name is his password.
+const USERS: [&str; 5] = ["root", "u1", "u2", "u3", "ghost"];
+
+#[test]
+fn random_requests_are_answered_as_etcd_does() {
+    let etcds = foreign::etcds();
+    if etcds.is_empty() {
+        return foreign::skip("etcd");
+    }
+    run(LIMIT, async {
+        for etcd in &etcds {
+            let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).flag("bcrypt-cost", COST);
+            let theirs = theirs.start().await;
+            let ours = Plan::new(Program::Jangada, 1).flag("bcrypt-cost", COST).start().await;
+            let seed = std::env::var("JANGADA_SEED").ok().and_then(|seed| seed.parse().ok());
+            compare(seed.unwrap_or(5), &etcd.version, &theirs, &ours).await;
+        }
+    });
+}
+
+/// Two clusters are asked the same, by the same users; the tokens are renewed when either wants that.
+async fn compare(seed: u64, version: &str, theirs: &Cluster, ours: &Cluster) {
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let mut theirs = Asker::new(&theirs.members[0].client_url);
+    let mut ours = Asker::new(&ours.members[0].client_url);
+    let mut tokens: BTreeMap<&str, (String, String)> = BTreeMap::new();
+    let (mut refused, mut known) = (BTreeMap::<String, usize>::new(), BTreeMap::new());
+    for position in 0..REQUESTS {
+        let request = if position < BEGIN.len() {
+            Request::of(BEGIN[position])
+        } else {
+            Request::random(&mut dice)
+        };
+        let user = USERS.get(dice.usize(..USERS.len() + 2)).copied();
+        // Root most of the time, or nothing would change.
+        let user = if dice.usize(..3) == 0 { Some("root") } else { user };
+        if let Some(user) = user
+            && !tokens.contains_key(user)
+        {
+            let both = (theirs.login(user).await, ours.login(user).await);
+            match both {
+                (Ok(expected), Ok(found)) => drop(tokens.insert(user, (expected, found))),
+                (Err(expected), Err(found)) => {
+                    let texts = (expected.message(), found.message());
+                    assert_eq!(texts.1, texts.0, "seed {seed}, {position}: login of {user}");
+                }
+                both => panic!("seed {seed}, {position}: login of {user}: {both:?}"),
+            }
+        }
+        let of_user = user.and_then(|user| tokens.get(user));
+        let expected = theirs.ask(&request, of_user.map(|tokens| &tokens.0[..])).await;
+        let found = ours.ask(&request, of_user.map(|tokens| &tokens.1[..])).await;
+        let comparable = |answer: &Result<String, tonic::Status>| match answer {
+            Ok(text) => text.clone(),
+            Err(status) => format!("refused: {:?} {}", status.code(), status.message()),
+        };
+        let (expected, found) = (comparable(&expected), comparable(&found));
+        if expected.contains("invalid auth token") {
+            if let Some(user) = user {
+                tokens.remove(user);
+            }
+        }
+        if expected.starts_with("refused") {
+            *refused.entry(expected.clone()).or_default() += 1;
+        }
+        if expected == found {
+            continue;
+        }
+        match client::known(version, &request, &expected, &found) {
+            Some(name) => *known.entry(name).or_insert(0) += 1,
+            None => panic!(
+                "seed {seed}, request {position}, {user:?} asks {request:?}\n\
+                 etcd {version}: {expected}\nJangada: {found}"
+            ),
+        }
+    }
+    println!("etcd {version}: {REQUESTS} requests, refusals: {refused:#?}, known: {known:#?}");
+    assert!(6 <= refused.len(), "requests that are refused must be among them: {refused:?}");
 }
