@@ -96,7 +96,7 @@ pub use validate::{
 };
 pub use versions::{CLUSTER_VERSION, COMMAND_VERSIONS, command_version_max};
 pub use watch::{
-    Delivery, EVENT_LOG_BYTES_MAX, EventKind, Events, WATCHERS_MAX, WatchError, WatchFigures,
-    WatchOutput, WatchRefusal, WatchRequest, WatchResponse, WatchStep, WatchStream,
+    Changes, Delivery, EVENT_LOG_BYTES_MAX, EventKind, Events, WATCHERS_MAX, WatchError,
+    WatchFigures, WatchOutput, WatchRefusal, WatchRequest, WatchResponse, WatchStep, WatchStream,
 };
 pub use writer::{EngineWriter, Turn};

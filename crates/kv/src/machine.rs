@@ -220,13 +220,13 @@ impl Machine {
                 forgetting.advance(&mut store);
                 let sealed = store.sealed();
                 drop(store);
-                self.shared.watching().moved(sealed);
+                self.shared.watching().moved(&self.shared, sealed);
             }
             Keeping::Engine => {
                 let added = store.seal(applied, record);
                 let sealed = store.sealed();
                 drop(store);
-                self.shared.watching().moved(sealed);
+                self.shared.watching().moved(&self.shared, sealed);
                 self.shared.gauges().lag_bytes.fetch_add(added, Ordering::Relaxed);
                 self.signal.wake();
             }

@@ -10,7 +10,6 @@ use crate::auth::{Access, Auth, Caller};
 use crate::command::{Alarm, AlarmKind, Member};
 use crate::effects::Batch;
 use crate::engine::EngineError;
-use crate::hash::HashPlan;
 use crate::history::History;
 use crate::interval::Interval;
 use crate::lease::Lease;
@@ -19,8 +18,8 @@ use crate::staging::Staging;
 use crate::store::Store;
 use crate::watch::{EventLog, Watching};
 use crate::{
-    HashKv, KeyValue, KvError, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest,
-    TxnResponse, is_read_only,
+    KeyValue, KvError, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest, TxnResponse,
+    is_read_only,
 };
 
 /// The state, as readers on any thread see it. Cloning shares it.
@@ -113,17 +112,6 @@ impl Shared {
             (view.revision(), view.plan_txn(txn))
         };
         (revision, plan.and_then(|plan| self.finish_txn(plan)))
-    }
-
-    /// Hashes the rows at and before a revision, 0 for the newest, as etcd's HashKV does. The lock
-    /// is released while rows are read and hashed.
-    ///
-    /// # Errors
-    /// [`KvError::FutureRevision`], [`KvError::Compacted`]; [`KvError::Corrupt`] if the engine
-    /// cannot be read.
-    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, KvError> {
-        let plan = self.read().plan_hash(revision)?;
-        plan.finish().map_err(|error| self.fail(error))
     }
 
     /// The index up to which the engine holds everything durably.
@@ -270,14 +258,6 @@ impl View<'_> {
         self.store.compact_revision()
     }
 
-    /// As [`Shared::hash_kv`], under the lock.
-    ///
-    /// # Errors
-    /// As [`Shared::hash_kv`].
-    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, KvError> {
-        self.plan_hash(revision)?.finish().map_err(|error| self.shared.fail(error))
-    }
-
     /// The alarms that are raised, by kind and member.
     #[must_use]
     pub fn alarms(&self) -> Vec<Alarm> {
@@ -406,10 +386,6 @@ impl View<'_> {
             }
         }
         Ok(TxnPlan { succeeded: path[0] == crate::apply::Branch::Success, ranges })
-    }
-
-    fn plan_hash(&self, revision: i64) -> Result<HashPlan, KvError> {
-        self.store.plan_hash(revision).map_err(|error| self.refusal(error))
     }
 
     fn refusal(&self, error: ReadError) -> KvError {

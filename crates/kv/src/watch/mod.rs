@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  store.rs: put, delete ─ effects.rs: batch ─ seal ─┬─ engine
-//!                                                    └─ wake (watching.rs), once however many put
+//!                                                    └─ wake whom it concerns (watching.rs, wakeup.rs)
 //!  stream.rs: cursors ─ read ─► log.rs: recent events in memory ─ older: waiting batches, engine
 //!       │
 //!       └─► group.rs: which watcher wants which event ─► delivery.rs: bytes, shared by all
@@ -15,14 +15,17 @@
 //! Responsible for which events go to which watcher, and for when it may be said that a watcher has
 //! seen everything. Not responsible for messages of the wire, for time and for permissions.
 
+mod changes;
 mod delivery;
 mod events;
 mod group;
 mod log;
 mod spans;
 mod stream;
+mod wakeup;
 mod watching;
 
+pub use changes::Changes;
 pub use delivery::{Delivery, WatchResponse};
 pub use events::{EventKind, Events};
 pub(crate) use log::EventLog;

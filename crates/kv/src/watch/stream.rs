@@ -125,6 +125,8 @@ pub struct WatchStream {
     touched: Vec<usize>,
     progress_asked: bool,
     progress_due: VecDeque<i64>,
+    /// Whether it waits to be woken.
+    asleep: bool,
 }
 
 struct Watcher {
@@ -173,6 +175,7 @@ impl WatchStream {
             touched: Vec::new(),
             progress_asked: false,
             progress_due: VecDeque::new(),
+            asleep: false,
         }
     }
 
@@ -203,6 +206,8 @@ impl WatchStream {
             return Err(WatchRefusal::Negative);
         }
         let watched = watched(&request)?;
+        // What did not concern the others may concern this one.
+        self.awake();
         if WATCHERS_MAX <= self.ids.len() {
             return Err(WatchRefusal::TooMany);
         }
@@ -234,6 +239,7 @@ impl WatchStream {
             progress: request.progress.then_some(Quiet::Nothing),
             places: Vec::new(),
         };
+        self.place.watch(&watcher.watched);
         let place = self.free.pop().unwrap_or(self.watchers.len());
         let group = self.groups.get_mut(&next).expect("watch: the group is there");
         group.add(&watcher.watched, place);
@@ -276,6 +282,7 @@ impl WatchStream {
             return false;
         };
         let watcher = self.watchers[place].take().expect("watch: an id names a watcher");
+        self.place.unwatch([&watcher.watched]);
         self.free.push(place);
         let next = self.standing[&watcher.group];
         let group = self.groups.get_mut(&next).expect("watch: a watcher is in its group");
@@ -318,6 +325,7 @@ impl WatchStream {
     /// # Errors
     /// The stream cannot go on; see [`WatchError`].
     pub fn step(&mut self) -> Result<WatchStep, WatchError> {
+        self.awake();
         if canon!(watch_progress_overtakes_events)
             && let Some(output) = self.progress(self.revision())
         {
@@ -346,11 +354,24 @@ impl WatchStream {
         self.place.report(next, self.len(), behind);
     }
 
-    /// Has the waker woken when there is a newer revision than now. Look at [`WatchStream::has_news`]
-    /// once more after it.
-    pub fn arm(&self, waker: &Waker) {
-        self.place.arm(waker);
+    /// Has the waker woken when something happens that one of the watchers may watch. To be called when a
+    /// step had nothing to do; look at [`WatchStream::has_news`] once more after it.
+    pub fn arm(&mut self, waker: &Waker) {
+        self.asleep = self.place.sleep(waker, self.seen);
         self.report();
+    }
+
+    /// Is awake: passes over what did not concern it while it slept.
+    fn awake(&mut self) {
+        if !std::mem::take(&mut self.asleep) {
+            return;
+        }
+        let clear = self.place.awake();
+        self.seen = self.seen.max(clear);
+        while let Some(first) = self.groups.first_entry().filter(|first| *first.key() <= clear) {
+            let group = first.remove();
+            self.put_group(clear + 1, group);
+        }
     }
 
     /// Reads a part of the history for one group; answers whether there was any to read.
@@ -462,6 +483,7 @@ impl WatchStream {
         self.standing.remove(&group.id());
         for place in group.watchers() {
             let ended = self.watchers[place].take().expect("watch: a group holds watchers");
+            self.place.unwatch([&ended.watched]);
             self.ids.remove(&ended.id);
             self.free.push(place);
             self.end(ended.id, compact_revision);
@@ -505,6 +527,12 @@ impl WatchStream {
             }
         }
         None
+    }
+}
+
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        self.place.unwatch(self.watchers.iter().flatten().map(|watcher| &watcher.watched));
     }
 }
 

@@ -203,9 +203,13 @@ impl Subject {
 
     pub(crate) fn content(&self) -> Content {
         let shared = self.machine.shared();
-        let view = shared.read();
-        let (revision, compacted) = (view.revision(), view.compact_revision());
+        let (revision, compacted) = {
+            let view = shared.read();
+            (view.revision(), view.compact_revision())
+        };
         let hashed = (compacted.max(1)..=revision).step_by(7).chain([revision]);
+        let hashes = hashed.map(|at| shared.hash_kv(at).expect("it is not compacted")).collect();
+        let view = shared.read();
         Content {
             revision,
             compacted,
@@ -221,7 +225,7 @@ impl Subject {
                 })
                 .collect(),
             auth: view.auth().clone(),
-            hashes: hashed.map(|at| view.hash_kv(at).expect("it is not compacted")).collect(),
+            hashes,
         }
     }
 

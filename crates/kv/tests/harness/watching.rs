@@ -4,6 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 
 use bytes::Bytes;
 use jangada_kv::{
@@ -85,6 +88,18 @@ struct Run {
     stream: WatchStream,
     watchers: BTreeMap<i64, Watcher>,
     ended: Vec<Watcher>,
+    /// Set while the stream sleeps; what it holds is set when the stream is woken.
+    asleep: Option<Arc<Woken>>,
+}
+
+/// Notes that somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Woken>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Runs the history of a seed, on a store with an engine or without one.
@@ -97,8 +112,8 @@ pub(crate) fn run(seed: u64, with_engine: bool) {
     subject.dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let stream = WatchStream::new(&subject.machine.shared());
     let model = Model { revision: 1, ..Model::default() };
-    let (watchers, ended) = Default::default();
-    let mut run = Run { subject, disk, model, stream, watchers, ended };
+    let (watchers, ended, asleep) = Default::default();
+    let mut run = Run { subject, disk, model, stream, watchers, ended, asleep };
     for _ in 0..STEPS {
         match run.subject.roll(16) {
             0..=5 => run.change(),
@@ -196,6 +211,7 @@ impl Run {
             without_deletes: flags & 24 == 16,
         };
         let compacted = self.compacted();
+        self.asleep = None; // a request wakes it
         let Ok(id) = self.stream.create(request.clone()) else { return };
         let from = if request.start_revision == 0 { revision + 1 } else { request.start_revision };
         let (received, through) = (Vec::new(), 0);
@@ -248,6 +264,7 @@ impl Run {
         self.subject = Subject::open(Some(&self.disk));
         (self.subject.dice, self.subject.payloads) = (dice, payloads);
         self.stream = WatchStream::new(&self.subject.machine.shared());
+        self.asleep = None;
         let mut resumed = std::mem::take(&mut self.watchers);
         for (id, watcher) in &mut resumed {
             let from = (watcher.through + 1).max(watcher.from);
@@ -261,11 +278,25 @@ impl Run {
     fn read(&mut self, steps: u64) {
         for _ in 0..steps {
             match self.stream.step().expect("the disk is well") {
-                WatchStep::Idle => return,
+                WatchStep::Idle => return self.sleep(),
                 WatchStep::More => {}
-                WatchStep::Send(output) => self.take(output),
+                WatchStep::Send(output) => {
+                    if let (WatchOutput::Events(_), Some(woken)) = (&output, self.asleep.take()) {
+                        assert!(woken.0.load(Ordering::Relaxed), "nobody woke it for {output:?}");
+                    }
+                    self.take(output);
+                }
             }
         }
+        if 0 < steps {
+            self.asleep = None;
+        }
+    }
+
+    fn sleep(&mut self) {
+        let woken = Arc::new(Woken::default());
+        self.stream.arm(&Waker::from(Arc::clone(&woken)));
+        self.asleep = (!self.stream.has_news()).then_some(woken);
     }
 
     fn take(&mut self, output: WatchOutput) {

@@ -1,8 +1,12 @@
 //! Watchers: random histories of them, and the rules one by one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+
 use bytes::Bytes;
 use jangada_kv::{
-    EVENT_LOG_BYTES_MAX, WatchOutput, WatchRefusal, WatchRequest, WatchStep, WatchStream,
+    Changes, EVENT_LOG_BYTES_MAX, WatchOutput, WatchRefusal, WatchRequest, WatchStep, WatchStream,
 };
 
 use crate::harness::Subject;
@@ -196,19 +200,98 @@ fn progress_is_said_when_all_is_sent_and_not_of_the_future() {
     assert_eq!(seen.last(), Some(&Sent::Progress(None, 4)));
 }
 
+/// Counts how often somebody is woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Count>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Count {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn whoever_watches_nothing_of_what_changes_sleeps_on() {
+    for disk in [None, Some(Disk::default())] {
+        let mut subject = Subject::open(disk.as_ref());
+        let shared = subject.machine.shared();
+        let mut stream = WatchStream::new(&shared);
+        let of_b = |start_revision| WatchRequest {
+            key: Bytes::from_static(b"b"),
+            range_end: Bytes::from_static(b"c"),
+            start_revision,
+            ..WatchRequest::default()
+        };
+        stream.create(of_b(0)).expect("it is new");
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        stream.arm(&waker);
+        for _ in 0..50 {
+            subject.put("a", b"1");
+        }
+        subject.compact(40);
+        assert_eq!(count.get(), 0);
+        let figures = shared.watch_figures();
+        assert_eq!((figures.watchers, figures.slow_watchers, figures.pending), (1, 0, 0));
+        // It does not wait for what is compacted: nothing of that concerned it.
+        subject.put("b", b"1");
+        assert_eq!(count.get(), 1);
+        assert_eq!(revisions(&sent(&mut stream)), [52]);
+        stream.arm(&waker);
+        subject.put("a", b"1");
+        // One that is added while the stream sleeps begins where it is to begin.
+        stream.create(of_b(45)).expect("it is new");
+        assert_eq!(revisions(&sent(&mut stream)), [52]);
+        stream.arm(&waker);
+        subject.put("a", b"1");
+        stream.ask_progress();
+        assert_eq!(sent(&mut stream), [Sent::Progress(None, 54)]);
+        stream.arm(&waker);
+        subject.put("c", b"1");
+        assert_eq!(count.get(), 1);
+        subject.delete("b");
+        assert_eq!(count.get(), 2);
+        assert_eq!(revisions(&sent(&mut stream)), [56, 56]);
+        // What nobody watches any more wakes nobody.
+        let id = stream.create(WatchRequest { start_revision: 0, ..all(0) }).expect("it is new");
+        assert!(stream.cancel(id));
+        assert_eq!(sent(&mut stream), []);
+        stream.arm(&waker);
+        subject.put("a", b"1");
+        assert_eq!(count.get(), 2);
+    }
+}
+
+#[test]
+fn one_who_waits_on_a_range_is_woken_by_what_changes_there() {
+    let mut subject = Subject::open(None);
+    let (start, end) = (Bytes::from_static(b"lock/"), Bytes::from_static(b"lock0"));
+    let changes = Changes::new(&subject.machine.shared(), &start, &end);
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&count));
+    changes.arm(&waker);
+    subject.put("other", b"1");
+    assert_eq!(count.get(), 0);
+    subject.put("lock/1", b"1");
+    subject.put("lock/2", b"1");
+    assert_eq!(count.get(), 1);
+    changes.arm(&waker);
+    subject.delete("lock/1");
+    assert_eq!(count.get(), 2);
+    changes.arm(&waker);
+    drop(changes);
+    subject.put("lock/3", b"1");
+    assert_eq!(count.get(), 2);
+}
+
 #[test]
 fn whoever_sleeps_is_woken_once() {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-    impl Wake for Count {
-        fn wake(self: Arc<Count>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
     let mut subject = Subject::open(None);
     let mut stream = WatchStream::new(&subject.machine.shared());
     stream.create(all(0)).expect("it is new");
@@ -219,7 +302,7 @@ fn whoever_sleeps_is_woken_once() {
     for _ in 0..5 {
         subject.put("a", b"1");
     }
-    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert_eq!(count.get(), 1);
     assert!(stream.has_news());
     let figures = subject.machine.shared().watch_figures();
     assert_eq!((figures.streams, figures.watchers, figures.slow_watchers), (1, 1, 1));
@@ -230,6 +313,6 @@ fn whoever_sleeps_is_woken_once() {
     assert_eq!((figures.slow_watchers, figures.pending), (0, 0));
     drop(stream);
     subject.put("a", b"1");
-    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert_eq!(count.get(), 1);
     assert_eq!(subject.machine.shared().watch_figures().streams, 0);
 }
