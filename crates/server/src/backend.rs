@@ -85,6 +85,8 @@ pub struct Status {
     pub applied_index: u64,
     /// Whether this member is a learner.
     pub is_learner: bool,
+    /// Whether this member's state differs from what a majority has, so that it serves nobody.
+    pub is_quarantined: bool,
     /// How many leaders this member has seen come since it started.
     pub leader_changes: u64,
     /// Proposals made here that wait for their answer.

@@ -102,11 +102,7 @@ impl http_body::Body for Body {
                 trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
             }
-            Body::Standing(standing) => match standing.take() {
-                Some(message) => Poll::Ready(Some(Ok(Frame::data(message)))),
-                // The connection notices by itself that the client has gone.
-                None => Poll::Pending,
-            },
+            Body::Standing(standing) => standing.poll(context).map(|frame| frame.map(Ok)),
             Body::Outgoing(outgoing) => outgoing.poll(context).map(|frame| frame.map(Ok)),
             Body::Stream(body) => Pin::new(body).poll_frame(context),
             Body::Http(body) => Pin::new(body).poll_frame(context).map_err(Into::into),

@@ -1,8 +1,8 @@
 //! Connections from clients.
 //!
 //! Responsible for accepting them, for speaking HTTP/1.1 or HTTP/2 on one port without being told
-//! which, for securing them, for the limits of flow control, and for a stop that lets requests under way finish. Not
-//! responsible for what is asked.
+//! which, for securing them, for the limits of flow control, and for a stop that lets requests under way finish and
+//! ends streams. Not responsible for what is asked.
 //!
 //! A connection stays on the runtime that it was accepted on: its streams share one lock, which on
 //! a single thread nobody contends for.
@@ -12,6 +12,7 @@
 //! 2. A connection that cannot be accepted never ends the accepting of others.
 //! 3. A handshake of TLS that stalls delays nobody: each has a task and a limit of time, and beyond
 //!    a number of them the oldest makes way for the newest.
+//! 4. A client that does not say what it speaks is given up after a time (`patience.rs`).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -36,6 +37,7 @@ use tokio::task::AbortHandle;
 use crate::auth::CommonName;
 use crate::backend::Backend;
 use crate::edge::Edge;
+use crate::patience::{PREFACE_TIMEOUT, Patient};
 use crate::settings::Settings;
 
 /// The flow-control window of one stream: one request of the default size fits without waiting for
@@ -126,7 +128,7 @@ pub async fn serve_secured<B: Backend>(
                 continue;
             }
         };
-        let edge = edge.clone();
+        let edge = edge.for_connection();
         let server = Arc::clone(&server);
         let watcher = graceful.watcher();
         let acceptor = match &security {
@@ -156,6 +158,8 @@ pub async fn serve_secured<B: Backend>(
         handshakes.push_back((finished, task.abort_handle()));
     }
     drop(listener);
+    // What stays open ends with a status, so that its clients go elsewhere.
+    edge.serving().stop();
     if tokio::time::timeout(settings.stop_timeout, graceful.shutdown()).await.is_err() {
         tracing::debug!("requests were still under way when the server stopped");
     }
@@ -223,6 +227,7 @@ async fn converse<B: Backend>(
         }
         async move { Ok::<_, Infallible>(edge.answer(request).await) }
     });
+    let stream = Patient::new(stream, PREFACE_TIMEOUT);
     let connection = server.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection.into_owned()).await {
         tracing::debug!(%error, "a client's connection ended");

@@ -13,11 +13,13 @@ use tonic::Status;
 
 use crate::auth::Guard;
 use crate::backend::Backend;
+use crate::backlog::Backlog;
 use crate::body::{Body, RequestBody};
 use crate::grpc;
 use crate::grpc::methods::Method;
 use crate::http_api;
 use crate::metrics::Metrics;
+use crate::serving::Serving;
 use crate::settings::Settings;
 
 /// The API of one member. A clone is another handle of the same.
@@ -42,6 +44,10 @@ pub(crate) struct Context<B> {
     /// Turns at sending a snapshot.
     pub(crate) snapshots: Arc<Semaphore>,
     pub(crate) guard: Arc<Guard>,
+    /// Tells those who wait when nobody is served any more.
+    pub(crate) serving: Serving,
+    /// What the connection has not taken yet.
+    pub(crate) backlog: Backlog,
 }
 
 /// How many snapshots are sent at a time: each takes a thread, and has the engine keep pages.
@@ -53,9 +59,25 @@ impl<B: Backend> Edge<B> {
     pub fn new(backend: B, settings: Settings, metrics: Arc<Metrics>) -> Edge<B> {
         let snapshots = Arc::new(Semaphore::new(SNAPSHOTS_MAX));
         let guard = Arc::new(Guard::new(&settings.auth));
-        let context = Context { backend, settings: Arc::new(settings), metrics, snapshots, guard };
+        let (serving, backlog) = Default::default();
+        let settings = Arc::new(settings);
+        let context = Context { backend, settings, metrics, snapshots, guard, serving, backlog };
         let http = http_api::router(context.clone());
         Edge { inner: Arc::new(Inner { context, http }) }
+    }
+
+    /// The same for another connection: what one client does not take is held against itself alone.
+    pub(crate) fn for_connection(&self) -> Edge<B> {
+        let Inner { context, http } = &*self.inner;
+        let backlog = context.backlog.of_another();
+        let context = Context { backlog, ..context.clone() };
+        Edge { inner: Arc::new(Inner { context, http: http.clone() }) }
+    }
+
+    /// Whether the member serves: to be told when it does no longer.
+    #[must_use]
+    pub fn serving(&self) -> &Serving {
+        &self.inner.context.serving
     }
 
     /// What the API was told.

@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod backend;
+mod backlog;
 pub mod body;
 pub mod config;
 pub mod connection;
@@ -24,7 +25,9 @@ pub mod machine;
 mod member;
 pub mod membership;
 pub mod metrics;
+mod patience;
 pub mod proto;
+pub mod serving;
 pub mod settings;
 
 pub use backend::Backend;

@@ -73,17 +73,22 @@ struct Beside {
 ///
 /// # Errors
 /// The file is damaged or not to be understood; the flags do not name this member; the directory is
-/// not empty or cannot be written. What was written by then is of no use.
+/// not empty or cannot be written. What was written by then is of no use; the next restoration into the
+/// same directory removes it, as long as there is nothing else.
 pub fn restore(config: &Config, what: &Restoration) -> Result<Restored, SnapshotFileError> {
     let start = Start::first(config).map_err(SnapshotFileError::Config)?;
     for folder in [&config.data_dir, &config.wal_dir] {
-        check_empty(folder)?;
+        check_empty(folder, &config.wal_dir)?;
+    }
+    let unfinished = config.data_dir.join(UNFINISHED);
+    let io = |error| SnapshotFileError::Io { path: unfinished.clone(), error };
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
     }
     let check = if what.skip_hash_check { Check::Never } else { Check::Always };
     let file = SnapshotFile::open(&what.snapshot, check)?;
     config.create_directories().map_err(SnapshotFileError::Config)?;
-    let unfinished = config.data_dir.join(UNFINISHED);
-    let io = |error| SnapshotFileError::Io { path: unfinished.clone(), error };
     let backend = jangada_kv::open_file(&unfinished).map_err(io)?;
     let mut import = Import::begin(backend)?;
     let beside = read(&file, &mut import)?;
@@ -127,15 +132,23 @@ pub fn restore(config: &Config, what: &Restoration) -> Result<Restored, Snapshot
 /// The highest revision that is restored: far from where numbers end.
 const REVISION_MAX: i64 = i64::MAX / 2;
 
-fn check_empty(folder: &Path) -> Result<(), SnapshotFileError> {
-    match std::fs::read_dir(folder) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(SnapshotFileError::NotEmpty(folder.to_owned())),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(SnapshotFileError::Io { path: folder.to_owned(), error }),
+/// Whether nothing is in a folder but what an interrupted restoration has left, which nobody reads: the
+/// store that was being filled, and an empty folder for the log.
+fn check_empty(folder: &Path, wal_folder: &Path) -> Result<(), SnapshotFileError> {
+    let io = |error| SnapshotFileError::Io { path: folder.to_owned(), error };
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(io)?,
+    };
+    for entry in entries {
+        let path = entry.map_err(io)?.path();
+        let is_store = path.file_name() == Some(UNFINISHED.as_ref()) && path.is_file();
+        let is_empty = || std::fs::read_dir(&path).is_ok_and(|mut inner| inner.next().is_none());
+        if !is_store && !(path == wal_folder && is_empty()) {
+            return Err(SnapshotFileError::NotEmpty(folder.to_owned()));
+        }
     }
+    Ok(())
 }
 
 /// Brings the rows in, and answers what stands beside them.

@@ -96,7 +96,7 @@ pub(crate) async fn observe<B: Backend>(
 ) -> Result<(), Status> {
     let prefix = turns::prefix_of(&request.message.name);
     kv::barrier(&context).await?;
-    let changes = Changes::new(&context);
+    let changes = Changes::new(&context, &prefix);
     let mut last = None;
     loop {
         let (revision, first) = turns::first(&context, asker.borrow(), &prefix).await?;
@@ -107,7 +107,7 @@ pub(crate) async fn observe<B: Backend>(
                 last = Some(place);
             }
         }
-        changes.after(revision).await;
+        changes.after(revision).await?;
     }
 }
 

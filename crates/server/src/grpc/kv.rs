@@ -42,6 +42,7 @@ pub(crate) async fn range<B: Backend>(
     if RangeSlices::fit(&range) {
         return range_in_slices(context, range, judged).await;
     }
+    context.backlog.room().await;
     let store = context.backend.store();
     let (revision, response) = store.range(&range);
     let response = response.map_err(ApiError::from)?;
@@ -59,10 +60,12 @@ async fn range_in_slices<B: Backend>(
     judged: Judged,
 ) -> Result<Frame, Status> {
     let store = context.backend.store();
+    context.backlog.room().await;
     let mut slices = RangeSlices::new(range);
     let first = slices.next(store).map_err(ApiError::from)?;
     let mut encoder = RangeEncoder::new(header(&context.backend, slices.revision()));
     encoder.add(first)?;
+    let _turn = if slices.is_done() { None } else { Some(context.backlog.turn().await) };
     while !slices.is_done() {
         tokio::task::yield_now().await;
         encoder.add(slices.next(store).map_err(ApiError::from)?)?;
@@ -128,6 +131,7 @@ pub(crate) async fn txn<B: Backend>(
             barrier(context).await?;
         }
         let judged = context.guard.judge(&context.backend, asker, Access::Txn(&txn)).await?;
+        context.backlog.room().await;
         let store = context.backend.store();
         let (revision, response) = store.txn_read(&txn);
         let response = response.map_err(ApiError::from)?;

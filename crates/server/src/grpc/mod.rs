@@ -43,8 +43,9 @@ use crate::body::{Body, RequestBody, StreamBody};
 use crate::edge::Context;
 use crate::errors::ApiError;
 use crate::metrics::Metrics;
+use crate::serving::Ended;
 use crate::settings::MESSAGE_OVERHEAD_BYTES;
-use frame::Frame;
+pub(crate) use frame::Frame;
 use methods::Method;
 pub use outgoing::Outgoing;
 pub use standing::Standing;
@@ -67,7 +68,7 @@ pub(crate) async fn answer<B: Backend>(
     if method == Method::HealthWatch {
         let message = receive(context, request.into_body()).await;
         return match message.and_then(decode).and_then(health::watch) {
-            Ok(frame) => call.standing(frame),
+            Ok(frame) => call.standing(frame, context.serving.watch()),
             Err(status) => call.failed(status),
         };
     }
@@ -79,7 +80,7 @@ pub(crate) async fn answer<B: Backend>(
             Err(status) => Err(status),
         };
         return match begun {
-            Ok(messages) => call.outgoing(messages),
+            Ok(messages) => call.outgoing(messages, context.serving.watch()),
             Err(status) => call.failed(status),
         };
     }
@@ -93,9 +94,9 @@ pub(crate) async fn answer<B: Backend>(
         Method::LeaseKeepAlive => {
             let requests = messages::Messages::new(body, message_bytes_max(context));
             let inbound = Inbound::new(requests, &call);
-            let context = context.clone();
+            let (context, serving) = (context.clone(), context.serving.watch());
             return call.streaming(|call| {
-                Streaming::body(call, |to| lease::keep_alive(context, inbound, to))
+                Streaming::body(call, serving, |to| lease::keep_alive(context, inbound, to))
             });
         }
         Method::Observe => {
@@ -104,9 +105,10 @@ pub(crate) async fn answer<B: Backend>(
                 Err(status) => return call.failed(status),
             };
             call.received();
-            let (context, asker) = (context.clone(), asker.into_owned());
+            let (asker, serving) = (asker.into_owned(), context.serving.watch());
+            let context = context.clone();
             return call.streaming(|call| {
-                Streaming::body(call, |to| election::observe(context, asker, request, to))
+                Streaming::body(call, serving, |to| election::observe(context, asker, request, to))
             });
         }
         Method::RangeStream => {
@@ -124,7 +126,7 @@ pub(crate) async fn answer<B: Backend>(
         _ => {}
     }
     match unary(context, method, asker, receive(context, body)).await {
-        Ok(frame) => call.succeeded(frame),
+        Ok(frame) => call.succeeded(context.backlog.count(frame)),
         Err(status) => call.failed(status),
     }
 }
@@ -295,6 +297,19 @@ fn check_metadata<B: Backend>(
     if status.is_learner && !for_learner {
         return Err(ApiError::NotSupportedForLearner);
     }
+    if status.is_quarantined {
+        // What it holds may be wrong. Everything else is refused where it asks the leader.
+        match method {
+            Method::Range | Method::Txn => return Err(ApiError::Corrupt),
+            // With a code that has clients look for another member.
+            Method::Watch
+            | Method::RangeStream
+            | Method::LeaseKeepAlive
+            | Method::Observe
+            | Method::Snapshot => return Err(ApiError::Unhealthy),
+            _ => {}
+        }
+    }
     if let Some(version) = metadata.get("client-api-version")
         && std::str::from_utf8(version.as_bytes()).is_err()
     {
@@ -339,17 +354,18 @@ impl Call {
     }
 
     /// A success that stays open until the client goes.
-    fn standing(self, frame: Bytes) -> Response<Body> {
+    fn standing(self, frame: Bytes, serving: Ended) -> Response<Body> {
         self.answered(frame.len() - framing::PREFIX_BYTES);
-        framing::success(Body::Standing(Standing::new(frame, self)))
+        framing::success(Body::Standing(Standing::new(frame, self, serving)))
     }
 
     /// A success of many messages.
     fn outgoing(
         self,
         messages: tokio::sync::mpsc::Receiver<Result<Bytes, Status>>,
+        serving: Ended,
     ) -> Response<Body> {
-        framing::success(Body::Outgoing(Outgoing::new(messages, self)))
+        framing::success(Body::Outgoing(Outgoing::new(messages, self, serving)))
     }
 
     /// A success whose messages are made as the client takes them.

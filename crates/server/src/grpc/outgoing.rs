@@ -3,7 +3,7 @@
 //! Responsible for the body: messages as they come, then the status. Whoever makes them waits while the
 //! client does not take them, so no more are in memory than the channel has room for.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -11,12 +11,15 @@ use http_body::Frame;
 use tonic::{Code, Status};
 
 use super::{Call, framing};
+use crate::serving::Ended;
 
 /// The messages of an answer.
 pub struct Outgoing {
     /// Framed messages; an error ends the answer.
     messages: tokio::sync::mpsc::Receiver<Result<Bytes, Status>>,
     call: Call,
+    /// Tells when nobody is served any more.
+    serving: Ended,
     ended: bool,
 }
 
@@ -24,9 +27,10 @@ impl Outgoing {
     pub(crate) fn new(
         messages: tokio::sync::mpsc::Receiver<Result<Bytes, Status>>,
         call: Call,
+        serving: Ended,
     ) -> Outgoing {
         call.received();
-        Outgoing { messages, call, ended: false }
+        Outgoing { messages, call, serving, ended: false }
     }
 
     /// The next message, or the status behind the last one, once.
@@ -34,13 +38,19 @@ impl Outgoing {
         if self.ended {
             return Poll::Ready(None);
         }
-        let status = match std::task::ready!(self.messages.poll_recv(context)) {
-            Some(Ok(message)) => {
-                self.call.sent(message.len() - framing::PREFIX_BYTES);
-                return Poll::Ready(Some(Frame::data(message)));
+        let status = match self.serving.poll(context) {
+            Poll::Ready(reason) => {
+                self.messages.close();
+                reason.into()
             }
-            Some(Err(status)) => status,
-            None => Status::new(Code::Ok, ""),
+            Poll::Pending => match ready!(self.messages.poll_recv(context)) {
+                Some(Ok(message)) => {
+                    self.call.sent(message.len() - framing::PREFIX_BYTES);
+                    return Poll::Ready(Some(Frame::data(message)));
+                }
+                Some(Err(status)) => status,
+                None => Status::new(Code::Ok, ""),
+            },
         };
         self.ended = true;
         self.call.end(status.code());

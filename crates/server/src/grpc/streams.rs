@@ -26,6 +26,7 @@ use super::messages::Requests;
 use super::methods::Method;
 use super::{Call, Metrics};
 use crate::body::{BodyError, StreamBody};
+use crate::serving::Ended;
 
 /// How many answers may wait: enough for the connection to send several at a time, few enough that a
 /// client which does not read costs little.
@@ -102,19 +103,25 @@ type Work = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
 pub(super) struct Streaming {
     call: Call,
     work: Option<Work>,
+    /// Tells when nobody is served any more.
+    serving: Ended,
     answers: mpsc::Receiver<Bytes>,
     status: Option<Status>,
 }
 
 impl Streaming {
     /// Answers a call by what `work` sends; its result is the call's status.
-    pub(super) fn body<F>(call: Call, work: impl FnOnce(Outbound) -> F) -> StreamBody
+    pub(super) fn body<F>(
+        call: Call,
+        serving: Ended,
+        work: impl FnOnce(Outbound) -> F,
+    ) -> StreamBody
     where
         F: Future<Output = Result<(), Status>> + Send + 'static,
     {
         let (sender, answers) = mpsc::channel(ANSWERS_WAITING_MAX);
         let work = Some(Box::pin(work(Outbound { answers: sender })) as Work);
-        Streaming { call, work, answers, status: None }.boxed_unsync()
+        Streaming { call, work, serving, answers, status: None }.boxed_unsync()
     }
 }
 
@@ -131,6 +138,12 @@ impl Body for Streaming {
             if let Poll::Ready(Some(answer)) = streaming.answers.poll_recv(context) {
                 streaming.call.sent(answer.len().saturating_sub(PREFIX_BYTES));
                 return Poll::Ready(Some(Ok(Frame::data(answer))));
+            }
+            if streaming.work.is_some()
+                && let Poll::Ready(reason) = streaming.serving.poll(context)
+            {
+                streaming.work = None;
+                streaming.status = Some(reason.into());
             }
             if let Some(work) = &mut streaming.work {
                 match work.as_mut().poll(context) {

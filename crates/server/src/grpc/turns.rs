@@ -19,7 +19,7 @@ use jangada_kv::auth::Access;
 use jangada_kv::{
     Answer, Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue,
     PutRequest, RangeRequest, RequestOp, ResponseOp, SortOrder, SortTarget, TxnRequest,
-    TxnResponse, WatchStream,
+    TxnResponse,
 };
 
 use super::{kv, lease};
@@ -150,7 +150,7 @@ pub(super) async fn first<B: Backend>(
 /// waited for once it is gone.
 pub(super) async fn wait<B: Backend>(context: &Context<B>, turn: &Turn) -> Result<bool, ApiError> {
     let store = context.backend.store();
-    let changes = Changes::new(context);
+    let changes = Changes::new(context, &turn.prefix);
     loop {
         // What this member has applied is committed: a key that is gone here is gone.
         let own = RangeRequest { key: turn.key.clone(), ..RangeRequest::default() };
@@ -171,30 +171,43 @@ pub(super) async fn wait<B: Backend>(context: &Context<B>, turn: &Turn) -> Resul
         if store.range(&older).1?.kvs.is_empty() {
             return Ok(true);
         }
-        changes.after(revision).await;
+        changes.after(revision).await?;
     }
 }
 
-/// Tells when the store changes.
+/// Tells when something changes under a prefix.
 pub(super) struct Changes<'a, B> {
     context: &'a Context<B>,
-    /// Nothing is watched by it; it is woken as all are who watch.
-    woken: WatchStream,
+    under: jangada_kv::Changes,
 }
 
 impl<'a, B: Backend> Changes<'a, B> {
-    pub(super) fn new(context: &'a Context<B>) -> Changes<'a, B> {
-        Changes { context, woken: WatchStream::new(context.backend.store()) }
+    pub(super) fn new(context: &'a Context<B>, prefix: &Bytes) -> Changes<'a, B> {
+        let store = context.backend.store();
+        Changes { context, under: jangada_kv::Changes::new(store, prefix, &end_of(prefix)) }
     }
 
-    /// Resolves once the store has another revision than this.
-    pub(super) async fn after(&self, seen: i64) {
+    /// Resolves once there may be something under the prefix that a look at this revision has not seen.
+    ///
+    /// # Errors
+    /// The member serves nobody any more.
+    pub(super) async fn after(&self, seen: i64) -> Result<(), ApiError> {
         let store = self.context.backend.store();
+        let mut ended = self.context.serving.watch();
+        let mut slept = false;
         std::future::poll_fn(|task| {
-            self.woken.arm(task.waker());
-            if store.read().revision() == seen { Poll::Pending } else { Poll::Ready(()) }
+            if let Poll::Ready(reason) = ended.poll(task) {
+                return Poll::Ready(Err(reason));
+            }
+            let woken = std::mem::replace(&mut slept, true);
+            self.under.arm(task.waker());
+            if woken || store.read().revision() != seen {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
         })
-        .await;
+        .await
     }
 }
 

@@ -10,6 +10,7 @@
 mod clock;
 mod compaction;
 mod connections;
+mod files;
 mod join;
 mod lessor;
 mod machine;
@@ -129,6 +130,7 @@ pub fn run(mut config: Config) -> Result<(), RunError> {
         config.discover()?;
     }
     start::check_flags(&config, has_log)?;
+    files::raise_limit();
     let listeners = config.listen()?;
     config.create_directories()?;
     let acceptor = security::of_clients(&config)?;

@@ -50,6 +50,7 @@ pub(super) async fn serve(
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let mut accepting = Vec::new();
     let Outside { listeners, acceptor, security } = outside;
+    let serving = edge.serving().clone();
     for Listener { url, socket, also } in listeners {
         let address = socket.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(socket)?;
@@ -89,7 +90,7 @@ pub(super) async fn serve(
         .auto_compaction
         .map(|settings| tokio::task::spawn_local(compaction::tend(settings, backend.clone())));
     let publishing = tokio::task::spawn_local(publish(backend.clone(), config));
-    let watching = tokio::task::spawn_local(watch::watch(figures, backend));
+    let watching = tokio::task::spawn_local(watch::watch(figures, backend, serving));
     let mut signals = Signals::open()?;
     let ended = tokio::select! {
         () = signals.stop() => None,

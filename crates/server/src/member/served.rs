@@ -482,6 +482,7 @@ impl<T: Timer> Backend for Served<T> {
                 status.record.membership.configuration(),
                 self.inner.member.member_id,
             ),
+            is_quarantined: status.quarantine.is_some(),
             leader_changes: status.leader_changes,
             proposals_pending: self.inner.counts.pending.load(Ordering::Relaxed),
             proposals_failed: self.inner.counts.failed.load(Ordering::Relaxed),

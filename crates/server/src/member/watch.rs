@@ -11,6 +11,7 @@ use super::broken;
 use super::served::Served;
 use super::space::{Sight, Space};
 use crate::backend::{Backend, Connection};
+use crate::serving::Serving;
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -24,8 +25,8 @@ const LOG_WARNING_BYTES: u64 = 1 << 30;
 /// Tells of compactions, warns when the log grows because it cannot be cut, each time it has doubled,
 /// raises and ends the alarm NOSPACE for the disk, raises CORRUPT where nobody knows which member is
 /// right (one that a majority contradicts is mended without it), and ends the process when the engine could not be
-/// read, for what it holds is then not known.
-pub(super) async fn watch(figures: Arc<jangada::Figures>, backend: Served) {
+/// read, for what it holds is then not known. Ends the streams of a member that is quarantined.
+pub(super) async fn watch(figures: Arc<jangada::Figures>, backend: Served, serving: Serving) {
     let store = backend.store().clone();
     let begin = Instant::now();
     let mut warn_at = LOG_WARNING_BYTES;
@@ -43,6 +44,7 @@ pub(super) async fn watch(figures: Arc<jangada::Figures>, backend: Served) {
             compacted = compact_revision;
         }
         let standing = backend.node_status();
+        serving.set_aside(standing.quarantine.is_some());
         if snapshots.0 < standing.snapshots_sent {
             tracing::info!(count = standing.snapshots_sent - snapshots.0, "sent database snapshot");
         }

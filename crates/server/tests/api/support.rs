@@ -13,6 +13,7 @@ use jangada_server::etcd_file::Exported;
 use jangada_server::membership::{Change, NewRole};
 use jangada_server::metrics::{Exposition, Kind as MetricKind};
 use jangada_server::proto::etcdserverpb::kv_client::KvClient;
+use jangada_server::serving::Serving;
 use jangada_server::{Edge, Metrics, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,6 +54,7 @@ struct Inner {
 pub(crate) struct Script {
     pub(crate) leader: Option<u64>,
     pub(crate) is_learner: bool,
+    pub(crate) is_quarantined: bool,
     pub(crate) proposals: Option<RequestError>,
     pub(crate) barriers: Option<RequestError>,
     pub(crate) barriers_taken: u64,
@@ -71,6 +73,7 @@ impl Fake {
         let script = Script {
             leader: Some(MEMBER_ID),
             is_learner: false,
+            is_quarantined: false,
             proposals: None,
             barriers: None,
             barriers_taken: 0,
@@ -197,6 +200,7 @@ impl Backend for Fake {
             commit_index: applied + 1,
             applied_index: applied,
             is_learner: script.is_learner,
+            is_quarantined: script.is_quarantined,
             leader_changes: 3,
             proposals_pending: 2,
             proposals_failed: 1,
@@ -279,6 +283,8 @@ impl Backend for Fake {
 pub(crate) struct Server {
     pub(crate) fake: Fake,
     pub(crate) address: SocketAddr,
+    /// Whether it serves.
+    pub(crate) serving: Serving,
     stop: Option<oneshot::Sender<()>>,
     pub(crate) task: JoinHandle<()>,
 }
@@ -293,12 +299,13 @@ impl Server {
         let edge = Edge::new(fake.clone(), settings, Arc::new(Metrics::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("the listener is bound");
+        let serving = edge.serving().clone();
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(edge, listener, async {
             // A test that ends drops the sender, which stops the server too.
             let _ = stopped.await;
         }));
-        Server { fake, address, stop: Some(stop), task }
+        Server { fake, address, serving, stop: Some(stop), task }
     }
 
     /// Asks the server to stop, gracefully.

@@ -28,6 +28,7 @@ use crate::grpc::header::header;
 use crate::grpc::messages::Requests;
 use crate::grpc::{Call, framing, wants_leader};
 use crate::proto::etcdserverpb as pb;
+use crate::serving::Ended;
 use crate::settings::MESSAGE_OVERHEAD_BYTES;
 
 /// What is gathered before it is given to the connection: some frames of HTTP/2.
@@ -59,6 +60,8 @@ pub(super) struct WatchBody<B: Backend, R> {
     /// Made with the first watcher that wants to be told.
     progress: Option<Interval>,
     leader: Option<LeaderWatch>,
+    /// Tells when nobody is served any more.
+    serving: Ended,
     call: Call,
     ended: Option<Status>,
     /// Whether the trailers are out.
@@ -85,6 +88,7 @@ impl<B: Backend, R: Requests> WatchBody<B, R> {
             outgoing: Outgoing::default(),
             progress: None,
             leader,
+            serving: context.serving.watch(),
             call,
             ended: None,
             done: false,
@@ -189,6 +193,9 @@ impl<B: Backend, R: Requests> WatchBody<B, R> {
 
     /// Does what there is to do; answers whether there may be more without waiting.
     fn go_on(&mut self, task: &mut Task<'_>) -> Result<bool, Status> {
+        if let Poll::Ready(reason) = self.serving.poll(task) {
+            return Err(reason.into());
+        }
         self.poll_requests(task)?;
         if let Some(leader) = &mut self.leader
             && leader.poll_lost(&self.context.backend, task).is_ready()
