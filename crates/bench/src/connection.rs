@@ -68,6 +68,17 @@ pub(crate) fn authority(endpoint: &str) -> Result<&str, String> {
     }
 }
 
+/// An endpoint as the origin of requests.
+///
+/// # Errors
+///
+/// As [`authority`].
+pub(crate) fn origin(endpoint: &str) -> Result<Uri, String> {
+    let authority = authority(endpoint)?;
+    let uri = format!("http://{authority}").parse();
+    uri.map_err(|error| format!("'{endpoint}' is not an endpoint: {error}"))
+}
+
 /// Opens a connection and gives it as a client of the KV service.
 ///
 /// # Errors
@@ -75,9 +86,7 @@ pub(crate) fn authority(endpoint: &str) -> Result<&str, String> {
 /// A sentence on what went wrong.
 pub(crate) async fn connect(endpoint: &str) -> Result<(Connection, KvClient<Connection>), String> {
     let authority = authority(endpoint)?;
-    let origin: Uri = format!("http://{authority}")
-        .parse()
-        .map_err(|error| format!("'{endpoint}' is not an endpoint: {error}"))?;
+    let origin = origin(endpoint)?;
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(authority))
         .await
         .map_err(|_| format!("no connection within {CONNECT_TIMEOUT:?}"))?

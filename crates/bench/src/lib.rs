@@ -2,8 +2,8 @@
 //!
 //! Responsible for measuring: [`load`] drives puts and gets, [`failover`] measures the time
 //! without an acknowledged write after a leader is killed and checks that none is lost, [`watch`]
-//! counts what reaches watchers while clients write, [`floor`]
-//! measures what the machine itself can do, [`process`] reads what the servers used. Not
+//! counts what reaches watchers while clients write, [`connections`] and [`leases`] tell what very many of
+//! them cost, [`floor`] measures what the machine itself can do, [`process`] reads what the servers used. Not
 //! responsible for starting servers or for printing.
 //!
 //! The generator shares the machine with the servers it measures, so it is built to be cheap: one
@@ -13,14 +13,17 @@
 
 pub mod cluster_file;
 mod connection;
+pub mod connections;
 mod error;
 pub mod failover;
 pub mod floor;
 mod latency;
+pub mod leases;
 pub mod load;
 pub mod process;
 pub mod status;
 pub mod watch;
+mod writers;
 
 pub use error::BenchError;
 pub use latency::{Latency, Recorder};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde::Serialize;
 
 /// What a process has used since it began.
@@ -24,6 +24,25 @@ pub fn usage(pid: u32) -> Option<Usage> {
     let resident_bytes = kilobytes(&status, "VmRSS:")? * 1024;
     let resident_peak_bytes = kilobytes(&status, "VmHWM:")? * 1024;
     Some(Usage { cpu: cpu_of(&stat)?, resident_bytes, resident_peak_bytes })
+}
+
+/// The usage of all these processes together; `None` without any, or when one is gone.
+#[must_use]
+pub fn usage_of_all(pids: &[u32]) -> Option<Usage> {
+    let all: Option<Vec<Usage>> = pids.iter().map(|pid| usage(*pid)).collect();
+    let all = all.filter(|all| !all.is_empty())?;
+    Some(all.into_iter().fold(Usage::default(), |sum, usage| Usage {
+        cpu: sum.cpu + usage.cpu,
+        resident_bytes: sum.resident_bytes + usage.resident_bytes,
+        resident_peak_bytes: sum.resident_peak_bytes + usage.resident_peak_bytes,
+    }))
+}
+
+/// Raises this process's limit of open files as far as the system lets it.
+pub fn raise_files_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // What cannot be raised shows by connections that cannot be opened.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// Fields 14 and 15 of `/proc/<pid>/stat`, in clock ticks. The second field is the program's name

@@ -153,7 +153,7 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
         // So that the first streams have one more where they do not go up.
         let watchers = (options.watchers + options.streams - 1 - number) / options.streams;
         let (endpoint, connection) = &links[number % links.len()];
-        let body = watch(connection, endpoint, watchers).await?;
+        let body = open_all(connection, endpoint, watchers).await?;
         readers.spawn_local(read(Rc::clone(&run), body));
     }
     while run.created.get() < options.watchers && run.broken.borrow().is_none() {
@@ -164,9 +164,9 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
         // Of its own connection: one that is not read closes the window for all on it.
         let (endpoint, connection) = open(&options.endpoints, number).await?;
         let watchers = options.watchers.div_ceil(options.streams);
-        stalled.push((watch(&connection, &endpoint, watchers).await?, connection));
+        stalled.push((open_all(&connection, &endpoint, watchers).await?, connection));
     }
-    let before = servers(&options.pids);
+    let before = process::usage_of_all(&options.pids);
     let begin = Instant::now();
     let end = begin + options.duration;
     run.last_event.set(begin);
@@ -192,7 +192,7 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
     if let Some(problem) = run.broken.take() {
         return Err(unreachable(&options.endpoints.join(","), problem));
     }
-    let servers = before.zip(servers(&options.pids));
+    let servers = before.zip(process::usage_of_all(&options.pids));
     let seconds = run.last_event.get().duration_since(begin).as_secs_f64();
     let events = run.events.get();
     let per_event = |cpu: Duration| cpu.as_secs_f64() * 1e6 / events.max(1) as f64;
@@ -216,17 +216,6 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
             resident_peak_bytes: after.resident_peak_bytes,
         }),
     })
-}
-
-/// What the processes have used, added up; `None` without processes or when one is gone.
-fn servers(pids: &[u32]) -> Option<process::Usage> {
-    let all: Option<Vec<process::Usage>> = pids.iter().map(|pid| process::usage(*pid)).collect();
-    let all = all.filter(|all| !all.is_empty())?;
-    Some(all.into_iter().fold(process::Usage::default(), |sum, usage| process::Usage {
-        cpu: sum.cpu + usage.cpu,
-        resident_bytes: sum.resident_bytes + usage.resident_bytes,
-        resident_peak_bytes: sum.resident_peak_bytes + usage.resident_peak_bytes,
-    }))
 }
 
 async fn open(endpoints: &[String], number: usize) -> Result<(String, Connection), BenchError> {
@@ -261,16 +250,27 @@ impl http_body::Body for Requests {
     }
 }
 
-/// Opens a stream with so many watchers.
-async fn watch(
+/// Opens a stream with so many watchers of everything that is written.
+async fn open_all(
     connection: &Connection,
     endpoint: &str,
     watchers: usize,
 ) -> Result<Incoming, BenchError> {
+    open_stream(connection, endpoint, watchers, PREFIX.as_bytes(), PREFIX_END.as_bytes()).await
+}
+
+/// Opens a stream with so many watchers of a range.
+pub(crate) async fn open_stream(
+    connection: &Connection,
+    endpoint: &str,
+    watchers: usize,
+    key: &'static [u8],
+    range_end: &'static [u8],
+) -> Result<Incoming, BenchError> {
     use pb::watch_request::RequestUnion;
     let create = pb::WatchCreateRequest {
-        key: Bytes::from_static(PREFIX.as_bytes()),
-        range_end: Bytes::from_static(PREFIX_END.as_bytes()),
+        key: Bytes::from_static(key),
+        range_end: Bytes::from_static(range_end),
         ..pb::WatchCreateRequest::default()
     };
     let request = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };

@@ -2,6 +2,7 @@
 //! table of their own.
 
 mod auth;
+mod benches;
 mod discovery;
 mod leases;
 mod maintenance;
@@ -24,6 +25,9 @@ use crate::failure::Failure;
 pub(crate) use auth::{
     Auth, AuthCommand, Login, Passwd, PermissionKind, PermittedKeys, Role, RoleCommand, User,
     UserAdd, UserCommand,
+};
+pub(crate) use benches::{
+    CONNECTIONS_BENCH_AFTER_HELP, ConnectionsBench, LEASES_BENCH_AFTER_HELP, LeasesBench, Measured,
 };
 pub(crate) use discovery::Discover;
 pub(crate) use leases::{Elect, Lease, LeaseCommand, Lock};
@@ -537,6 +541,14 @@ measured alone.")]
     /// never read.
     #[command(after_help = WATCH_BENCH_AFTER_HELP)]
     Watch(WatchBench),
+    /// Open very many connections that do nothing, and print what each costs and what they cost clients
+    /// that write.
+    #[command(after_help = CONNECTIONS_BENCH_AFTER_HELP)]
+    Connections(ConnectionsBench),
+    /// Grant very many leases with a key each, let all of them end at the same moment, and print how long
+    /// that takes and what it costs clients that write.
+    #[command(after_help = LEASES_BENCH_AFTER_HELP)]
+    Leases(LeasesBench),
     /// Fill a cluster of three, let an empty fourth member catch up by a snapshot while clients write,
     /// and print the rate meanwhile against the rate before.
     #[command(after_help = "\

@@ -1,12 +1,11 @@
 //! The options of `watch`, and of its benchmark.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::duration;
+use super::{Measured, duration};
 
 /// What `jangada watch --help` says at the end.
 pub(crate) const WATCH_AFTER_HELP: &str = "\
@@ -75,18 +74,15 @@ Works on any etcd v3 endpoints, so that servers can be set beside each other.
 
 Examples:
   jangada bench watch --dir jangada-dev
+  jangada bench watch --etcd etcd --output json
   jangada bench watch --watchers 100 --streams 10 --duration 5s
   jangada bench watch --endpoints a:2379 --pids 4711 --output json";
 
 /// Options of `bench watch`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WatchBench {
-    /// The folder of a 'jangada dev': its endpoints and its processes
-    #[arg(long)]
-    pub(crate) dir: Option<PathBuf>,
-    /// The servers' processes, to tell what they use
-    #[arg(long, value_delimiter = ',')]
-    pub(crate) pids: Vec<u32>,
+    #[command(flatten)]
+    pub(crate) measured: Measured,
     /// Watchers, all streams together
     #[arg(long, default_value_t = 1000)]
     pub(crate) watchers: usize,

@@ -38,6 +38,8 @@ pub(crate) fn run(options: &arguments::Client, bench: &Bench) -> Result<(), Fail
         BenchCommand::Failover(failover) => fail_over(options, failover),
         BenchCommand::Compare(compare) => compare::run(options, compare),
         BenchCommand::Snapshot(snapshot) => catch_up::run(options, snapshot),
+        BenchCommand::Connections(bench) => super::bench_connections::run(options, bench),
+        BenchCommand::Leases(bench) => super::bench_leases::run(options, bench),
         BenchCommand::Watch(watch) => super::bench_watch::run(options, watch),
     }
 }

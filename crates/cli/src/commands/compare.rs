@@ -25,7 +25,7 @@ use crate::failure::Failure;
 use crate::output;
 
 /// Ports between the two clusters.
-const PORT_STEP: u16 = 1000;
+pub(super) const PORT_STEP: u16 = 1000;
 /// How long a cluster may take to serve.
 const READY: Duration = Duration::from_secs(30);
 /// Between two looks at a member that is not ready.
@@ -79,7 +79,7 @@ pub(crate) fn run(client: &arguments::Client, compare: &Compare) -> Result<(), F
 }
 
 /// The first line of `--version`; `None` when there is no such program.
-fn version_of(program: &Path) -> Option<String> {
+pub(super) fn version_of(program: &Path) -> Option<String> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let first = text.lines().next().filter(|_| output.status.success())?;
