@@ -17,6 +17,8 @@ mod generator;
 mod hashes;
 #[path = "differential/members.rs"]
 mod members;
+#[path = "differential/space.rs"]
+mod space;
 #[path = "differential/table.rs"]
 mod table;
 #[path = "differential/watch.rs"]
@@ -169,6 +171,25 @@ fn members_leaders_and_alarms_are_answered_as_etcd_does() {
             let theirs = Plan::new(Program::Etcd(etcd.clone()), 3).start().await;
             let expected = members::ask_a_follower(&theirs).await;
             assert_eq!(found_of_follower, expected, "etcd {}", etcd.version);
+        }
+    });
+}
+
+#[test]
+fn requests_without_space_are_answered_as_etcd_does() {
+    let etcds = foreign::etcds();
+    if etcds.is_empty() {
+        return foreign::skip("etcd");
+    }
+    support::run(LIMIT, async {
+        for etcd in &etcds {
+            let ours = Plan::new(Program::Jangada, 1).start().await;
+            let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;
+            space::compare_under_alarm(seed(), &etcd.version, &theirs, &ours).await;
+            let small = |program| Plan::new(program, 1).flag("quota-backend-bytes", 1);
+            let ours = small(Program::Jangada).start().await;
+            let theirs = small(Program::Etcd(etcd.clone())).start().await;
+            space::compare_without_space(seed(), &etcd.version, &theirs, &ours).await;
         }
     });
 }

@@ -12,6 +12,7 @@ pub(crate) mod cluster;
 pub(crate) mod foreign;
 pub(crate) mod ports;
 pub(crate) mod process;
+pub(crate) mod raw;
 
 use std::future::Future;
 use std::time::Duration;
