@@ -81,6 +81,7 @@ impl Server {
 #[test]
 fn a_crowd_that_does_nothing_costs_little() {
     run(LIMIT, async {
+        jangada_bench::process::raise_files_limit();
         let mut server = Server::start().await;
         server.client.put_key("a", "1").await.expect("it serves");
         let before = server.resident_bytes();

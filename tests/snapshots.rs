@@ -251,6 +251,30 @@ fn members_that_are_restored_from_different_files_do_not_go_on_together() {
 }
 
 #[test]
+fn an_interrupted_restoration_does_not_keep_the_next_from_its_directory() {
+    run(LIMIT, async {
+        let old = Plan::new(Program::Jangada, 1).start().await;
+        fill(&mut old.client(0)).await;
+        let snapshot = save(&old, &old.home().join("snapshot.db"));
+        let mut new = Plan::new(Program::Jangada, 1).prepare();
+        // What one leaves that is killed while it fills the store.
+        let data = new.members[0].data.clone();
+        std::fs::create_dir_all(data.join("wal")).expect("it can be made");
+        std::fs::write(data.join("db.unfinished"), [7; 5000]).expect("there is space");
+        restore(jangada(), &snapshot, &new, 0, &[]);
+        assert!(!data.join("db.unfinished").exists());
+        // What it has made is a member's, and nobody restores over it.
+        let flag = format!("--data-dir={}", data.display());
+        let words = ["snapshot", "restore", text(&snapshot), &flag];
+        let output = jangada().args(words).output().expect("the program starts");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains("is not empty"), "{told}");
+        new.start_all().await;
+        new.client(0).put_key("goes", "on").await.expect("it serves");
+    });
+}
+
+#[test]
 fn what_is_no_snapshot_is_refused_with_a_sentence() {
     let home = tempfile::tempdir().expect("a temporary folder can be made");
     let file = home.path().join("file");

@@ -9,13 +9,14 @@
 //!
 //! Invariants:
 //! 1. A connection that has nothing waiting may always read.
-//! 2. What is counted is counted until its memory is given back, whoever holds the last piece of it.
+//! 2. One answer of many parts is made at a time, and it waits for none that is only begun.
+//! 3. What is counted is counted until its memory is given back, whoever holds the last piece of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 use crate::grpc::Frame;
 
@@ -46,9 +47,27 @@ pub(crate) struct Backlog {
 #[derive(Debug, Default)]
 struct Own {
     bytes: AtomicUsize,
+    /// Of answers whose first part is made and that wait for their turn to be made whole.
+    begun: AtomicUsize,
     total: Arc<Total>,
     /// Held while an answer of many parts is made: one at a time.
     making: Mutex<()>,
+}
+
+/// A turn at making an answer of many parts.
+pub(crate) struct Turn<'a> {
+    backlog: &'a Backlog,
+    /// What was there when it was waited for.
+    begun: usize,
+    making: Option<MutexGuard<'a, ()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.making = None;
+        self.backlog.own.begun.fetch_sub(self.begun, Ordering::SeqCst);
+        self.backlog.own.total.taken.notify_waiters();
+    }
 }
 
 /// A part of an answer, counted until it is dropped.
@@ -81,27 +100,34 @@ impl Backlog {
         Backlog { own: Arc::new(own) }
     }
 
-    fn has_room(&self) -> bool {
-        let own = self.own.bytes.load(Ordering::SeqCst);
+    /// Whether there is room beside so much that is begun.
+    fn has_room(&self, begun: usize) -> bool {
+        let own = self.own.bytes.load(Ordering::SeqCst) + begun;
         let total = self.own.total.bytes.load(Ordering::SeqCst);
         own == 0 || (own < CONNECTION_BYTES_MAX && total < TOTAL_BYTES_MAX) // invariant 1
     }
 
     /// Waits until the client has taken enough of what it has asked for.
     pub(crate) async fn room(&self) {
-        while !self.has_room() {
+        self.wait(|| self.has_room(self.own.begun.load(Ordering::SeqCst))).await;
+    }
+
+    /// The same for an answer of many parts, of which so many bytes are there (invariant 2).
+    pub(crate) async fn turn(&self, begun: usize) -> Turn<'_> {
+        self.own.begun.fetch_add(begun, Ordering::SeqCst);
+        let mut turn = Turn { backlog: self, begun, making: None };
+        turn.making = Some(self.own.making.lock().await);
+        self.wait(|| self.has_room(0)).await;
+        turn
+    }
+
+    async fn wait(&self, has_room: impl Fn() -> bool) {
+        while !has_room() {
             let taken = self.own.total.taken.notified();
-            if !self.has_room() {
+            if !has_room() {
                 taken.await;
             }
         }
-    }
-
-    /// The same before an answer of many parts, one of which is made at a time.
-    pub(crate) async fn turn(&self) -> impl Drop + '_ {
-        let turn = self.own.making.lock().await;
-        self.room().await;
-        turn
     }
 
     /// Counts an answer.
@@ -169,6 +195,22 @@ mod tests {
         waiting.await.expect("it does not panic");
         assert!(is_ready(first.room()));
         drop(small);
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_begun_hold_up_others_but_not_one_another() {
+        let backlog = Backlog::default();
+        let first = backlog.turn(CONNECTION_BYTES_MAX).await;
+        assert!(!is_ready(backlog.room()), "nothing more is begun");
+        let second = tokio::spawn({
+            let backlog = backlog.clone();
+            async move { drop(backlog.turn(1).await) }
+        });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished(), "one at a time");
+        drop(first);
+        second.await.expect("it does not panic");
+        assert!(is_ready(backlog.room()));
     }
 
     #[test]

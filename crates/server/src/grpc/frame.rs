@@ -80,6 +80,11 @@ impl RangeEncoder {
         RangeEncoder { first, rest: VecDeque::new(), slices: 0, bytes }
     }
 
+    /// The length of the message so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds a slice.
     ///
     /// # Errors

@@ -65,7 +65,8 @@ async fn range_in_slices<B: Backend>(
     let first = slices.next(store).map_err(ApiError::from)?;
     let mut encoder = RangeEncoder::new(header(&context.backend, slices.revision()));
     encoder.add(first)?;
-    let _turn = if slices.is_done() { None } else { Some(context.backlog.turn().await) };
+    let _turn =
+        if slices.is_done() { None } else { Some(context.backlog.turn(encoder.bytes()).await) };
     while !slices.is_done() {
         tokio::task::yield_now().await;
         encoder.add(slices.next(store).map_err(ApiError::from)?)?;
