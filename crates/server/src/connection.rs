@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -31,12 +31,12 @@ use jangada_tls::{Acceptor, Certificate, Stream};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use crate::auth::CommonName;
 use crate::backend::Backend;
-use crate::edge::Edge;
+use crate::edge::{Edge, Transport};
 use crate::patience::{PREFACE_TIMEOUT, Patient};
 use crate::settings::Settings;
 
@@ -134,8 +134,8 @@ pub async fn serve_secured<B: Backend>(
         let acceptor = match &security {
             Security::Plain => {
                 tokio::spawn(async move {
-                    converse(&server, edge, stream, None, watcher).await;
-                    drop(place);
+                    let peer = Peer { transport: Transport::Plain, name: None, place };
+                    converse(&server, edge, stream, peer, watcher).await;
                 });
                 continue;
             }
@@ -150,9 +150,13 @@ pub async fn serve_secured<B: Backend>(
                 let secured = secure(stream, acceptor).await;
                 finished.0.store(true, Ordering::Relaxed);
                 if let Some((stream, name)) = secured {
-                    converse(&server, edge, stream, name, watcher).await;
+                    let transport = match stream {
+                        Stream::Plain(_) => Transport::Plain,
+                        Stream::Tls(_) => Transport::Tls,
+                    };
+                    let peer = Peer { transport, name, place };
+                    converse(&server, edge, stream, peer, watcher).await;
                 }
-                drop(place);
             })
         };
         handshakes.push_back((finished, task.abort_handle()));
@@ -212,36 +216,51 @@ async fn secure(
     }
 }
 
-/// Answers one connection's requests until it ends.
+/// What is known of the other side of a connection.
+struct Peer {
+    transport: Transport,
+    name: Option<CommonName>,
+    place: Place,
+}
+
+/// Answers one connection's requests until it ends, or goes on as what HTTP was asked to change to.
 async fn converse<B: Backend>(
     server: &Builder<TokioExecutor>,
     edge: Edge<B>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    name: Option<CommonName>,
+    peer: Peer,
     watcher: Watcher,
 ) {
+    let Peer { transport, name, place } = peer;
     let service = service_fn(move |mut request: Request<Incoming>| {
         let edge = edge.clone();
         if let Some(name) = &name {
             request.extensions_mut().insert(name.clone());
         }
-        async move { Ok::<_, Infallible>(edge.answer(request).await) }
+        if request.version() <= Version::HTTP_11 && request.headers().contains_key(header::UPGRADE)
+        {
+            request.extensions_mut().insert(place.clone());
+        }
+        async move { Ok::<_, Infallible>(edge.answer(request, transport).await) }
     });
     let stream = Patient::new(stream, PREFACE_TIMEOUT);
-    let connection = server.serve_connection(TokioIo::new(stream), service);
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection.into_owned()).await {
         tracing::debug!(%error, "a client's connection ended");
     }
 }
 
-/// A place held by one connection (invariant 1).
-type Place = tokio::sync::OwnedSemaphorePermit;
+/// A place held by one connection (invariant 1). What HTTP is changed to goes on holding it.
+#[derive(Clone)]
+pub(crate) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
 
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, Place)> {
     let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
     let (stream, _) = listener.accept().await?;
     tune(&stream);
-    Ok((stream, place))
+    Ok((stream, Place { _permit: Arc::new(place) }))
 }
 
 /// Small answers must leave at once, and a client that vanished must be noticed. A socket that

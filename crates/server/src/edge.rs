@@ -35,6 +35,15 @@ struct Inner<B> {
     http: axum::Router,
 }
 
+/// What a connection's bytes travel in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// As they are.
+    Plain,
+    /// In TLS.
+    Tls,
+}
+
 /// What every request is answered from. A clone is another handle of the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Context<B> {
@@ -102,13 +111,13 @@ impl<B: Backend> Edge<B> {
     }
 
     /// Answers one request, of whatever kind.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub async fn answer(&self, request: Request<Incoming>, transport: Transport) -> Response<Body> {
         let Inner { context, http } = &*self.inner;
         if is_grpc(&request) {
             return grpc::answer(context, request.map(RequestBody::Wire)).await;
         }
         // Rare, and larger than the rest: it must not make the future of every call as large.
-        Box::pin(http_api::answer(http, &context.settings, request)).await
+        Box::pin(http_api::answer(http, &context.settings, transport, request)).await
     }
 }
 

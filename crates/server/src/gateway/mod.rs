@@ -12,6 +12,8 @@ mod answer;
 mod json;
 mod paths;
 mod request;
+mod timeout;
+mod websocket;
 
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, StatusCode, header};
 use prost_reflect::MethodDescriptor;
@@ -22,8 +24,10 @@ use crate::body::RequestBody;
 use crate::edge::Context;
 use crate::grpc;
 use crate::grpc::methods::{Flow, Method};
+use crate::http_api;
 use crate::settings::MESSAGE_OVERHEAD_BYTES;
-use request::JsonMessages;
+use request::{JsonMessages, Refused, Rest};
+use timeout::Deadline;
 
 /// A method's description.
 type Described = MethodDescriptor;
@@ -40,49 +44,77 @@ pub(crate) async fn answer<B: Backend>(
     request: Request<axum::body::Body>,
 ) -> Answer {
     let Some(method) = paths::method_of(request.uri().path()) else {
-        return failure(StatusCode::NOT_FOUND, Code::NotFound, "Not Found");
+        return http_api::text(StatusCode::NOT_FOUND, "Not Found");
     };
-    if request.method() != HttpMethod::POST {
-        let text = "Method Not Allowed";
-        return failure(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, text);
+    if websocket::is_asked_for(request.headers()) {
+        return websocket::open(context, method, request).await;
     }
+    if request.method() != HttpMethod::POST {
+        let mut answer = http_api::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return answer;
+    }
+    let (head, body) = request.into_parts();
+    let deadline = match timeout::of(&head.headers) {
+        Ok(deadline) => deadline,
+        Err(status) => return failed(&status),
+    };
+    answer_post(context, method, metadata(&head.headers), deadline, body, Rest::Read).await
+}
+
+/// Answers the JSON of a request.
+async fn answer_post<B: Backend>(
+    context: &Context<B>,
+    method: Method,
+    metadata: HeaderMap,
+    deadline: Deadline,
+    body: axum::body::Body,
+    rest: Rest,
+) -> Answer {
     let described = json::described(method);
-    let metadata = metadata(request.headers());
-    // Base64 takes a third more, and so do names; more than twice is no request.
-    let message_bytes_max =
-        context.settings.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES);
-    let limit = message_bytes_max.saturating_mul(2);
-    let mut messages = JsonMessages::new(request.into_body(), described.input(), limit);
+    // A watch goes on without requests; what else is a stream ends with them.
+    let refused = if method == Method::Watch { Refused::Break } else { Refused::End };
+    let limit = message_bytes_max(context);
+    let mut messages = JsonMessages::new(body, described.input(), limit, refused);
     let flow = method.description().flow;
     let begun = match flow {
-        Flow::Unary | Flow::ServerStream => messages.only().await,
-        // What goes on is a stream that its sender ends, or a watch that waits for events.
-        Flow::Bidirectional => messages.first(method == Method::Watch).await,
+        Flow::Unary | Flow::ServerStream => messages.only(rest).await,
+        Flow::Bidirectional => messages.first().await,
     };
     if let Err(status) = begun {
         return failed(&status);
     }
+    let refusal = messages.refusal();
     let call = call(method, metadata, messages);
-    let response = grpc::answer(context, call).await;
-    if let Some(status) = Status::from_header_map(response.headers())
-        && status.code() != Code::Ok
-    {
-        return failed(&status);
-    }
-    let body = response.into_body();
-    match flow {
-        Flow::Unary => match answer::only(body, &described).await {
+    let answering = async {
+        let response = grpc::answer(context, call).await;
+        match Status::from_header_map(response.headers()) {
+            Some(status) if status.code() != Code::Ok => Err(status),
+            _ => Ok(response.into_body()),
+        }
+    };
+    if flow == Flow::Unary {
+        let answered =
+            timeout::within(deadline, async { answer::only(answering.await?, &described).await });
+        return match answered.await {
             Ok(text) => with_json(StatusCode::OK, text),
             Err(status) => failed(&status),
-        },
-        Flow::ServerStream | Flow::Bidirectional => {
-            let lines = answer::Lines::new(body, &described);
-            let mut answer = Answer::new(axum::body::Body::new(lines));
-            let kind = HeaderValue::from_static("application/json");
-            answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-            answer
-        }
+        };
     }
+    let begun = match answering.await {
+        Ok(body) => answer::Lines::begin(body, &described, deadline, refusal).await,
+        Err(status) => Err(status),
+    };
+    match begun {
+        Ok(lines) => with_json(StatusCode::OK, axum::body::Body::new(lines)),
+        Err(status) => with_json(status_of(status.code()), answer::failure_line(&status)),
+    }
+}
+
+/// The most bytes of a message's JSON. Base64 takes a third more, and so do names; more than twice is no
+/// request.
+fn message_bytes_max<B>(context: &Context<B>) -> usize {
+    context.settings.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES).saturating_mul(2)
 }
 
 /// The call that a request stands for.
@@ -138,17 +170,27 @@ fn status_of(code: Code) -> StatusCode {
     }
 }
 
+/// What is said of a call whose client no longer waits.
+fn too_late() -> Status {
+    Status::deadline_exceeded("context deadline exceeded")
+}
+
+/// The form of etcd's gateway up to 3.5, which has that of its later ones in it.
 fn failed(status: &Status) -> Answer {
-    failure(status_of(status.code()), status.code(), status.message())
+    #[derive(serde::Serialize)]
+    struct Failure<'a> {
+        error: &'a str,
+        code: i32,
+        message: &'a str,
+    }
+    let message = status.message();
+    let failure = Failure { error: message, code: status.code() as i32, message };
+    let text = serde_json::to_vec(&failure).expect("a number and texts are JSON");
+    with_json(status_of(status.code()), text)
 }
 
-fn failure(http: StatusCode, code: Code, message: &str) -> Answer {
-    let body = serde_json::json!({"error": message, "code": code as i32, "message": message});
-    with_json(http, body.to_string())
-}
-
-fn with_json(status: StatusCode, text: String) -> Answer {
-    let mut answer = Answer::new(axum::body::Body::from(text));
+fn with_json(status: StatusCode, body: impl Into<axum::body::Body>) -> Answer {
+    let mut answer = Answer::new(body.into());
     *answer.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);

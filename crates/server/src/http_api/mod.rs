@@ -18,7 +18,7 @@ use tower::Service;
 
 use crate::backend::Backend;
 use crate::body::Body;
-use crate::edge::Context;
+use crate::edge::{Context, Transport};
 use crate::gateway;
 use crate::metrics;
 use crate::settings::Settings;
@@ -51,9 +51,10 @@ pub(crate) fn router<B: Backend>(context: Context<B>) -> Router {
 pub(crate) async fn answer(
     router: &Router,
     settings: &Settings,
+    transport: Transport,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    if !host_is_allowed(&request, &settings.host_whitelist) {
+    if !host_is_allowed(&request, transport, &settings.host_whitelist) {
         let sentence = "the request is for a host that --host-whitelist does not name; add the \
                         host to it, or ask by a name that it has";
         return text(StatusCode::MISDIRECTED_REQUEST, sentence).map(Body::Http);
@@ -116,9 +117,10 @@ async fn exposition<B: Backend>(State(context): State<Context<B>>) -> Answer {
 }
 
 /// Whether the request's host is on the list; `*` is everyone. A page that a browser loads from
-/// elsewhere must not reach the store by giving its own name this machine's address.
-fn host_is_allowed<T>(request: &Request<T>, list: &[String]) -> bool {
-    if list.is_empty() || list.iter().any(|host| host == "*") {
+/// elsewhere must not reach the store by giving its own name this machine's address (CVE-2018-5702).
+/// Over TLS it cannot: the certificate has told the browser that it speaks to somebody else.
+fn host_is_allowed<T>(request: &Request<T>, transport: Transport, list: &[String]) -> bool {
+    if transport == Transport::Tls || list.is_empty() || list.iter().any(|host| host == "*") {
         return true;
     }
     let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
@@ -148,6 +150,12 @@ fn allowed_origin<T>(request: &Request<T>, list: &[String]) -> Option<HeaderValu
     list.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
+/// Whether whoever asks may open a connection that the browser does not look after: any program, and a
+/// page if its origin is on the list.
+pub(crate) fn origin_may_connect<T>(request: &Request<T>, list: &[String]) -> bool {
+    !request.headers().contains_key(header::ORIGIN) || allowed_origin(request, list).is_some()
+}
+
 fn with_type(content_type: &'static str, body: String) -> Answer {
     let mut response = Response::new(axum::body::Body::from(body));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -155,7 +163,7 @@ fn with_type(content_type: &'static str, body: String) -> Answer {
 }
 
 /// A line of text.
-fn text(status: StatusCode, line: &str) -> Answer {
+pub(crate) fn text(status: StatusCode, line: &str) -> Answer {
     let mut response = with_type("text/plain; charset=utf-8", format!("{line}\n"));
     *response.status_mut() = status;
     response
@@ -189,14 +197,17 @@ mod tests {
     #[test]
     fn a_host_is_known_by_its_name_alone() {
         let list = ["db.example".to_owned(), "::1".to_owned()];
-        let allowed = |host| host_is_allowed(&request("/health", &[("host", host)]), &list);
+        let plain = |request, list| host_is_allowed(&request, Transport::Plain, list);
+        let allowed = |host| plain(request("/health", &[("host", host)]), &list[..]);
         assert!(allowed("db.example"));
         assert!(allowed("db.example:2379"));
         assert!(allowed("[::1]:2379"));
         assert!(!allowed("evil.example:2379"));
-        assert!(!host_is_allowed(&request("/health", &[]), &list));
-        assert!(host_is_allowed(&request("http://db.example:2379/health", &[]), &list));
-        assert!(host_is_allowed(&request("/health", &[]), &["*".to_owned()]));
+        assert!(!plain(request("/health", &[]), &list));
+        assert!(plain(request("http://db.example:2379/health", &[]), &list));
+        assert!(plain(request("/health", &[]), &["*".to_owned()]));
+        let evil = request("/health", &[("host", "evil.example")]);
+        assert!(host_is_allowed(&evil, Transport::Tls, &list));
     }
 
     #[test]
