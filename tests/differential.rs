@@ -11,6 +11,8 @@ mod support;
 
 #[path = "differential/answers.rs"]
 mod answers;
+#[path = "differential/gateway.rs"]
+mod gateway;
 #[path = "differential/generator.rs"]
 mod generator;
 #[path = "differential/hashes.rs"]
@@ -33,6 +35,7 @@ use jangada_server::proto::etcdserverpb::RangeRequest;
 use support::client::Client;
 use support::cluster::{Cluster, Plan, Program};
 use support::foreign::{self, Etcd};
+use support::http::Http;
 
 /// How many requests each reference and Jangada are asked.
 const REQUESTS: usize = 10_000;
@@ -148,6 +151,23 @@ fn jangada_answers_as_etcd_does() {
             let (_reference, mut theirs) = reference(etcd).await;
             let (_cluster, mut ours) = ours().await;
             compare(seed(), etcd, &mut theirs, &mut ours).await;
+        }
+    });
+}
+
+#[test]
+fn the_gateway_answers_as_etcds_does() {
+    let etcds = foreign::etcds();
+    if etcds.is_empty() {
+        return foreign::skip("etcd");
+    }
+    support::run(LIMIT, async {
+        for etcd in &etcds {
+            let (reference, _) = reference(etcd).await;
+            let (cluster, _) = ours().await;
+            let mut theirs = Http::connect(&reference.members[0].client_url).await;
+            let mut ours = Http::connect(&cluster.members[1].client_url).await;
+            gateway::compare(seed(), &etcd.version, &mut theirs, &mut ours).await;
         }
     });
 }
