@@ -144,7 +144,8 @@ fn check_empty(folder: &Path, wal_folder: &Path) -> Result<(), SnapshotFileError
         let path = entry.map_err(io)?.path();
         let is_store = path.file_name() == Some(UNFINISHED.as_ref()) && path.is_file();
         let is_empty = || std::fs::read_dir(&path).is_ok_and(|mut inner| inner.next().is_none());
-        if !is_store && !(path == wal_folder && is_empty()) {
+        let is_empty_log = path == wal_folder && is_empty();
+        if !is_store && !is_empty_log {
             return Err(SnapshotFileError::NotEmpty(folder.to_owned()));
         }
     }
