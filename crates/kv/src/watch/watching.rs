@@ -113,15 +113,20 @@ impl Watching {
     /// A batch ends at this revision: wakes those who watch something of it.
     pub(crate) fn moved(&self, shared: &Shared, sealed: i64) {
         let since = self.sealed.swap(sealed, Ordering::SeqCst);
-        if since != sealed && self.armed.load(Ordering::SeqCst) {
-            self.wake_some(|places| {
-                let view = shared.read();
-                // Another state may have come in between; whoever brings it wakes all.
-                if self.sealed() == sealed {
-                    places.look(view.store(), since, sealed);
-                }
-            });
+        if since == sealed || !self.armed.load(Ordering::SeqCst) {
+            return;
         }
+        let woken = {
+            // The store's lock first, as where another state comes in.
+            let view = shared.read();
+            let mut places = self.places();
+            // If one has come in between, whoever has brought it wakes all.
+            if self.sealed() == sealed {
+                places.look(view.store(), since, sealed);
+            }
+            self.take_woken(&mut places)
+        };
+        self.wake_them(woken);
     }
 
     /// Another state is in place of the one that was watched. Wakes nobody.
@@ -138,20 +143,24 @@ impl Watching {
     /// Wakes all who sleep.
     pub(crate) fn wake(&self) {
         if self.armed.load(Ordering::SeqCst) {
-            self.wake_some(|places| places.wake_all(i64::MIN));
+            let woken = {
+                let mut places = self.places();
+                places.wake_all(i64::MIN);
+                self.take_woken(&mut places)
+            };
+            self.wake_them(woken);
         }
     }
 
-    fn wake_some(&self, choose: impl FnOnce(&mut Places)) {
-        let mut woken = {
-            let mut places = self.places();
-            choose(&mut places);
-            if places.asleep == 0 {
-                self.armed.store(false, Ordering::SeqCst);
-            }
-            std::mem::take(&mut places.woken)
-        };
-        // Whoever is woken may give its place back at once, so the lock is not held.
+    fn take_woken(&self, places: &mut Places) -> Vec<Waker> {
+        if places.asleep == 0 {
+            self.armed.store(false, Ordering::SeqCst);
+        }
+        std::mem::take(&mut places.woken)
+    }
+
+    /// No lock is held: whoever is woken may give its place back at once.
+    fn wake_them(&self, mut woken: Vec<Waker>) {
         woken.drain(..).for_each(Waker::wake);
         self.places().woken = woken;
     }

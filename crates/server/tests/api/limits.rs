@@ -90,7 +90,12 @@ async fn a_client_that_does_not_answer_pings_is_given_up() {
     let ended = raw.until(|frame| frame.kind == GOAWAY).await;
     assert!(ended.is_none_or(|frame| frame.kind == GOAWAY));
     assert!(raw.until(|_| false).await.is_none(), "the connection is closed");
-    // One that answers stays.
+    // One that answers stays; it may take its time, for the machine may be busy.
+    let keepalive_timeout = Duration::from_secs(60);
+    let keepalive_interval = Duration::from_millis(20);
+    let server =
+        Server::with(Settings { keepalive_interval, keepalive_timeout, ..Settings::default() })
+            .await;
     let mut raw = Raw::open(&server.address.to_string()).await;
     for _ in 0..10 {
         let ping = raw.until(|frame| frame.kind == PING && frame.flags == 0).await;
