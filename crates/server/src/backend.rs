@@ -13,6 +13,8 @@
 //! 4. A future that is dropped gives up the wait, not the command: that may still take effect.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use jangada_entry::Draft;
@@ -135,6 +137,9 @@ pub enum Connection {
     Lasting,
 }
 
+/// Resolves once some time has passed.
+pub type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The member behind the API.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// Proposes a command, encoded behind the room for its header in a buffer from
@@ -179,6 +184,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
         let store = self.store().clone();
         async move { work(&store) }
     }
+
+    /// Waits, by this member's clock, whoever owns it: the runtime, or a simulation.
+    fn pause(&self, time: Duration) -> Pause;
 
     /// The state of the store with everything that this member had applied when it was asked, and who
     /// the members were as of it.

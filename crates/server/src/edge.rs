@@ -14,7 +14,7 @@ use tonic::Status;
 use crate::auth::Guard;
 use crate::backend::Backend;
 use crate::backlog::Backlog;
-use crate::body::{Body, RequestBody};
+use crate::body::{Body, RequestBody, StreamBody};
 use crate::grpc;
 use crate::grpc::methods::Method;
 use crate::http_api;
@@ -108,6 +108,27 @@ impl<B: Backend> Edge<B> {
         message: Bytes,
     ) -> Result<Bytes, Status> {
         grpc::answer_message(&self.inner.context, method, metadata, message).await
+    }
+
+    /// Answers one gRPC call of many messages both ways, a watch or the renewal of leases, without
+    /// the wire: requests come as gRPC frames them, and so do answers, the status last. Needs no
+    /// runtime but who polls it: nothing in it waits but for the backend.
+    ///
+    /// # Errors
+    /// The status that the client would get before any answer.
+    ///
+    /// # Panics
+    /// If it is another method.
+    pub async fn answer_stream<R>(
+        &self,
+        method: Method,
+        metadata: &HeaderMap,
+        requests: R,
+    ) -> Result<StreamBody, Status>
+    where
+        R: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
+    {
+        grpc::answer_stream(&self.inner.context, method, metadata, requests).await
     }
 
     /// Answers one request, of whatever kind.

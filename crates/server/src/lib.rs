@@ -34,4 +34,4 @@ pub use backend::Backend;
 pub use edge::Edge;
 pub use member::{RunError, Served, ServedMember, Sight, Space, Timer, TokioTimer, run};
 pub use metrics::Metrics;
-pub use settings::Settings;
+pub use settings::{Settings, WatchCuts};

@@ -21,6 +21,23 @@ pub struct Versions {
     pub storage: String,
 }
 
+/// Where the events for a watcher are cut into responses; no flag changes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WatchCuts {
+    /// A response with events of several revisions ends once it has so many bytes, so that clients
+    /// with a limit for messages, four megabytes with some, can read it.
+    pub response_bytes: usize,
+    /// The largest response in bytes for a watcher that takes fragments, if it has several events;
+    /// `None` for that of the largest message.
+    pub fragment_bytes: Option<usize>,
+}
+
+impl Default for WatchCuts {
+    fn default() -> WatchCuts {
+        WatchCuts { response_bytes: 1 << 20, fragment_bytes: None }
+    }
+}
+
 /// The API's settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
@@ -39,6 +56,8 @@ pub struct Settings {
     /// How often a watcher that wants to know is told that nothing happened
     /// (`--watch-progress-notify-interval`).
     pub watch_progress_interval: Duration,
+    /// Where what a watcher is told is cut into responses.
+    pub watch_cuts: WatchCuts,
     /// The shortest time without a leader until an election (`--election-timeout`).
     pub election_timeout: Duration,
     /// The most connections at a time. The default keeps them below the limit of open files.
@@ -100,6 +119,7 @@ impl Default for Settings {
             keepalive_interval: Duration::from_secs(2 * 60 * 60),
             keepalive_timeout: Duration::from_secs(20),
             watch_progress_interval: Duration::from_secs(10 * 60),
+            watch_cuts: WatchCuts::default(),
             election_timeout: Duration::from_secs(1),
             connections_max: connections_max(),
             stop_timeout: Duration::from_secs(1),

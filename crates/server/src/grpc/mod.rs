@@ -87,17 +87,9 @@ pub(crate) async fn answer<B: Backend>(
     let (head, body) = request.into_parts();
     let asker = Asker::new(&head.headers, &head.extensions);
     match method {
-        Method::Watch => {
+        Method::Watch | Method::LeaseKeepAlive => {
             let requests = messages::Messages::new(body, message_bytes_max(context));
-            return call.streaming(|call| watch::watch(context, asker, requests, call));
-        }
-        Method::LeaseKeepAlive => {
-            let requests = messages::Messages::new(body, message_bytes_max(context));
-            let inbound = Inbound::new(requests, &call);
-            let (context, serving) = (context.clone(), context.serving.watch());
-            return call.streaming(|call| {
-                Streaming::body(call, serving, |to| lease::keep_alive(context, inbound, to))
-            });
+            return call.streaming(|call| stream_of(context, method, asker, requests, call));
         }
         Method::Observe => {
             let request = match receive(context, body).await.and_then(decode) {
@@ -154,6 +146,46 @@ pub(crate) async fn answer_message<B: Backend>(
             call.end(status.code());
             Err(status)
         }
+    }
+}
+
+/// Answers a call of many messages both ways: what is left of [`answer`] without the wire.
+pub(crate) async fn answer_stream<B: Backend, R>(
+    context: &Context<B>,
+    method: Method,
+    metadata: &HeaderMap,
+    requests: R,
+) -> Result<StreamBody, Status>
+where
+    R: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
+{
+    let mut call = Call::begin(&context.metrics, method);
+    let asker = Asker::of_metadata(metadata);
+    if let Err(error) = check_call(context, method, asker).await {
+        let status = Status::from(error);
+        call.end(status.code());
+        return Err(status);
+    }
+    let requests = messages::Messages::new(requests, message_bytes_max(context));
+    Ok(stream_of(context, method, asker, requests, call))
+}
+
+/// The answer to a call of many messages both ways.
+fn stream_of<B: Backend>(
+    context: &Context<B>,
+    method: Method,
+    asker: Asker<'_>,
+    requests: impl messages::Requests + Send + 'static,
+    call: Call,
+) -> StreamBody {
+    match method {
+        Method::Watch => watch::watch(context, asker, requests, call),
+        Method::LeaseKeepAlive => {
+            let inbound = Inbound::new(requests, &call);
+            let (context, serving) = (context.clone(), context.serving.watch());
+            Streaming::body(call, serving, |to| lease::keep_alive(context, inbound, to))
+        }
+        other => panic!("{other:?} takes one message"),
     }
 }
 

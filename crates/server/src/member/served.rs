@@ -17,7 +17,7 @@ use jangada_kv::{COMMAND_VERSION, Command, Reply, Shared};
 use super::clock::ClusterClock;
 use super::connections::Connections;
 use super::transfers;
-use crate::backend::{Backend, Connection, Member, RequestError, Sizes, Status};
+use crate::backend::{Backend, Connection, Member, Pause, RequestError, Sizes, Status};
 use crate::errors::ApiError;
 use crate::etcd_file::Exported;
 use crate::lease::{self, Question};
@@ -447,6 +447,13 @@ impl<T: Timer> Backend for Served<T> {
         let _turn = beside.acquire().await.expect("nobody closes it");
         let store = member.store.clone();
         timer.beside(move || work(&store)).await
+    }
+
+    fn pause(&self, time: Duration) -> Pause {
+        let timer = self.inner.timer.clone();
+        Box::pin(async move {
+            timer.within(time, std::future::pending::<()>()).await;
+        })
     }
 
     async fn export(&self) -> Result<Exported, ApiError> {

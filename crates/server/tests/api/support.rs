@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_kv::{Command, Entry, Machine, Options, Reply, Shared};
-use jangada_server::backend::{Backend, Connection, Member, RequestError, Sizes, Status};
+use jangada_server::backend::{Backend, Connection, Member, Pause, RequestError, Sizes, Status};
 use jangada_server::connection::serve;
 use jangada_server::errors::ApiError;
 use jangada_server::etcd_file::Exported;
@@ -182,6 +183,10 @@ impl Backend for Fake {
 
     fn store(&self) -> &Shared {
         &self.store
+    }
+
+    fn pause(&self, time: Duration) -> Pause {
+        Box::pin(tokio::time::sleep(time))
     }
 
     async fn export(&self) -> Result<Exported, ApiError> {

@@ -13,12 +13,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use jangada_kv::{KvError, WatchError, WatchOutput, WatchStep, WatchStream};
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tonic::Status;
 
 use super::leader::LeaderWatch;
 use super::outgoing::Outgoing;
 use super::requests::{NO_WATCHER, answer};
+use super::ticks::Ticks;
 use crate::auth::{Asker, OwnedAsker};
 use crate::backend::Backend;
 use crate::body::BodyError;
@@ -26,6 +26,7 @@ use crate::edge::Context;
 use crate::errors::ApiError;
 use crate::grpc::header::header;
 use crate::grpc::messages::Requests;
+use crate::grpc::methods::Method;
 use crate::grpc::{Call, framing, wants_leader};
 use crate::proto::etcdserverpb as pb;
 use crate::serving::Ended;
@@ -33,10 +34,6 @@ use crate::settings::MESSAGE_OVERHEAD_BYTES;
 
 /// What is gathered before it is given to the connection: some frames of HTTP/2.
 const CHUNK_BYTES: usize = 64 << 10;
-
-/// A response with events of several revisions ends once it is so large, so that clients with a limit
-/// for messages, four megabytes with some, can read it.
-const RESPONSE_BYTES: usize = 1 << 20;
 
 /// How many parts of the history are looked at, and how many pieces given out, before others on the same
 /// thread have their turn.
@@ -58,7 +55,7 @@ pub(super) struct WatchBody<B: Backend, R> {
     stream: WatchStream,
     outgoing: Outgoing,
     /// Made with the first watcher that wants to be told.
-    progress: Option<Interval>,
+    progress: Option<Ticks>,
     leader: Option<LeaderWatch>,
     /// Tells when nobody is served any more.
     serving: Ended,
@@ -78,7 +75,8 @@ impl<B: Backend, R: Requests> WatchBody<B, R> {
         call: Call,
     ) -> WatchBody<B, R> {
         let election_timeout = context.settings.election_timeout;
-        let leader = wants_leader(asker.headers).then(|| LeaderWatch::new(election_timeout));
+        let leader = wants_leader(asker.headers)
+            .then(|| LeaderWatch::new(&context.backend, election_timeout));
         WatchBody {
             stream: WatchStream::new(context.backend.store()),
             context: context.clone(),
@@ -123,7 +121,8 @@ impl<B: Backend, R: Requests> WatchBody<B, R> {
             && request.progress_notify
             && self.progress.is_none()
         {
-            self.progress = Some(progress_interval(self.context.settings.watch_progress_interval));
+            let period = progress_period(&self.context);
+            self.progress = Some(Ticks::new(&self.context.backend, period));
         }
         match answer(&self.context, self.asker.borrow(), &mut self.stream, request) {
             Some(response) => self.send(&response, Vec::new(), 0),
@@ -150,10 +149,13 @@ impl<B: Backend, R: Requests> WatchBody<B, R> {
         let revision = self.stream.revision();
         match output {
             WatchOutput::Events(mut delivery) => {
-                let limit = self.context.settings.max_request_bytes + MESSAGE_OVERHEAD_BYTES;
+                let settings = &self.context.settings;
+                let largest = settings.max_request_bytes + MESSAGE_OVERHEAD_BYTES;
+                let limit = settings.watch_cuts.fragment_bytes.unwrap_or(largest);
+                let enough = settings.watch_cuts.response_bytes;
                 let watch_id = delivery.watcher();
                 let mut head = self.head(watch_id, 0);
-                while let Some(response) = delivery.next_response(RESPONSE_BYTES, limit) {
+                while let Some(response) = delivery.next_response(enough, limit) {
                     if let Some(header) = &mut head.header {
                         header.revision = response.revision;
                     }
@@ -203,7 +205,7 @@ impl<B: Backend, R: Requests> WatchBody<B, R> {
             return Err(ApiError::NoLeader.into());
         }
         if let Some(progress) = &mut self.progress {
-            while progress.poll_tick(task).is_ready() {
+            while progress.poll_tick(&self.context.backend, task).is_ready() {
                 self.stream.interval_passed();
             }
         }
@@ -268,15 +270,14 @@ impl<B: Backend, R: Requests> Body for WatchBody<B, R> {
     }
 }
 
-/// Ticks at the interval and some more, different for each stream.
-fn progress_interval(interval: Duration) -> Interval {
-    let most = (interval / JITTER_FRACTION).as_micros();
-    let dice = getrandom::u32().map_or(0, u128::from);
-    let jitter = most * dice / u128::from(u32::MAX);
-    let period = interval + Duration::from_micros(u64::try_from(jitter).unwrap_or(0));
-    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
+/// The interval and some more, different for streams that are made one after the other.
+fn progress_period<B: Backend>(context: &Context<B>) -> Duration {
+    let interval = context.settings.watch_progress_interval;
+    // Multiples of the golden ratio lie as far from each other as can be.
+    let place = context.metrics.calls.of(Method::Watch).started.get();
+    let part = u64::from(u16::MAX) & (place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48);
+    let part = u32::try_from(part).expect("it has sixteen bits");
+    interval + interval / JITTER_FRACTION * part / u32::from(u16::MAX)
 }
 
 /// Why a stream ends. The client is to come again, unless there is nothing to come to.

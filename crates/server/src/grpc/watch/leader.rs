@@ -3,8 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
-
+use super::ticks::Ticks;
 use crate::backend::Backend;
 
 /// For how many election timeouts in a row a member has no leader before the stream is ended; etcd's
@@ -13,16 +12,13 @@ const TIMEOUTS_MAX: u32 = 3;
 
 /// Looks for the leader, once in an election timeout.
 pub(super) struct LeaderWatch {
-    interval: Interval,
+    ticks: Ticks,
     missed: u32,
 }
 
 impl LeaderWatch {
-    pub(super) fn new(election_timeout: Duration) -> LeaderWatch {
-        let start = tokio::time::Instant::now() + election_timeout;
-        let mut interval = interval_at(start, election_timeout);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        LeaderWatch { interval, missed: 0 }
+    pub(super) fn new(backend: &impl Backend, election_timeout: Duration) -> LeaderWatch {
+        LeaderWatch { ticks: Ticks::new(backend, election_timeout), missed: 0 }
     }
 
     /// Ready when there has been no leader for too long.
@@ -31,7 +27,7 @@ impl LeaderWatch {
         backend: &impl Backend,
         context: &mut Context<'_>,
     ) -> Poll<()> {
-        while self.interval.poll_tick(context).is_ready() {
+        while self.ticks.poll_tick(backend, context).is_ready() {
             let missing = backend.status().leader.is_none();
             self.missed = if missing { self.missed + 1 } else { 0 };
             if TIMEOUTS_MAX <= self.missed {

@@ -12,6 +12,7 @@ mod leader;
 mod outgoing;
 pub(crate) mod permission;
 mod requests;
+mod ticks;
 
 use http_body_util::BodyExt;
 
