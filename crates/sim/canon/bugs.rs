@@ -37,6 +37,12 @@ const STORE: &[Finder] = &[Finder::Store, Finder::Requests];
 /// Bugs of the store's restarts and snapshots.
 const COPIES: &[Finder] = &[Finder::Copies, Finder::Store, Finder::Requests];
 
+/// Bugs of watches.
+const WATCHES: &[Finder] = &[Finder::Watchers, Finder::Requests];
+
+/// Bugs of leases and users.
+const CHOSEN: &[Finder] = &[Finder::Chosen];
+
 /// The bugs, those of the list first.
 pub(crate) const BUGS: &[Bug] = &[
     Bug {
@@ -949,6 +955,110 @@ pub(crate) const BUGS: &[Bug] = &[
         what: "A snapshot holds the state and not the sessions",
         seen: "own",
         finders: SESSIONS,
+        quick: true,
+    },
+    Bug {
+        number: "#15220, #15271",
+        switch: "watch_progress_overtakes_events",
+        what: "Progress up to a revision is told before the events up to it",
+        seen: "etcd #15220, #15271",
+        finders: WATCHES,
+        quick: true,
+    },
+    Bug {
+        number: "#20221",
+        switch: "watch_progress_before_its_start",
+        what: "Progress is told of a watcher that begins in the future",
+        seen: "etcd #20221",
+        finders: WATCHES,
+        quick: true,
+    },
+    Bug {
+        number: "#18089",
+        switch: "watch_goes_on_below_a_compaction",
+        what: "Events below a compaction are left out without a word",
+        seen: "etcd #18089 in kind",
+        finders: WATCHES,
+        quick: true,
+    },
+    Bug {
+        number: "#17529",
+        switch: "watch_jumps_over_a_snapshot",
+        what: "What a snapshot brought is never told to watchers",
+        seen: "etcd before 3.4, #17529 in kind",
+        finders: WATCHES,
+        quick: true,
+    },
+    Bug {
+        number: "#19179, #20271",
+        switch: "watch_reads_a_joined_batch_twice",
+        what: "What was told before two batches were joined is told again",
+        seen: "etcd #19179, #20271 in kind",
+        finders: WATCHES,
+        quick: true,
+    },
+    Bug {
+        number: "29",
+        switch: "deposed_lessor_ends_leases",
+        what: "A deposed leader lets leases expire",
+        seen: "etcd #15247",
+        finders: CHOSEN,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "deleted_key_stays_with_its_lease",
+        what: "A key that was deleted and put again goes with its former lease",
+        seen: "own",
+        finders: CHOSEN,
+        quick: true,
+    },
+    Bug {
+        number: "#14571",
+        switch: "users_are_forgotten_at_a_restart",
+        what: "Authentication is not in force after a restart",
+        seen: "etcd #14571",
+        finders: CHOSEN,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "nested_transactions_are_not_judged",
+        what: "Permissions are not asked for within nested transactions",
+        seen: "etcd CVE-2026-33343",
+        finders: CHOSEN,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "previous_values_are_not_judged",
+        what: "A previous value is shown to one who may write and not read",
+        seen: "own",
+        finders: CHOSEN,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "old_auth_revisions_are_believed",
+        what: "What was permitted when a token was made is believed later",
+        seen: "etcd, classic",
+        finders: CHOSEN,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "keys_of_leases_are_not_judged",
+        what: "Who may not write a key ends it with its lease",
+        seen: "etcd, classic",
+        finders: CHOSEN,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "commands_are_not_judged_when_applied",
+        what: "A change of users between proposal and application is missed",
+        seen: "etcd, classic",
+        finders: CHOSEN,
         quick: true,
     },
 ];

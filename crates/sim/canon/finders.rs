@@ -49,6 +49,10 @@ pub(crate) enum Finder {
     Histories,
     /// Snapshots sent to a member behind the cut, which dies at any point.
     Transfers,
+    /// Chosen histories of the store: its leases and users.
+    Chosen,
+    /// Watchers of the store alone.
+    Watchers,
     /// The store alone, restarted and copied.
     Copies,
     /// The full world with a counter.
@@ -62,7 +66,7 @@ pub(crate) enum Finder {
 }
 
 /// Every finder.
-pub(crate) const ALL: [Finder; 14] = [
+pub(crate) const ALL: [Finder; 16] = [
     Finder::Schedule,
     Finder::Core,
     Finder::Checker,
@@ -72,6 +76,8 @@ pub(crate) const ALL: [Finder; 14] = [
     Finder::Leftovers,
     Finder::Histories,
     Finder::Transfers,
+    Finder::Chosen,
+    Finder::Watchers,
     Finder::Copies,
     Finder::Tally,
     Finder::Sessions,
@@ -106,6 +112,8 @@ impl Finder {
             Finder::Leftovers => "leftovers",
             Finder::Histories => "histories",
             Finder::Transfers => "transfers",
+            Finder::Chosen => "chosen",
+            Finder::Watchers => "watchers",
             Finder::Copies => "copies",
             Finder::Tally => "tally",
             Finder::Sessions => "sessions",
@@ -123,6 +131,7 @@ impl Finder {
         match self {
             Finder::Schedule
             | Finder::Core
+            | Finder::Watchers
             | Finder::Copies
             | Finder::Tally
             | Finder::Sessions
@@ -134,7 +143,8 @@ impl Finder {
             | Finder::Rot
             | Finder::Leftovers
             | Finder::Histories
-            | Finder::Transfers => "states",
+            | Finder::Transfers
+            | Finder::Chosen => "states",
         }
     }
 
@@ -152,6 +162,15 @@ impl Finder {
                 one(seen(|| drop(run_schedule(random, &cluster, joiners, 1_500))))
             }
             Finder::Core => world(&CoreScenario, if seed % 4 == 3 { 5 } else { 3 }, seed),
+            Finder::Chosen => all(
+                8,
+                seen(|| {
+                    store_harness::leases::a_deposed_leader_ends_no_lease();
+                    store_harness::leases::a_deleted_key_leaves_its_lease();
+                    store_harness::users::what_is_not_permitted_is_refused();
+                }),
+            ),
+            Finder::Watchers => one(seen(|| store_harness::watching::run(seed, true))),
             Finder::Copies => one(seen(|| store_harness::histories::run(seed))),
             Finder::Tally => world(&TallyScenario, if seed % 8 == 7 { 5 } else { 3 }, seed),
             Finder::Sessions => world(&SessionsScenario, 3, seed),
@@ -227,6 +246,8 @@ impl fmt::Display for Finder {
             Finder::Leftovers => "old bytes behind the log",
             Finder::Histories => "chosen histories of a member",
             Finder::Transfers => "snapshots to a member",
+            Finder::Chosen => "chosen histories of the store",
+            Finder::Watchers => "watchers of the store",
             Finder::Copies => "restarts and copies of the store",
             Finder::Tally => "full world, counter",
             Finder::Sessions => "full world, sessions",

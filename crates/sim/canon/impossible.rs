@@ -5,37 +5,9 @@ pub(crate) struct Other {
     pub(crate) number: &'static str,
     pub(crate) what: &'static str,
     pub(crate) seen: &'static str,
-    /// The feature it waits for, or why this design cannot have it.
+    /// Why this design cannot have it.
     pub(crate) why: &'static str,
 }
-
-/// Bugs of what is not built yet.
-pub(crate) const WAITING: &[Other] = &[
-    Other {
-        number: "29",
-        what: "A deposed leader lets leases expire",
-        seen: "etcd #15247",
-        why: "leases",
-    },
-    Other {
-        number: "#14571",
-        what: "Authentication is not in force after a restart",
-        seen: "etcd #14571",
-        why: "authentication",
-    },
-    Other {
-        number: "#15220, #15271",
-        what: "Watch events out of order, or progress told too early",
-        seen: "etcd #15220, #15271",
-        why: "watches",
-    },
-    Other {
-        number: "#17529, #18089, #19179, #20221, #20271",
-        what: "Watch events lost, late, double or old",
-        seen: "etcd",
-        why: "watches",
-    },
-];
 
 /// Bugs that this design cannot have.
 pub(crate) const IMPOSSIBLE: &[Other] = &[

@@ -41,8 +41,8 @@ mod transfers;
 mod bugs;
 mod finders;
 mod hunt;
+mod impossible;
 mod page;
-mod waiting;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};

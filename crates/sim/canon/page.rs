@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::Result;
 use crate::bugs::Bug;
 use crate::finders::Finder;
-use crate::waiting::{IMPOSSIBLE, Other, WAITING};
+use crate::impossible::{IMPOSSIBLE, Other};
 
 /// The command that writes the page.
 const COMMAND: &str =
@@ -45,10 +45,9 @@ fn page(results: &[Result]) -> String {
     write!(page, "{COMMAND}\n```\n\n").expect("a string takes everything");
     writeln!(
         page,
-        "{} bugs are put back, {found} are found within a minute from every start. {} of the list wait \
-         for what is\nnot built yet, {} this design cannot have.\n",
+        "{} bugs are put back, {found} are found within a minute from every start. {} of the list this \
+         design cannot have.\n",
         results.len(),
-        WAITING.len(),
         IMPOSSIBLE.len()
     )
     .expect("a string takes everything");
@@ -59,8 +58,6 @@ fn page(results: &[Result]) -> String {
     for result in results {
         page.push_str(&row(result));
     }
-    page.push_str("\n## Waiting\n\n| # | bug | seen in | waits for |\n|---|---|---|---|\n");
-    WAITING.iter().for_each(|other| page.push_str(&other_row(other)));
     page.push_str(
         "\n## What this design cannot have\n\n| # | bug | seen in | why |\n|---|---|---|---|\n",
     );
@@ -124,7 +121,7 @@ within a minute: this measures the checks, not the code.
 - *Random schedules* drive the consensus module alone (`crates/raft/tests/schedule`), the *core world* lets it run in
   simulated time, each step held to the executable specification.
 - *Restarts and copies of the store* drive the store alone, with crashes, lost chunks and compactions in between
-  (`crates/kv/tests/harness`).
+  (`crates/kv/tests/harness`); so do its *watchers*, and *chosen histories of the store* its leases and users.
 - *Chosen histories* put one member into a test's hands: its log, its clock and its peers
   (`crates/node/tests/histories`).
 - *Crash points*, *rot points*, *failing syncs* and *old bytes* try the log (`crates/wal/tests`).

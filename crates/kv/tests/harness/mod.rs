@@ -3,6 +3,8 @@
 
 pub(crate) mod disk;
 pub(crate) mod histories;
+pub(crate) mod leases;
+pub(crate) mod users;
 pub(crate) mod watching;
 
 use bytes::{Bytes, BytesMut};
