@@ -19,7 +19,8 @@ use super::coverage::{Coverage, Feature, Features, Outcome, Role};
 use super::grammar::{Grammar, Mixture};
 use super::oracle::Oracle;
 use super::request::{Kind, Request};
-use super::service::{Answered, Became, CallId, Service};
+use super::service::{Answered, Became, CallId, Service, Told};
+use super::watchers::{Around, Watchers};
 use crate::application::store::StoreApplication;
 use crate::choices::Choices;
 use crate::faults::{FAULTS, Fault, FaultCounts};
@@ -67,6 +68,7 @@ const BURST_TOKEN: u64 = u64::MAX;
 const CLOCK_TOKEN: u64 = u64::MAX - 1;
 const SPACE_TOKEN: u64 = u64::MAX - 2;
 const PATIENCE_TOKENS: u64 = 1 << 40;
+const WATCH_TOKENS: u64 = 1 << 50;
 
 /// How often servers look at the space on their disks, in microseconds.
 const SPACE_PERIOD_US: u64 = 1_000_000;
@@ -76,6 +78,9 @@ const NO_CLIENT: u64 = u64::MAX;
 
 /// Tells the clients' decisions from all others, so that a fault more or less changes none of them.
 const LABEL: u64 = 0x636c_6965_6e74;
+
+/// The same of the decisions of those who watch.
+const WATCH_LABEL: u64 = 0x7761_7463_6865;
 
 /// What the clients do.
 #[derive(Clone, Debug)]
@@ -177,6 +182,10 @@ pub struct Workload {
     wakes_at_us: u64,
     finished: bool,
     became: Vec<(CallId, Became)>,
+    told: Vec<(CallId, Told)>,
+    watchers: Watchers,
+    /// In the calm, the members that are counted on.
+    standing: Vec<NodeId>,
 }
 
 impl Workload {
@@ -202,6 +211,9 @@ impl Workload {
             wakes_at_us: 0,
             finished: false,
             became: Vec::new(),
+            told: Vec::new(),
+            watchers: Watchers::default(),
+            standing: Vec::new(),
         }
     }
 
@@ -388,6 +400,7 @@ impl Workload {
             BURST_TOKEN => self.draw_burst(world),
             CLOCK_TOKEN => self.wakes_at_us = 0,
             SPACE_TOKEN => self.look_at_space(world),
+            WATCH_TOKENS.. => self.watch(world, token - WATCH_TOKENS),
             PATIENCE_TOKENS.. => {
                 let id = CallId(token - PATIENCE_TOKENS);
                 if self.pending.contains_key(&id) {
@@ -397,6 +410,14 @@ impl Workload {
             }
             place => self.ask(world, place),
         }
+    }
+
+    /// A client that watches does something.
+    fn watch(&mut self, world: &mut World<StoreApplication>, place: u64) {
+        let Workload { service, oracle, grammar, calls, watchers, .. } = self;
+        let mut around = Around { world, service, oracle, grammar, calls };
+        watchers.act(&mut around, place as usize);
+        world.set_timer(self.watchers.pause(), WATCH_TOKENS + place);
     }
 
     /// Every server looks at the space on its disk, and raises or ends the alarm.
@@ -463,20 +484,34 @@ impl Clients<StoreApplication> for Workload {
         }
         world.set_timer(BURST_PERIOD_US, BURST_TOKEN);
         world.set_timer(SPACE_PERIOD_US, SPACE_TOKEN);
+        self.watchers = Watchers::draw(world.choices().apart(WATCH_LABEL));
+        self.watchers.begin(&mut self.grammar);
+        for place in 0..self.watchers.len() as u64 {
+            world.set_timer(self.watchers.pause(), WATCH_TOKENS + place);
+        }
     }
 
     fn turn(&mut self, world: &mut World<StoreApplication>) -> Result<(), Violation> {
         self.follow(world)?;
+        if self.finished {
+            self.standing = world.standing_members();
+        }
         let mut ended = Vec::new();
         while let Some(happened) = world.happened() {
             let token = self.service.happened(happened, &mut ended);
             for id in ended.drain(..) {
+                self.watchers.lost(id);
                 self.unanswered(world, id, Outcome::Lost);
             }
             token.into_iter().for_each(|token| self.timer(world, token));
         }
         let mut became = std::mem::take(&mut self.became);
-        let wake_us = self.service.turn(world, &mut self.choices, &mut became);
+        let mut told = std::mem::take(&mut self.told);
+        let wake_us = self.service.turn(world, &mut self.choices, &mut became, &mut told);
+        for (id, told) in told.drain(..) {
+            self.watchers.told(id, told, &mut self.grammar, &mut self.oracle)?;
+        }
+        self.told = told;
         for (id, became) in became.drain(..) {
             match became {
                 Became::Proposed(origin) => self.oracle.proposed(id, origin)?,
@@ -486,7 +521,7 @@ impl Clients<StoreApplication> for Workload {
         }
         self.became = became;
         if let Some(wake_us) = wake_us
-            && self.wakes_at_us == 0
+            && (self.wakes_at_us == 0 || wake_us < self.wakes_at_us)
         {
             self.wakes_at_us = wake_us;
             world.set_timer(wake_us.saturating_sub(world.now_us()), CLOCK_TOKEN);
@@ -500,11 +535,14 @@ impl Clients<StoreApplication> for Workload {
 
     fn finish(&mut self) {
         self.finished = true;
+        self.watchers.finish();
     }
 
-    /// Nobody waits, and what was alarming is over.
+    /// Nobody waits, what was alarming is over, and whoever watches knows all.
     fn is_idle(&self) -> bool {
-        self.service.is_idle() && !self.oracle.model().is_alarmed()
+        self.service.is_idle()
+            && !self.oracle.model().is_alarmed()
+            && self.watchers.are_told_all(&self.standing, &self.oracle)
     }
 
     /// Refusals by the API included.
@@ -515,6 +553,7 @@ impl Clients<StoreApplication> for Workload {
     /// All members hold what the model does, now and at past revisions.
     fn judge(&mut self, world: &mut World<StoreApplication>) -> Result<(), Violation> {
         self.follow(world)?;
+        self.coverage.saw(self.watchers.figures());
         let now = self.oracle.model().now();
         let oldest = now.compacted.max(1);
         let step = ((now.revision - oldest) / PAST_REVISIONS).max(1) as usize;

@@ -3,7 +3,7 @@
 //! Responsible for counting and for saying what was never met. Not responsible for judging answers. A
 //! workload that is too kind proves nothing, and nothing but counts tells that it is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jangada_server::errors::ApiError;
@@ -408,6 +408,8 @@ pub struct Coverage {
     kinds: Vec<[u64; OUTCOMES]>,
     /// By kind, weather and role.
     places: Vec<[[u64; ROLES.len()]; WEATHERS]>,
+    /// What else was seen, by name.
+    seen: BTreeMap<&'static str, u64>,
 }
 
 impl Default for Coverage {
@@ -416,6 +418,7 @@ impl Default for Coverage {
             features: vec![[0; OUTCOMES]; FEATURES.len()],
             kinds: vec![[0; OUTCOMES]; KINDS.len()],
             places: vec![[[0; ROLES.len()]; WEATHERS]; KINDS.len()],
+            seen: BTreeMap::new(),
         }
     }
 }
@@ -441,8 +444,22 @@ impl Coverage {
         }
     }
 
+    /// What else was seen, by name: what streams were told.
+    #[must_use]
+    pub fn seen(&self) -> &BTreeMap<&'static str, u64> {
+        &self.seen
+    }
+
+    /// Counts what else was seen.
+    pub fn saw(&mut self, seen: &BTreeMap<&'static str, u64>) {
+        for (name, count) in seen {
+            *self.seen.entry(name).or_default() += count;
+        }
+    }
+
     /// Adds another run's counts.
     pub fn add(&mut self, other: &Coverage) {
+        self.saw(&other.seen);
         let add = |sums: &mut [u64], counts: &[u64]| {
             sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         };
@@ -498,7 +515,8 @@ impl Coverage {
         let kinds = KINDS.iter().map(|kind| (kind.name(), &self.kinds[*kind as usize]));
         let features =
             FEATURES.iter().map(|feature| (feature.name(), &self.features[*feature as usize]));
-        kinds.chain(features).map(move |(name, counts)| (name, happened(counts)))
+        let calls = kinds.chain(features).map(move |(name, counts)| (name, happened(counts)));
+        calls.chain(self.seen.iter().map(|(name, count)| (*name, vec![("seen", *count)])))
     }
 
     /// What was never met: features that were never answered, or never refused if they cannot be
@@ -586,6 +604,9 @@ impl fmt::Display for Coverage {
                 write!(f, " {name} {leader}/{follower}/{none}/{down}")?;
             }
             writeln!(f)?;
+        }
+        for (name, count) in &self.seen {
+            writeln!(f, "{name:34} {count:>9}")?;
         }
         let spots = self.blind_spots();
         writeln!(f, "\nnever met: {}", spots.len())?;

@@ -13,16 +13,22 @@
 //! | [`model`] | what the store should answer: a second store, as plain as can be |
 //! | [`oracle`] | comparing, as soon as an answer is there |
 //! | [`coverage`] | what was asked of whom while what went wrong, and what came of it |
+//! | [`events`] | what watchers should be told |
+//! | [`watchers`] | who watches, from where on, and where next when a stream is lost |
+//! | [`watch_judge`] | comparing what they are told with what they should be |
 //! | [`clients`] | who asks, when, and what they do without an answer |
 
 pub mod clients;
 pub mod coverage;
+pub mod events;
 pub mod grammar;
 pub mod model;
 pub mod oracle;
 pub mod request;
 pub mod rules;
 pub mod service;
+pub mod watch_judge;
+pub mod watchers;
 
 pub use clients::{Workload, WorkloadOptions};
 pub use coverage::Coverage;

@@ -19,6 +19,7 @@ use jangada_server::proto::mvccpb::KeyValue;
 use pb::request_op::Request as Op;
 use pb::response_op::Response as OpResponse;
 
+use super::events::{Event, Events};
 use super::request::Request;
 
 /// A key as one change left it.
@@ -66,6 +67,7 @@ pub struct Model {
     moments: VecDeque<Moment>,
     /// The alarms that were raised, each the member and its kind, after each change of them.
     alarms: Vec<Alarms>,
+    events: Events,
 }
 
 /// Alarms that are raised, in the order in which they are listed: by kind, then by member.
@@ -104,7 +106,7 @@ fn puts(txn: &pb::TxnRequest) -> bool {
 }
 
 /// Whether a key lies in `[key, range_end)` as requests name it.
-fn contains(start: &Bytes, end: &Bytes, key: &Bytes) -> bool {
+pub(super) fn contains(start: &Bytes, end: &Bytes, key: &Bytes) -> bool {
     match end.as_ref() {
         b"" => key == start,
         b"\0" => start <= key,
@@ -314,13 +316,34 @@ impl Model {
     pub fn new() -> Model {
         let first = Moment { index: Index(0), revision: 1, compacted: -1, alarms: 0 };
         let (keys, moments) = (BTreeMap::new(), VecDeque::from([first]));
-        Model { keys, moments, alarms: vec![Alarms::new()] }
+        Model { keys, moments, alarms: vec![Alarms::new()], events: Events::default() }
     }
 
     /// The newest moment.
     #[must_use]
     pub fn now(&self) -> Moment {
         *self.moments.back().expect("there is always a moment")
+    }
+
+    /// What happened, as watchers are told it.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// The revision of the store that holds the effects of the log up to an entry; `None` if that is no
+    /// longer known.
+    #[must_use]
+    pub fn revision_at(&self, index: Index) -> Option<i64> {
+        self.moments(index, index)?.next().map(|moment| moment.revision)
+    }
+
+    /// The entry that has made a revision; `None` if that is no longer known.
+    #[must_use]
+    pub fn index_of(&self, revision: i64) -> Option<Index> {
+        let at = self.moments.partition_point(|moment| moment.revision < revision);
+        let moment = self.moments.get(at).filter(|moment| moment.revision == revision)?;
+        Some(moment.index)
     }
 
     /// The moments that an observer who stands somewhere in `first..=last` of the log may see; `None`
@@ -403,7 +426,7 @@ impl Model {
                 Ok(Answer::DeleteRange(pb::DeleteRangeResponse { header, ..response }))
             }
             Request::Txn(txn) => self.apply_txn(&mut after, txn),
-            Request::Compact(compact) => Model::apply_compact(&mut after, compact.revision),
+            Request::Compact(compact) => self.apply_compact(&mut after, compact.revision),
             Request::Alarm(alarm) => Ok(self.apply_alarm(&mut after, alarm)),
             other => panic!("{other:?} goes into no log"),
         };
@@ -463,7 +486,7 @@ impl Model {
         Ok(Answer::Put(pb::PutResponse { header, ..response }))
     }
 
-    fn apply_compact(after: &mut Moment, revision: i64) -> Expected {
+    fn apply_compact(&mut self, after: &mut Moment, revision: i64) -> Expected {
         if revision <= after.compacted {
             return Err(ApiError::Compacted);
         }
@@ -471,6 +494,7 @@ impl Model {
             return Err(ApiError::FutureRevision);
         }
         after.compacted = revision;
+        self.events.compact(revision);
         Ok(Answer::Compact(pb::CompactionResponse { header: header(after.revision) }))
     }
 
@@ -525,6 +549,8 @@ impl Model {
     /// Changes a key in the revision that follows `before`.
     fn change(&mut self, before: Moment, key: &Bytes, kept: Option<KeyValue>) {
         let revision = before.revision + 1;
+        let replaced = self.view(before).get(key, before.revision).cloned();
+        self.events.changed(revision, Event { key: key.clone(), kept: kept.clone(), replaced });
         self.keys.entry(key.clone()).or_default().push(Version { revision, kept });
     }
 

@@ -179,6 +179,22 @@ impl Oracle {
         self.model.forget(before);
     }
 
+    /// A process has shown what happened up to a revision, by telling of it: whoever reads later sees
+    /// it.
+    pub fn saw(&mut self, process: u64, revision: i64) {
+        if let Some(index) = self.model.index_of(revision) {
+            self.acknowledged = self.acknowledged.max(index);
+            self.show(process, index);
+        }
+    }
+
+    /// The revision that a process has shown or acknowledged; 0 if that is not known.
+    #[must_use]
+    pub fn shown_revision(&self, process: u64) -> i64 {
+        let index = self.shown.get(&process).copied();
+        index.and_then(|index| self.model.revision_at(index)).unwrap_or_default()
+    }
+
     /// No process with a lower name of this member will answer any more.
     pub fn ended(&mut self, process: u64) {
         self.shown.remove(&process);

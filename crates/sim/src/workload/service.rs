@@ -7,7 +7,9 @@
 //! 1. A process that is paused, or whose disk has failed under it, answers nothing.
 //! 2. A request whose caller has gone is dropped, and what it proposed is not taken back.
 
-use std::collections::{BTreeMap, VecDeque};
+mod streams;
+
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,12 +25,16 @@ use jangada_kv::{AlarmAction, AlarmKind, Command};
 use jangada_raft::{Index, NodeId};
 use jangada_server::machine::KvMachine;
 use jangada_server::proto::etcdserverpb as pb;
-use jangada_server::{Edge, Metrics, Served, ServedMember, Settings, Sight, Space, Timer};
+use jangada_server::{
+    Edge, Metrics, Served, ServedMember, Settings, Sight, Space, Timer, WatchCuts,
+};
 
 use super::request::Request;
 use crate::application::store::StoreApplication;
 use crate::choices::Choices;
 use crate::world::{Happened, World};
+use streams::Stream;
+pub use streams::{Ending, Told};
 
 /// The cluster's id, as answers name it.
 pub const CLUSTER_ID: u64 = 0x6a61_6e67_6164_6121;
@@ -44,6 +50,13 @@ const ENGINE_LAG_BYTES_MAX: u64 = 64 << 20;
 /// For how long there must be space again before the alarm ends. As it ships it is a minute; a run
 /// lasts seconds.
 const SPACE_CALM: Duration = Duration::from_secs(2);
+
+/// How often watchers who want to know are told that nothing happened. As it ships it is ten minutes.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(400);
+
+/// Responses to watchers end after so many bytes, and fragments do, so that there are many: as it ships
+/// it is a megabyte and more.
+const WATCH_CUTS: WatchCuts = WatchCuts { response_bytes: 600, fragment_bytes: Some(300) };
 
 /// In one of so many turns a request that could go on has to wait for the next turn, so that other
 /// things happen between what it waited for and what it does then.
@@ -139,12 +152,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Those who wait, and how many there were.
+#[derive(Debug, Default)]
+struct Sleepers {
+    queue: BTreeMap<(u64, u64), Waker>,
+    count: u64,
+}
+
 /// The simulator's clock, as the server's request handling is given it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SimTimer {
     now_us: Arc<AtomicU64>,
-    /// Whom to wake when, in the order of time: every wait is as long as every other.
-    sleepers: Arc<Mutex<VecDeque<(u64, Waker)>>>,
+    /// Whom to wake when, in the order of time, and of coming.
+    sleepers: Arc<Mutex<Sleepers>>,
 }
 
 impl SimTimer {
@@ -152,12 +172,12 @@ impl SimTimer {
     fn advance(&self, now_us: u64) -> Option<u64> {
         self.now_us.store(now_us, Ordering::Relaxed);
         let mut sleepers = lock(&self.sleepers);
-        while let Some((at_us, _)) = sleepers.front() {
-            if now_us < *at_us {
-                return Some(*at_us);
+        while let Some(first) = sleepers.queue.first_entry() {
+            let (at_us, _) = *first.key();
+            if now_us < at_us {
+                return Some(at_us);
             }
-            let (_, waker) = sleepers.pop_front().expect("there is a front");
-            waker.wake();
+            first.remove().wake();
         }
         None
     }
@@ -185,7 +205,10 @@ impl Timer for SimTimer {
             }
             if !sleeps {
                 sleeps = true;
-                lock(&self.sleepers).push_back((until_us, context.waker().clone()));
+                let mut sleepers = lock(&self.sleepers);
+                sleepers.count += 1;
+                let place = (until_us, sleepers.count);
+                sleepers.queue.insert(place, context.waker().clone());
             }
             Poll::Pending
         })
@@ -197,6 +220,7 @@ impl Timer for SimTimer {
 pub struct Service {
     processes: BTreeMap<NodeId, Process>,
     calls: BTreeMap<CallId, Call>,
+    streams: BTreeMap<CallId, Stream>,
     ready: Arc<Ready>,
     /// Calls that can go on and have not yet.
     late: Vec<CallId>,
@@ -222,11 +246,16 @@ impl Service {
         Service {
             processes: BTreeMap::new(),
             calls: BTreeMap::new(),
+            streams: BTreeMap::new(),
             ready: Arc::default(),
             late: Vec::new(),
             timer: SimTimer::default(),
             metrics: Arc::default(),
-            settings: Settings::default(),
+            settings: Settings {
+                watch_progress_interval: PROGRESS_INTERVAL,
+                watch_cuts: WATCH_CUTS,
+                ..Settings::default()
+            },
             with_leader,
             events: Vec::new(),
         }
@@ -370,6 +399,10 @@ impl Service {
                 let lost = self.calls.iter().filter(|(_, call)| call.process == process);
                 ended.extend(lost.map(|(id, _)| *id));
                 ended.iter().for_each(|id| drop(self.calls.remove(id)));
+                let lost = self.streams.iter().filter(|(_, stream)| stream.process == process);
+                let lost: Vec<CallId> = lost.map(|(id, _)| *id).collect();
+                lost.iter().for_each(|id| drop(self.streams.remove(id)));
+                ended.extend(lost);
                 self.processes.remove(&member);
                 return None;
             }
@@ -395,7 +428,9 @@ impl Service {
         world: &mut World<StoreApplication>,
         choices: &mut Choices,
         became: &mut Vec<(CallId, Became)>,
+        told: &mut Vec<(CallId, Told)>,
     ) -> Option<u64> {
+        self.end_astray(world, told);
         let next_us = self.timer.advance(world.now_us());
         for (member, process) in &mut self.processes {
             if process.untold {
@@ -411,12 +446,17 @@ impl Service {
             Service::tell(world, *member, process);
         }
         for id in calls {
-            let Some(call) = self.calls.get(&id) else { continue };
-            if world.is_paused(call.member) || choices.below(LATE_TURNS) == 0 {
+            let call = self.calls.get(&id).map(|call| call.member);
+            let stream = self.streams.get(&id).map(Stream::member);
+            let Some(member) = call.or(stream) else { continue };
+            if world.is_paused(member) || choices.below(LATE_TURNS) == 0 {
                 self.late.push(id); // invariant 1
                 continue;
             }
-            self.poll(world, id, became);
+            match call {
+                Some(_) => self.poll(world, id, became),
+                None => self.poll_stream(world, id, told),
+            }
         }
         for (member, process) in &mut self.processes {
             process.waiters.take(&mut self.events);
