@@ -281,7 +281,7 @@ impl Store {
             return None;
         }
         history.keep(was.revision, &before);
-        if interest.replaced {
+        if interest.replaced && was.revision.main < name.revision.main {
             open.keep_replaced(was.revision.main, before.clone());
         }
         prev_kv.then(|| before.key_value(Bytes::copy_from_slice(key), was.revision.main))
@@ -313,7 +313,8 @@ impl Store {
                 leases.detach(key, before.lease);
             }
             history.keep(was.revision, &before);
-            if interest.replaced {
+            // What the same revision has put is not what was there before it.
+            if interest.replaced && was.revision.main < name.revision.main {
                 open.keep_replaced(was.revision.main, before.clone());
             }
             response.deleted += 1;

@@ -6,7 +6,8 @@ use std::task::{Wake, Waker};
 
 use bytes::Bytes;
 use jangada_kv::{
-    Changes, EVENT_LOG_BYTES_MAX, WatchOutput, WatchRefusal, WatchRequest, WatchStep, WatchStream,
+    Changes, Command, DeleteRangeRequest, EVENT_LOG_BYTES_MAX, PutRequest, RequestOp, TxnRequest,
+    WatchOutput, WatchRefusal, WatchRequest, WatchStep, WatchStream,
 };
 
 use crate::harness::Subject;
@@ -116,6 +117,27 @@ fn a_watch_begins_at_a_compaction_and_not_below_it() {
         let Sent::Events(_, events) = &seen[0] else { panic!("they are events") };
         assert_eq!(events[0].previous, None, "what stood before is compacted");
         assert!(events[0].is_delete && events[1].previous.is_some());
+    }
+}
+
+#[test]
+fn what_a_transaction_has_put_itself_is_not_what_it_replaced() {
+    for with_engine in [true, false] {
+        let disk = Disk::default();
+        let mut subject = Subject::open(with_engine.then_some(&disk));
+        subject.put("a", b"1");
+        let mut stream = WatchStream::new(&subject.machine.shared());
+        stream.create(WatchRequest { replaced: true, ..all(0) }).expect("it is the first");
+        let (key, range_end) = (Bytes::from_static(b"a"), Bytes::from_static(b"\0"));
+        let put = PutRequest { key: key.clone(), value: key.clone(), ..PutRequest::default() };
+        let delete = DeleteRangeRequest { key, range_end, ..DeleteRangeRequest::default() };
+        let success = vec![RequestOp::Put(put), RequestOp::DeleteRange(delete)];
+        subject.apply(&Command::Txn(TxnRequest { success, ..TxnRequest::default() }));
+        let seen = sent(&mut stream);
+        let Sent::Events(_, events) = &seen[0] else { panic!("they are events") };
+        let replaced = events.iter().map(|event| event.previous.as_ref().map(|kv| kv.revision));
+        // As etcd has it: the state of the revision before, however the events are come by.
+        assert_eq!(replaced.collect::<Vec<_>>(), [Some(2), Some(2)]);
     }
 }
 
