@@ -27,13 +27,15 @@ fn simulate(
 }
 
 /// What requests must have come to, in some run or other.
-const OUTCOMES: [Outcome; 19] = [
+const OUTCOMES: [Outcome; 21] = [
     Outcome::Ok,
     Outcome::Refused(ApiError::EmptyKey),
     Outcome::Refused(ApiError::KeyNotFound),
     Outcome::Refused(ApiError::ValueProvided),
     Outcome::Refused(ApiError::LeaseProvided),
     Outcome::Refused(ApiError::LeaseNotFound),
+    Outcome::Refused(ApiError::LeaseExists),
+    Outcome::Refused(ApiError::LeaseTtlTooLarge),
     Outcome::Refused(ApiError::TooManyOps),
     Outcome::Refused(ApiError::DuplicateKey),
     Outcome::Refused(ApiError::InvalidSortOption),
@@ -47,6 +49,18 @@ const OUTCOMES: [Outcome; 19] = [
     Outcome::Lost,
     Outcome::GivenUp,
     Outcome::Unreachable,
+];
+
+/// What watchers must have come to, in some run or other.
+const WATCHED: [&str; 8] = [
+    "watchers",
+    "watchers refused",
+    "watchers ended",
+    "watchers ended by a compaction",
+    "events",
+    "events in fragments",
+    "progress",
+    "watch streams lost",
 ];
 
 #[test]
@@ -94,6 +108,9 @@ fn every_request_is_answered_as_the_model_answers_it() {
     }
     for outcome in OUTCOMES {
         assert!(0 < coverage.of_outcome(outcome), "no request came to: {}", outcome.name());
+    }
+    for name in WATCHED {
+        assert!(coverage.seen().contains_key(name), "never seen: {name}");
     }
     assert!(0 < unknown, "no write happened whose client did not learn of it");
 }

@@ -6,7 +6,7 @@
 //! and some ask for the same again as for something new. Not responsible for what a right answer is
 //! ([`super::oracle`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -78,6 +78,9 @@ const NO_CLIENT: u64 = u64::MAX;
 
 /// Tells the clients' decisions from all others, so that a fault more or less changes none of them.
 const LABEL: u64 = 0x636c_6965_6e74;
+
+/// The same of whether clients use leases.
+const LEASE_LABEL: u64 = 0x6c65_6173_65;
 
 /// The same of the decisions of those who watch.
 const WATCH_LABEL: u64 = 0x7761_7463_6865;
@@ -484,6 +487,7 @@ impl Clients<StoreApplication> for Workload {
         }
         world.set_timer(BURST_PERIOD_US, BURST_TOKEN);
         world.set_timer(SPACE_PERIOD_US, SPACE_TOKEN);
+        self.grammar.uses_leases = world.choices().apart(LEASE_LABEL).below(4) != 0;
         self.watchers = Watchers::draw(world.choices().apart(WATCH_LABEL));
         self.watchers.begin(&mut self.grammar);
         for place in 0..self.watchers.len() as u64 {
@@ -574,6 +578,17 @@ impl Clients<StoreApplication> for Workload {
                 return Err(Violation {
                     invariant: "members hash to the same",
                     seen: format!("{member} has {hash:?}, the first {first:?}, the model {now:?}"),
+                });
+            }
+            let leases: BTreeSet<i64> =
+                shared.read().leases().iter().map(|lease| lease.name.id).collect();
+            if leases != *self.oracle.model().leases() {
+                return Err(Violation {
+                    invariant: "members know the same leases",
+                    seen: format!(
+                        "{member} has {leases:?}, not {:?}",
+                        self.oracle.model().leases()
+                    ),
                 });
             }
             for revision in past.iter().copied() {

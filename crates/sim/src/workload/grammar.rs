@@ -12,7 +12,7 @@ use pb::compare::TargetUnion;
 use pb::request_op::Request as Op;
 
 use super::request::Request;
-use super::rules::{REQUEST_BYTES_MAX, TXN_OPS_MAX};
+use super::rules::{LEASE_TTL_MAX, REQUEST_BYTES_MAX, TXN_OPS_MAX};
 use crate::choices::Choices;
 
 /// Short keys that are prefixes of one another, with the bytes at both ends of the alphabet, and one
@@ -54,6 +54,8 @@ pub struct Mixture {
     pub deletes: u64,
     /// Compactions.
     pub compactions: u64,
+    /// Leases that are granted, revoked and listed, where clients use any.
+    pub leases: u64,
     /// Questions to the member itself, methods that are not served, garbled messages.
     pub others: u64,
     /// Requests of megabytes, in parts of a hundred thousand.
@@ -62,7 +64,15 @@ pub struct Mixture {
 
 impl Default for Mixture {
     fn default() -> Mixture {
-        Mixture { puts: 330, ranges: 300, deletes: 80, compactions: 15, others: 25, oversized: 40 }
+        Mixture {
+            puts: 330,
+            ranges: 300,
+            deletes: 80,
+            compactions: 15,
+            leases: 40,
+            others: 25,
+            oversized: 40,
+        }
     }
 }
 
@@ -77,13 +87,18 @@ pub struct Grammar {
     /// The last revision that was compacted.
     pub compacted: i64,
     serial: u64,
+    /// Whether clients use leases.
+    pub uses_leases: bool,
 }
+
+/// The ids of leases: few, so that they come and go.
+const LEASES: [i64; 5] = [1, 2, 3, -1, 0x1234_5678];
 
 impl Grammar {
     /// Requests over some plain keys and a dozen odd ones.
     #[must_use]
     pub fn new(mixture: Mixture, plain_keys: u64) -> Grammar {
-        Grammar { mixture, plain_keys, revision: 1, compacted: 0, serial: 0 }
+        Grammar { mixture, plain_keys, revision: 1, compacted: 0, serial: 0, uses_leases: false }
     }
 
     /// The next request.
@@ -98,6 +113,7 @@ impl Grammar {
             (mixture.ranges, Grammar::any_range),
             (mixture.deletes, Grammar::any_delete),
             (mixture.compactions, Grammar::any_compaction),
+            (if self.uses_leases { mixture.leases } else { 0 }, Grammar::any_lease),
             (mixture.others, Grammar::any_other),
         ] {
             if left < parts {
@@ -137,6 +153,18 @@ impl Grammar {
             _ => self.compacted + (self.revision - self.compacted) / 4,
         };
         Request::Compact(pb::CompactionRequest { revision, physical: choices.below(2) == 0 })
+    }
+
+    fn any_lease(&mut self, choices: &mut Choices) -> Request {
+        let id = *choices.pick(&LEASES);
+        match choices.below(10) {
+            0..5 => {
+                let ttl = *choices.pick(&[0, 1, 2, 60, LEASE_TTL_MAX, LEASE_TTL_MAX + 1]);
+                Request::LeaseGrant(pb::LeaseGrantRequest { id, ttl })
+            }
+            5..8 => Request::LeaseRevoke(pb::LeaseRevokeRequest { id }),
+            _ => Request::LeaseLeases,
+        }
     }
 
     fn any_other(&mut self, choices: &mut Choices) -> Request {
@@ -234,8 +262,9 @@ impl Grammar {
         if one_in(choices, 8) { self.any_revision(choices) } else { 0 }
     }
 
-    fn lease(choices: &mut Choices) -> i64 {
-        if one_in(choices, 40) { *choices.pick(&[1, -1, 0x1234_5678]) } else { 0 }
+    fn lease(&self, choices: &mut Choices) -> i64 {
+        let rare = if self.uses_leases { 4 } else { 40 };
+        if one_in(choices, rare) { *choices.pick(&LEASES) } else { 0 }
     }
 
     fn range(&mut self, choices: &mut Choices) -> pb::RangeRequest {
@@ -269,7 +298,7 @@ impl Grammar {
         pb::PutRequest {
             key: self.key(choices),
             value: if no_value { Bytes::new() } else { self.value(choices) },
-            lease: Grammar::lease(choices),
+            lease: self.lease(choices),
             prev_kv: one_in(choices, 3),
             ignore_value,
             ignore_lease: one_in(choices, 10),
@@ -301,7 +330,7 @@ impl Grammar {
             1 => Some(TargetUnion::CreateRevision(number)),
             2 => Some(TargetUnion::ModRevision(number)),
             3 => Some(TargetUnion::Value(self.value(choices))),
-            4 => Some(TargetUnion::Lease(Grammar::lease(choices))),
+            4 => Some(TargetUnion::Lease(self.lease(choices))),
             _ => None,
         };
         let wide = one_in(choices, 4);

@@ -42,6 +42,8 @@ pub struct Moment {
     pub compacted: i64,
     /// How often the alarms that are raised had changed.
     alarms: usize,
+    /// How often leases had come or gone.
+    leases: usize,
 }
 
 /// The answer to a request, as the API has it. Headers hold the revision and nothing else.
@@ -55,6 +57,9 @@ pub enum Answer {
     Compact(pb::CompactionResponse),
     MemberList(pb::MemberListResponse),
     Alarm(pb::AlarmResponse),
+    LeaseGrant(pb::LeaseGrantResponse),
+    LeaseRevoke(pb::LeaseRevokeResponse),
+    LeaseLeases(pb::LeaseLeasesResponse),
 }
 
 /// What a request comes to.
@@ -67,8 +72,13 @@ pub struct Model {
     moments: VecDeque<Moment>,
     /// The alarms that were raised, each the member and its kind, after each change of them.
     alarms: Vec<Alarms>,
+    /// The ids of the leases that there are, after each change of them.
+    leases: Vec<BTreeSet<i64>>,
     events: Events,
 }
+
+/// The shortest time that the simulated servers grant a lease for, in seconds.
+pub const LEASE_TTL_MIN: i64 = 2;
 
 /// Alarms that are raised, in the order in which they are listed: by kind, then by member.
 type Alarms = BTreeSet<(i32, u64)>;
@@ -80,6 +90,7 @@ struct View<'a> {
     /// The newest revision that is seen.
     revision: i64,
     compacted: i64,
+    leases: &'a BTreeSet<i64>,
 }
 
 fn header(revision: i64) -> Option<pb::ResponseHeader> {
@@ -203,12 +214,17 @@ impl<'a> View<'a> {
                 if keeps && self.get(&put.key, self.revision).is_none() {
                     return Err(ApiError::KeyNotFound);
                 }
-                // No lease can be granted, so none exists.
-                if put.lease == 0 { Ok(()) } else { Err(ApiError::LeaseNotFound) }
+                self.check_lease(put)
             }
             Some(Op::RequestTxn(txn)) => self.check_puts(txn),
             _ => Ok(()),
         })
+    }
+
+    /// A key is put with a lease that there is, or without one.
+    fn check_lease(self, put: &pb::PutRequest) -> Result<(), ApiError> {
+        let known = put.lease == 0 || self.leases.contains(&put.lease);
+        if known { Ok(()) } else { Err(ApiError::LeaseNotFound) }
     }
 
     fn check_ranges(self, txn: &pb::TxnRequest) -> Result<(), ApiError> {
@@ -314,9 +330,10 @@ impl Model {
     /// An empty store.
     #[must_use]
     pub fn new() -> Model {
-        let first = Moment { index: Index(0), revision: 1, compacted: -1, alarms: 0 };
+        let first = Moment { index: Index(0), revision: 1, compacted: -1, alarms: 0, leases: 0 };
         let (keys, moments) = (BTreeMap::new(), VecDeque::from([first]));
-        Model { keys, moments, alarms: vec![Alarms::new()], events: Events::default() }
+        let (alarms, leases) = (vec![Alarms::new()], vec![BTreeSet::new()]);
+        Model { keys, moments, alarms, leases, events: Events::default() }
     }
 
     /// The newest moment.
@@ -360,7 +377,12 @@ impl Model {
     }
 
     fn view(&self, moment: Moment) -> View<'_> {
-        View { keys: &self.keys, revision: moment.revision, compacted: moment.compacted }
+        View {
+            keys: &self.keys,
+            revision: moment.revision,
+            compacted: moment.compacted,
+            leases: &self.leases[moment.leases],
+        }
     }
 
     /// Everything that exists at a moment, as a range of all keys at a revision.
@@ -403,6 +425,11 @@ impl Model {
                 };
                 Ok(listed(moment, self.alarms[moment.alarms].iter().filter(wanted)))
             }
+            Request::LeaseLeases => {
+                let leases = view.leases.iter().map(|id| pb::LeaseStatus { id: *id });
+                let (header, leases) = (header(moment.revision), leases.collect());
+                Ok(Answer::LeaseLeases(pb::LeaseLeasesResponse { header, leases }))
+            }
             other => panic!("{other:?} is no read of the store"),
         }
     }
@@ -416,7 +443,9 @@ impl Model {
         assert!(before.index < index, "model invariant 1");
         let mut after = Moment { index, ..before };
         let expected = match request {
-            Request::Put(_) if self.lacks_space() => Err(ApiError::NoSpace),
+            Request::Put(_) | Request::LeaseGrant(_) if self.lacks_space() => {
+                Err(ApiError::NoSpace)
+            }
             Request::Txn(txn) if self.lacks_space() && puts(txn) => Err(ApiError::NoSpace),
             Request::Put(put) => self.apply_put(&mut after, put),
             Request::DeleteRange(delete) => {
@@ -428,6 +457,8 @@ impl Model {
             Request::Txn(txn) => self.apply_txn(&mut after, txn),
             Request::Compact(compact) => self.apply_compact(&mut after, compact.revision),
             Request::Alarm(alarm) => Ok(self.apply_alarm(&mut after, alarm)),
+            Request::LeaseGrant(grant) => self.apply_grant(&mut after, grant),
+            Request::LeaseRevoke(revoke) => self.apply_revoke(&mut after, revoke.id),
             other => panic!("{other:?} goes into no log"),
         };
         if after != (Moment { index, ..before }) {
@@ -472,10 +503,54 @@ impl Model {
         listed(*after, named.iter())
     }
 
-    fn apply_put(&mut self, after: &mut Moment, put: &pb::PutRequest) -> Expected {
-        if put.lease != 0 {
+    /// The ids of the leases that there are.
+    #[must_use]
+    pub fn leases(&self) -> &BTreeSet<i64> {
+        &self.leases[self.now().leases]
+    }
+
+    /// Leases come and go.
+    fn set_leases(&mut self, after: &mut Moment, leases: BTreeSet<i64>) {
+        self.leases.push(leases);
+        after.leases = self.leases.len() - 1;
+    }
+
+    fn apply_grant(&mut self, after: &mut Moment, grant: &pb::LeaseGrantRequest) -> Expected {
+        let mut leases = self.leases[after.leases].clone();
+        if grant.id == 0 {
             return Err(ApiError::LeaseNotFound);
         }
+        if !leases.insert(grant.id) {
+            return Err(ApiError::LeaseExists);
+        }
+        self.set_leases(after, leases);
+        Ok(Answer::LeaseGrant(pb::LeaseGrantResponse {
+            header: header(after.revision),
+            id: grant.id,
+            ttl: grant.ttl.max(LEASE_TTL_MIN),
+            error: String::new(),
+        }))
+    }
+
+    /// Its keys are those that were put with it last.
+    fn apply_revoke(&mut self, after: &mut Moment, id: i64) -> Expected {
+        let before = *after;
+        let mut leases = self.leases[after.leases].clone();
+        if !leases.remove(&id) {
+            return Err(ApiError::LeaseNotFound);
+        }
+        let view = self.view(before);
+        let all = Bytes::from_static(b"\0");
+        let found = view.interval(&all, &all, before.revision).into_iter();
+        let held: Vec<Bytes> = found.filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect();
+        held.iter().for_each(|key| self.change(before, key, None));
+        after.revision += i64::from(!held.is_empty());
+        self.set_leases(after, leases);
+        Ok(Answer::LeaseRevoke(pb::LeaseRevokeResponse { header: header(after.revision) }))
+    }
+
+    fn apply_put(&mut self, after: &mut Moment, put: &pb::PutRequest) -> Expected {
+        self.view(*after).check_lease(put)?;
         let keeps = put.ignore_value || put.ignore_lease;
         if keeps && self.view(*after).get(&put.key, after.revision).is_none() {
             return Err(ApiError::KeyNotFound);

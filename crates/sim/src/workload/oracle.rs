@@ -498,6 +498,21 @@ fn decode(request: &Request, bytes: &Bytes) -> Result<Option<Decoded>, Violation
             let header = answer.header.take();
             (Answer::Alarm(answer), header)
         }
+        Request::LeaseGrant(_) => {
+            let mut answer: pb::LeaseGrantResponse = message(bytes)?;
+            let header = answer.header.take();
+            (Answer::LeaseGrant(answer), header)
+        }
+        Request::LeaseRevoke(_) => {
+            let mut answer: pb::LeaseRevokeResponse = message(bytes)?;
+            let header = answer.header.take();
+            (Answer::LeaseRevoke(answer), header)
+        }
+        Request::LeaseLeases => {
+            let mut answer: pb::LeaseLeasesResponse = message(bytes)?;
+            let header = answer.header.take();
+            (Answer::LeaseLeases(answer), header)
+        }
         Request::Status => {
             let answer: pb::StatusResponse = message(bytes)?;
             require(answer.header.is_some(), || "a status without a header".to_owned())?;
@@ -520,6 +535,9 @@ fn restore_header(answer: &mut Answer, revision: i64) {
         Answer::Compact(answer) => answer.header = header,
         Answer::MemberList(answer) => answer.header = header,
         Answer::Alarm(answer) => answer.header = header,
+        Answer::LeaseGrant(answer) => answer.header = header,
+        Answer::LeaseRevoke(answer) => answer.header = header,
+        Answer::LeaseLeases(answer) => answer.header = header,
     }
 }
 

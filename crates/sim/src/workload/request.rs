@@ -26,6 +26,12 @@ pub enum Request {
     MemberList(pb::MemberListRequest),
     /// Lists alarms, or changes them.
     Alarm(pb::AlarmRequest),
+    /// Makes a lease.
+    LeaseGrant(pb::LeaseGrantRequest),
+    /// Ends a lease, and deletes its keys.
+    LeaseRevoke(pb::LeaseRevokeRequest),
+    /// Lists the leases.
+    LeaseLeases,
     /// Asks how the member stands.
     Status,
     /// A method that is not served.
@@ -54,10 +60,13 @@ pub enum Kind {
     Unserved,
     Garbage,
     AlarmChange,
+    LeaseGrant,
+    LeaseRevoke,
+    LeaseLeases,
 }
 
 /// Every kind, in order.
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 18] = [
     Kind::Range,
     Kind::SerializableRange,
     Kind::Put,
@@ -73,6 +82,9 @@ pub const KINDS: [Kind; 15] = [
     Kind::Unserved,
     Kind::Garbage,
     Kind::AlarmChange,
+    Kind::LeaseGrant,
+    Kind::LeaseRevoke,
+    Kind::LeaseLeases,
 ];
 
 impl Kind {
@@ -95,6 +107,9 @@ impl Kind {
             Kind::Unserved => "unserved",
             Kind::Garbage => "garbage",
             Kind::AlarmChange => "alarm-change",
+            Kind::LeaseGrant => "lease-grant",
+            Kind::LeaseRevoke => "lease-revoke",
+            Kind::LeaseLeases => "lease-list",
         }
     }
 
@@ -103,14 +118,27 @@ impl Kind {
     pub fn is_logged(self) -> bool {
         matches!(
             self,
-            Kind::Put | Kind::DeleteRange | Kind::Txn | Kind::Compact | Kind::AlarmChange
+            Kind::Put
+                | Kind::DeleteRange
+                | Kind::Txn
+                | Kind::Compact
+                | Kind::AlarmChange
+                | Kind::LeaseGrant
+                | Kind::LeaseRevoke
         )
     }
 
     /// Whether the answer must show all that was acknowledged before the request.
     #[must_use]
     pub fn is_linearizable_read(self) -> bool {
-        matches!(self, Kind::Range | Kind::ReadOnlyTxn | Kind::LinearizableMemberList | Kind::Alarm)
+        matches!(
+            self,
+            Kind::Range
+                | Kind::ReadOnlyTxn
+                | Kind::LinearizableMemberList
+                | Kind::Alarm
+                | Kind::LeaseLeases
+        )
     }
 }
 
@@ -147,6 +175,9 @@ impl Request {
             // A change of no kind of alarm changes nothing.
             Request::Alarm(alarm) if alarm.action != 0 && alarm.alarm != 0 => Kind::AlarmChange,
             Request::Alarm(_) => Kind::Alarm,
+            Request::LeaseGrant(_) => Kind::LeaseGrant,
+            Request::LeaseRevoke(_) => Kind::LeaseRevoke,
+            Request::LeaseLeases => Kind::LeaseLeases,
             Request::Status => Kind::Status,
             Request::Unserved(_) => Kind::Unserved,
             Request::Garbage(_) => Kind::Garbage,
@@ -164,6 +195,9 @@ impl Request {
             Request::Compact(_) => Method::Compact,
             Request::MemberList(_) => Method::MemberList,
             Request::Alarm(_) => Method::Alarm,
+            Request::LeaseGrant(_) => Method::LeaseGrant,
+            Request::LeaseRevoke(_) => Method::LeaseRevoke,
+            Request::LeaseLeases => Method::LeaseLeases,
             Request::Status => Method::Status,
             Request::Unserved(method) | Request::Garbage(method) => *method,
         }
@@ -193,7 +227,9 @@ impl Request {
             Request::Compact(message) => message.encode_to_vec(),
             Request::MemberList(message) => message.encode_to_vec(),
             Request::Alarm(message) => message.encode_to_vec(),
-            Request::Status | Request::Unserved(_) => Vec::new(),
+            Request::LeaseGrant(message) => message.encode_to_vec(),
+            Request::LeaseRevoke(message) => message.encode_to_vec(),
+            Request::LeaseLeases | Request::Status | Request::Unserved(_) => Vec::new(),
             // The first field, 100 bytes long, of which none follows.
             Request::Garbage(_) => vec![0x0a, 100],
         };

@@ -15,6 +15,9 @@ pub const TXN_OPS_MAX: usize = 128;
 /// The largest request in bytes: etcd's default of `--max-request-bytes`.
 pub const REQUEST_BYTES_MAX: usize = 3 << 19;
 
+/// The longest time of a lease, in seconds, as etcd's.
+pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
+
 /// Why a request is refused by any store.
 ///
 /// # Errors
@@ -31,7 +34,11 @@ pub fn check(request: &Request) -> Result<(), ApiError> {
             }
             if is_read_only(txn) { Ok(()) } else { check_size(request) }
         }
-        Request::Compact(_)
+        Request::LeaseGrant(grant) if LEASE_TTL_MAX < grant.ttl => Err(ApiError::LeaseTtlTooLarge),
+        Request::LeaseGrant(_)
+        | Request::LeaseRevoke(_)
+        | Request::LeaseLeases
+        | Request::Compact(_)
         | Request::MemberList(_)
         | Request::Alarm(_)
         | Request::Status

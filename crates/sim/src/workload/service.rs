@@ -29,6 +29,7 @@ use jangada_server::{
     Edge, Metrics, Served, ServedMember, Settings, Sight, Space, Timer, WatchCuts,
 };
 
+use super::model::LEASE_TTL_MIN;
 use super::request::Request;
 use crate::application::store::StoreApplication;
 use crate::choices::Choices;
@@ -359,7 +360,7 @@ impl Service {
                 quota_bytes: 0,
                 // One call is one proposal, which its history tells.
                 again_bytes_max: 0,
-                lease_ttl_min: 2,
+                lease_ttl_min: LEASE_TTL_MIN,
                 engine_lag_bytes_max: ENGINE_LAG_BYTES_MAX,
             };
             let backend = Served::new(served, self.timer.clone());

@@ -186,26 +186,26 @@ impl Stream {
 
     fn take(
         &mut self,
-        response: pb::WatchResponse,
+        response: &pb::WatchResponse,
         events: &Events,
         now: Moment,
     ) -> Result<News, Violation> {
-        let header = self.header(&response, now)?;
+        let header = self.header(response, now)?;
         if response.created {
-            return self.take_created(&response, header.revision);
+            return self.take_created(response, header.revision);
         }
         if response.canceled {
-            return self.take_ended(&response, events, now);
+            return self.take_ended(response, events, now);
         }
         if response.events.is_empty() {
-            return self.take_progress(&response, events, header.revision);
+            return self.take_progress(response, events, header.revision);
         }
         let watcher = self.watchers.get_mut(&response.watch_id);
         let Some(watcher) = watcher else {
             return require(false, || "events for a watcher that is none".to_owned())
                 .map(|()| unreachable!("just refused"));
         };
-        let told = watcher_events(watcher, &response, events, now)?;
+        let told = watcher_events(watcher, response, events, now)?;
         let slot = watcher.slot;
         let (count, fragment) = (response.events.len(), response.fragment);
         if fragment {
@@ -325,8 +325,10 @@ fn watcher_events(
         };
         let expected = event.told(place.0, with_replaced);
         // What was replaced may be compacted away.
-        let without = mvccpb::Event { prev_kv: None, ..expected.clone() };
-        let right = *told == expected || (*told == without && place.0 <= now.compacted);
+        let is_whole = *told == expected;
+        let right = is_whole
+            || place.0 <= now.compacted
+                && *told == mvccpb::Event { prev_kv: None, ..expected.clone() };
         require(right, || format!("{told:?}, where {expected:?} is next"))?;
         watcher.at = (place.0, place.1 + 1);
         last = place.0;
@@ -395,15 +397,11 @@ impl WatchJudge {
             invariant: NAME,
             seen: format!("a response that cannot be decoded: {error}"),
         })?;
-        let (member, watcher) = (stream.member, stream.watchers.get(&response.watch_id).cloned());
-        let said = format!("{response:?}");
-        stream.take(response, events, now).map_err(|violation| Violation {
-            seen: format!(
-                "{}; told by {member} to {watcher:?}: {}",
-                violation.seen,
-                said.chars().take(2_000).collect::<String>()
-            ),
-            ..violation
+        stream.take(&response, events, now).map_err(|violation| {
+            let (member, watcher) = (stream.member, stream.watchers.get(&response.watch_id));
+            let said = format!("{response:?}").chars().take(2_000).collect::<String>();
+            let seen = format!("{}; told by {member} to {watcher:?}: {said}", violation.seen);
+            Violation { seen, ..violation }
         })
     }
 
