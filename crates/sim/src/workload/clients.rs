@@ -80,7 +80,7 @@ const NO_CLIENT: u64 = u64::MAX;
 const LABEL: u64 = 0x636c_6965_6e74;
 
 /// The same of whether clients use leases.
-const LEASE_LABEL: u64 = 0x6c65_6173_65;
+const LEASE_LABEL: u64 = 0x6c65_6173_6573;
 
 /// The same of the decisions of those who watch.
 const WATCH_LABEL: u64 = 0x7761_7463_6865;

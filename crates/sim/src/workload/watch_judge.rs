@@ -11,7 +11,7 @@
 //! 4. A watcher is ended for a compaction that there was, and only if it waits for what lies below.
 //! 5. A stream that waits has told everything that its member has applied, and has answered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jangada_raft::NodeId;
 use jangada_server::errors::{ApiError, WATCH_DUPLICATE_ID, WATCH_EMPTY_RANGE};
@@ -100,7 +100,11 @@ struct Creating {
 struct Stream {
     member: NodeId,
     creating: VecDeque<Creating>,
+    /// Watchers whose end was asked for since the stream last waited, as often as it was: one of them
+    /// may have been made again in between.
     cancelling: Vec<i64>,
+    /// Of them, those that lived and must have ended by the time that it waits.
+    ending: BTreeSet<i64>,
     watchers: BTreeMap<i64, Watcher>,
     /// Progress was asked for, and nothing has happened that would excuse silence.
     progress_due: bool,
@@ -266,11 +270,14 @@ impl Stream {
             return require(false, || "the end of a watcher that is none".to_owned())
                 .map(|()| unreachable!("just refused"));
         };
-        let was_asked = self.cancelling.contains(&id);
-        self.cancelling.retain(|asked| *asked != id);
+        self.ending.remove(&id);
         let slot = watcher.slot;
         if compacted == 0 {
-            require(was_asked, || "a watcher that its client has not ended".to_owned())?;
+            let asked = self.cancelling.iter().position(|asked| *asked == id);
+            require(asked.is_some(), || "a watcher that its client has not ended".to_owned())?;
+            asked.into_iter().for_each(|at| {
+                self.cancelling.remove(at);
+            });
             return Ok(News::Ended { slot, compacted });
         }
         // Invariant 4.
@@ -342,8 +349,9 @@ fn watcher_events(
 impl WatchJudge {
     /// A stream begins.
     pub fn opened(&mut self, id: CallId, member: NodeId) {
-        let (creating, cancelling, watchers) = Default::default();
-        let stream = Stream { member, creating, cancelling, watchers, progress_due: false };
+        let (creating, cancelling, ending, watchers) = Default::default();
+        let progress_due = false;
+        let stream = Stream { member, creating, cancelling, ending, watchers, progress_due };
         self.streams.insert(id, stream);
     }
 
@@ -357,12 +365,12 @@ impl WatchJudge {
 
     /// A client ends a watcher.
     pub fn cancel(&mut self, id: CallId, watcher: i64) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && stream.watchers.contains_key(&watcher)
-            && !stream.cancelling.contains(&watcher)
-        {
+        if let Some(stream) = self.streams.get_mut(&id) {
             stream.progress_due = false;
             stream.cancelling.push(watcher);
+            if stream.watchers.contains_key(&watcher) {
+                stream.ending.insert(watcher);
+            }
         }
     }
 
@@ -412,9 +420,10 @@ impl WatchJudge {
     pub fn waits(&mut self, id: CallId, events: &Events, revision: i64) -> Result<(), Violation> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         let member = stream.member;
-        require(stream.creating.is_empty() && stream.cancelling.is_empty(), || {
-            format!("{member} does not answer {:?}", stream.creating)
+        require(stream.creating.is_empty() && stream.ending.is_empty(), || {
+            format!("{member} does not answer {:?}, nor end {:?}", stream.creating, stream.ending)
         })?;
+        stream.cancelling.clear();
         require(!stream.progress_due, || format!("{member} does not tell of progress"))?;
         for (watcher_id, watcher) in &mut stream.watchers {
             let why = format!("{member} waits with watcher {watcher_id}");
