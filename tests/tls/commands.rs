@@ -120,6 +120,51 @@ fn a_mirror_is_made_over_tls_on_both_sides() {
 }
 
 #[test]
+fn benchmarks_and_checks_go_over_tls_and_say_who_asks() {
+    run(LIMIT, async {
+        let mut members = Members::new(1, "https", "http");
+        let ours = Authority::new(members.folder(), "ours");
+        let access = secured(&mut members, &ours);
+        members.flag(0, "bcrypt-cost", "4");
+        members.start(0);
+        let endpoint = members.members[0].client.clone();
+        access.put(&endpoint, "ready", "1").await;
+        for words in [
+            &["user", "add", "root:root"][..],
+            &["auth", "enable"],
+            &["bench", "put", "--total=20", "--clients=2", "--no-floor", "--user=root:root"],
+            &["bench", "get", "--total=20", "--clients=2", "--no-floor", "--user=root:root"],
+            &[
+                "bench",
+                "put",
+                "--total=2",
+                "--clients=1",
+                "--no-floor",
+                "--target-leader",
+                "--user=root:root",
+            ],
+            &[
+                "bench",
+                "watch",
+                "--watchers=2",
+                "--streams=1",
+                "--writers=1",
+                "--duration=100ms",
+                "--user=root:root",
+            ],
+        ] {
+            let output = access.jangada(&endpoint, words);
+            assert!(output.status.success(), "{words:?}: {}", text(&output));
+        }
+        let words = ["bench", "put", "--total=2", "--clients=1", "--no-floor"];
+        let output = access.jangada(&endpoint, &words);
+        assert!(!output.status.success(), "{}", text(&output));
+        // The certificate names who asks, and nobody of that name may.
+        assert!(text(&output).contains("permission denied"), "{}", text(&output));
+    });
+}
+
+#[test]
 fn a_client_whose_certificate_is_for_another_host_is_turned_away() {
     run(LIMIT, async {
         let mut members = Members::new(1, "https", "http");

@@ -4,14 +4,17 @@
 //! connection; each costs a wake-up for every request. Here the caller speaks to the connection
 //! itself, and whoever loses it asks for a new one.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use jangada_server::proto::etcdserverpb::kv_client::KvClient;
+use jangada_tls::Dialer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tonic::body::Body;
 use tower::Service;
@@ -23,10 +26,28 @@ const WINDOW_BYTES: u32 = 8 << 20;
 /// The most bytes of one answer.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
+/// How members are reached, and on whose behalf they are asked.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// What secures the connections to endpoints that begin with `https://`.
+    pub dialer: Option<Arc<Dialer>>,
+    /// The token that says who asks.
+    pub token: Option<HeaderValue>,
+}
+
+/// A token is not to be printed.
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (secured, token) = (self.dialer.is_some(), self.token.is_some());
+        write!(f, "Access(secured: {secured}, token given: {token})")
+    }
+}
+
 /// A connection; a clone is another handle of the same one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Connection {
     sender: http2::SendRequest<Body>,
+    token: Option<HeaderValue>,
 }
 
 impl Connection {
@@ -47,7 +68,10 @@ impl Service<Request<Body>> for Connection {
         self.sender.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(token) = &self.token {
+            request.headers_mut().insert("token", token.clone());
+        }
         Box::pin(self.sender.send_request(request))
     }
 }
@@ -56,27 +80,36 @@ impl Service<Request<Body>> for Connection {
 ///
 /// # Errors
 ///
-/// A sentence: TLS is asked for, or there is no port.
-pub(crate) fn authority(endpoint: &str) -> Result<&str, String> {
-    if endpoint.starts_with("https://") {
-        return Err(format!("{endpoint} asks for TLS, which is not built yet; write http://"));
-    }
-    let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
+/// A sentence: there is no port, or another scheme.
+fn authority(endpoint: &str) -> Result<&str, String> {
+    let schemes = ["http://", "https://"];
+    let rest = schemes.iter().find_map(|scheme| endpoint.strip_prefix(scheme));
+    let authority = rest.unwrap_or(endpoint).trim_end_matches('/');
     match authority.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(authority),
+        Some((host, port))
+            if !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok() =>
+        {
+            Ok(authority)
+        }
         _ => Err(format!("'{endpoint}' is not an endpoint; write host:port")),
     }
 }
 
-/// An endpoint as the origin of requests.
+/// The address of a service of an endpoint: scheme and authority.
 ///
 /// # Errors
 ///
-/// As [`authority`].
+/// A sentence on what is wrong with the endpoint.
 pub(crate) fn origin(endpoint: &str) -> Result<Uri, String> {
     let authority = authority(endpoint)?;
-    let uri = format!("http://{authority}").parse();
-    uri.map_err(|error| format!("'{endpoint}' is not an endpoint: {error}"))
+    let scheme = if is_secured(endpoint) { "https" } else { "http" };
+    format!("{scheme}://{authority}")
+        .parse()
+        .map_err(|error| format!("'{endpoint}' is not an endpoint: {error}"))
+}
+
+fn is_secured(endpoint: &str) -> bool {
+    endpoint.starts_with("https://")
 }
 
 /// Opens a connection and gives it as a client of the KV service.
@@ -84,14 +117,46 @@ pub(crate) fn origin(endpoint: &str) -> Result<Uri, String> {
 /// # Errors
 ///
 /// A sentence on what went wrong.
-pub(crate) async fn connect(endpoint: &str) -> Result<(Connection, KvClient<Connection>), String> {
+pub(crate) async fn connect(
+    endpoint: &str,
+    access: &Access,
+) -> Result<(Connection, KvClient<Connection>), String> {
+    let connection = open(endpoint, access).await?;
+    let client = KvClient::with_origin(connection.clone(), origin(endpoint)?)
+        .max_decoding_message_size(ANSWER_BYTES_MAX);
+    Ok((connection, client))
+}
+
+/// Opens a connection, in plain text or secured.
+///
+/// # Errors
+///
+/// A sentence on what went wrong.
+pub(crate) async fn open(endpoint: &str, access: &Access) -> Result<Connection, String> {
     let authority = authority(endpoint)?;
-    let origin = origin(endpoint)?;
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(authority))
+    if is_secured(endpoint) && access.dialer.is_none() {
+        return Err(format!("{endpoint} asks for TLS, and nothing is there to secure it"));
+    }
+    let opening = async {
+        let stream = TcpStream::connect(authority).await.map_err(|error| error.to_string())?;
+        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let Some(dialer) = access.dialer.as_ref().filter(|_| is_secured(endpoint)) else {
+            return begin(stream).await;
+        };
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let stream = dialer.connect(host, stream).await.map_err(|error| error.to_string())?;
+        begin(stream).await
+    };
+    let sender = tokio::time::timeout(CONNECT_TIMEOUT, opening)
         .await
-        .map_err(|_| format!("no connection within {CONNECT_TIMEOUT:?}"))?
-        .map_err(|error| error.to_string())?;
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        .map_err(|_| format!("no connection within {CONNECT_TIMEOUT:?}"))??;
+    Ok(Connection { sender, token: access.token.clone() })
+}
+
+async fn begin(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<http2::SendRequest<Body>, String> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
@@ -102,10 +167,7 @@ pub(crate) async fn connect(endpoint: &str) -> Result<(Connection, KvClient<Conn
     tokio::spawn(async move {
         let _ = connection.await;
     });
-    let connection = Connection { sender };
-    let client = KvClient::with_origin(connection.clone(), origin)
-        .max_decoding_message_size(ANSWER_BYTES_MAX);
-    Ok((connection, client))
+    Ok(sender)
 }
 
 #[cfg(test)]
@@ -116,7 +178,8 @@ mod tests {
     fn endpoints_are_read_with_and_without_a_scheme() {
         assert_eq!(authority("127.0.0.1:2379"), Ok("127.0.0.1:2379"));
         assert_eq!(authority("http://[::1]:2379/"), Ok("[::1]:2379"));
-        assert!(authority("https://a:1").is_err_and(|sentence| sentence.contains("TLS")));
+        assert_eq!(authority("https://a:1"), Ok("a:1"));
+        assert!(authority("ftp://a:1").is_err());
         assert!(authority("localhost").is_err());
         assert!(authority(":2379").is_err());
     }

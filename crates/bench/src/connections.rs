@@ -11,7 +11,7 @@ use jangada_server::proto::etcdserverpb::RangeRequest;
 use serde::Serialize;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::connection::{self, Connection};
+use crate::connection::{self, Access, Connection};
 use crate::error::BenchError;
 use crate::latency::Latency;
 use crate::process;
@@ -159,7 +159,7 @@ fn keep(opened: Opened, held: &mut Vec<Held>, refused: &mut usize) {
 }
 
 async fn hold(endpoint: String, watchers: bool) -> Result<Held, String> {
-    let (connection, mut client) = connection::connect(&endpoint).await?;
+    let (connection, mut client) = connection::connect(&endpoint, &Access::default()).await?;
     let key = Bytes::from_static(b"nobody writes this");
     let range = RangeRequest { key, serializable: true, ..RangeRequest::default() };
     client.range(range).await.map_err(|status| status.message().to_owned())?;

@@ -17,7 +17,7 @@ use jangada_server::proto::etcdserverpb::{PutRequest, RangeRequest};
 use serde::Serialize;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::connection;
+use crate::connection::{self, Access};
 use crate::error::BenchError;
 use crate::process;
 
@@ -37,6 +37,8 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 pub struct Options {
     /// `host:port` of each member.
     pub endpoints: Vec<String>,
+    /// How members are reached, and on whose behalf.
+    pub access: Access,
     /// The leader's process.
     pub pid: u32,
     /// How many write at once.
@@ -241,7 +243,12 @@ async fn writer(run: Rc<Run>, options: Options, number: usize) {
     while !run.stop.get() {
         let Some(open) = client.as_mut() else {
             let endpoint = &options.endpoints[member];
-            match tokio::time::timeout(options.deadline, connection::connect(endpoint)).await {
+            match tokio::time::timeout(
+                options.deadline,
+                connection::connect(endpoint, &options.access),
+            )
+            .await
+            {
                 Ok(Ok((_, open))) => client = Some(open),
                 _ => {
                     member = (member + 1) % options.endpoints.len();
@@ -301,7 +308,7 @@ async fn read_page(options: &Options, request: RangeRequest) -> Result<Page, Ben
     let mut failure = (String::new(), String::new());
     for attempt in 0..READ_ATTEMPTS {
         let endpoint = &options.endpoints[attempt % options.endpoints.len()];
-        match try_read(endpoint, request.clone()).await {
+        match try_read(endpoint, &options.access, request.clone()).await {
             Ok(page) => return Ok(page),
             Err(problem) => failure = (endpoint.clone(), problem),
         }
@@ -311,8 +318,8 @@ async fn read_page(options: &Options, request: RangeRequest) -> Result<Page, Ben
     Err(BenchError::Unreachable { endpoint, problem })
 }
 
-async fn try_read(endpoint: &str, request: RangeRequest) -> Result<Page, String> {
-    let (_, mut client) = connection::connect(endpoint).await?;
+async fn try_read(endpoint: &str, access: &Access, request: RangeRequest) -> Result<Page, String> {
+    let (_, mut client) = connection::connect(endpoint, access).await?;
     let response = tokio::time::timeout(READ_DEADLINE, client.range(request))
         .await
         .map_err(|_| format!("no answer within {READ_DEADLINE:?}"))?
@@ -328,6 +335,7 @@ mod tests {
     fn options() -> Options {
         Options {
             endpoints: vec!["127.0.0.1:1".to_owned()],
+            access: Access::default(),
             pid: u32::MAX,
             writers: 1,
             deadline: Duration::from_millis(1),

@@ -11,7 +11,7 @@ use jangada_server::proto::etcdserverpb::{LeaseGrantRequest, PutRequest, RangeRe
 use serde::Serialize;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::connection::{self, Connection};
+use crate::connection::{self, Access, Connection};
 use crate::error::BenchError;
 use crate::latency::Latency;
 use crate::process;
@@ -179,7 +179,7 @@ async fn grant(options: &Options, end: Instant) -> Result<(), BenchError> {
 type KvClient = jangada_server::proto::etcdserverpb::kv_client::KvClient<Connection>;
 
 async fn connect(endpoint: &str) -> Result<(Connection, KvClient), BenchError> {
-    let connected = connection::connect(endpoint).await;
+    let connected = connection::connect(endpoint, &Access::default()).await;
     connected.map_err(|problem| unreachable(endpoint, &problem))
 }
 

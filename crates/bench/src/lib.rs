@@ -25,5 +25,6 @@ pub mod status;
 pub mod watch;
 mod writers;
 
+pub use connection::Access;
 pub use error::BenchError;
 pub use latency::{Latency, Recorder};

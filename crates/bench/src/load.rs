@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::task::{JoinSet, LocalSet};
 use tonic::Status;
 
-use crate::connection::{self, Connection};
+use crate::connection::{self, Access, Connection};
 use crate::error::BenchError;
 use crate::latency::{Latency, Recorder};
 use crate::process::{self, Usage};
@@ -87,6 +87,8 @@ pub enum Stop {
 pub struct Options {
     /// `host:port` of each member; connections take them in turn.
     pub endpoints: Vec<String>,
+    /// How members are reached, and on whose behalf.
+    pub access: Access,
     /// What each request does.
     pub operation: Operation,
     /// Clients, each with one request under way.
@@ -214,7 +216,7 @@ fn check(options: &Options) -> Result<(), BenchError> {
 async fn drive(options: &Options, progress: impl Fn(Progress)) -> Result<Report, BenchError> {
     let mut links = Vec::new();
     for number in 0..options.connections {
-        links.push(Rc::new(Link::open(&options.endpoints, number).await?));
+        links.push(Rc::new(Link::open(&options.endpoints, &options.access, number).await?));
     }
     let run = Rc::new(Run::new(options));
     let before = servers(&options.pids);
@@ -395,6 +397,7 @@ impl Run {
 /// One connection that many clients share, opened again when it breaks.
 struct Link {
     endpoints: Vec<String>,
+    access: Access,
     number: usize,
     current: RefCell<(Connection, KvClient<Connection>)>,
     reopening: tokio::sync::Mutex<()>,
@@ -402,10 +405,15 @@ struct Link {
 
 impl Link {
     /// Opens a connection to the endpoint of its number or, failing that, the next ones.
-    async fn open(endpoints: &[String], number: usize) -> Result<Link, BenchError> {
-        let current = open_any(endpoints, number).await?;
+    async fn open(
+        endpoints: &[String],
+        access: &Access,
+        number: usize,
+    ) -> Result<Link, BenchError> {
+        let current = open_any(endpoints, access, number).await?;
         Ok(Link {
             endpoints: endpoints.to_vec(),
+            access: access.clone(),
             number,
             current: RefCell::new(current),
             reopening: tokio::sync::Mutex::new(()),
@@ -423,7 +431,7 @@ impl Link {
             return;
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
-        if let Ok(current) = open_any(&self.endpoints, self.number).await {
+        if let Ok(current) = open_any(&self.endpoints, &self.access, self.number).await {
             self.current.replace(current);
         }
     }
@@ -431,12 +439,13 @@ impl Link {
 
 async fn open_any(
     endpoints: &[String],
+    access: &Access,
     number: usize,
 ) -> Result<(Connection, KvClient<Connection>), BenchError> {
     let mut failure = BenchError::NoLeader;
     for offset in 0..endpoints.len() {
         let endpoint = &endpoints[(number + offset) % endpoints.len()];
-        match connection::connect(endpoint).await {
+        match connection::connect(endpoint, access).await {
             Ok(current) => return Ok(current),
             Err(problem) => {
                 failure = BenchError::Unreachable { endpoint: endpoint.clone(), problem };
@@ -498,6 +507,7 @@ mod tests {
     fn options() -> Options {
         Options {
             endpoints: vec!["127.0.0.1:1".to_owned()],
+            access: Access::default(),
             operation: Operation::Put,
             clients: 2,
             connections: 1,

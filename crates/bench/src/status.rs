@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use jangada_server::proto::etcdserverpb::StatusRequest;
 use jangada_server::proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use tonic::transport::Endpoint;
 
-use crate::connection::authority;
+use crate::connection::{self, Access};
 use crate::error::BenchError;
 
 /// How long a member may take to say who leads.
@@ -28,24 +27,22 @@ pub struct Standing {
 /// # Errors
 ///
 /// [`BenchError::Unreachable`].
-pub async fn standing(endpoint: &str) -> Result<Standing, BenchError> {
+pub async fn standing(endpoint: &str, access: &Access) -> Result<Standing, BenchError> {
     let unreachable = |problem: String| {
         let endpoint = endpoint.to_owned();
         BenchError::Unreachable { endpoint, problem }
     };
-    let authority = authority(endpoint).map_err(unreachable)?;
-    let channel = Endpoint::from_shared(format!("http://{authority}"))
-        .map_err(|error| unreachable(error.to_string()))?
-        .connect_timeout(ANSWER_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT)
-        .connect()
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
-    let status = MaintenanceClient::new(channel)
-        .status(StatusRequest {})
-        .await
-        .map_err(|status| unreachable(status.message().to_owned()))?
-        .into_inner();
+    let asking = async {
+        let connection = connection::open(endpoint, access).await?;
+        let origin = connection::origin(endpoint)?;
+        let mut client = MaintenanceClient::with_origin(connection, origin);
+        let status = client.status(StatusRequest {}).await;
+        Ok(status.map_err(|status| status.message().to_owned())?.into_inner())
+    };
+    let asked = tokio::time::timeout(ANSWER_TIMEOUT, asking).await;
+    let status = asked
+        .unwrap_or_else(|_| Err(format!("no answer within {ANSWER_TIMEOUT:?}")))
+        .map_err(unreachable)?;
     Ok(Standing {
         member_id: status.header.map_or(0, |header| header.member_id),
         leader: status.leader,
@@ -59,11 +56,11 @@ pub async fn standing(endpoint: &str) -> Result<Standing, BenchError> {
 ///
 /// [`BenchError::NoLeader`] when none of those that answer leads, or the last failure when none
 /// answers.
-pub async fn leader(endpoints: &[String]) -> Result<String, BenchError> {
+pub async fn leader(endpoints: &[String], access: &Access) -> Result<String, BenchError> {
     let mut failure = None;
     let mut highest: Option<(u64, &String)> = None;
     for endpoint in endpoints {
-        match standing(endpoint).await {
+        match standing(endpoint, access).await {
             Ok(standing) if standing.member_id == standing.leader && standing.leader != 0 => {
                 if highest.is_none_or(|(term, _)| term < standing.term) {
                     highest = Some((standing.term, endpoint));

@@ -25,7 +25,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tonic::body::Body;
 use tower::Service;
 
-use crate::connection::{self, Connection};
+use crate::connection::{self, Access, Connection};
 use crate::error::BenchError;
 use crate::latency::{Latency, Recorder};
 use crate::load::ServerReport;
@@ -46,6 +46,8 @@ const EVENTS_TAG: u8 = 11 << 3 | 2;
 pub struct Options {
     /// `host:port` of each member; connections take them in turn.
     pub endpoints: Vec<String>,
+    /// How members are reached, and on whose behalf.
+    pub access: Access,
     /// Watchers, all streams together.
     pub watchers: usize,
     /// Streams that the watchers share.
@@ -147,7 +149,7 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
     let mut readers = JoinSet::new();
     let mut links = Vec::new();
     for number in 0..options.connections {
-        links.push(open(&options.endpoints, number).await?);
+        links.push(open(options, number).await?);
     }
     for number in 0..options.streams {
         // So that the first streams have one more where they do not go up.
@@ -162,7 +164,7 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
     let mut stalled = Vec::new();
     for number in 0..options.stalled {
         // Of its own connection: one that is not read closes the window for all on it.
-        let (endpoint, connection) = open(&options.endpoints, number).await?;
+        let (endpoint, connection) = open(options, number).await?;
         let watchers = options.watchers.div_ceil(options.streams);
         stalled.push((open_all(&connection, &endpoint, watchers).await?, connection));
     }
@@ -218,16 +220,16 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
     })
 }
 
-async fn open(endpoints: &[String], number: usize) -> Result<(String, Connection), BenchError> {
-    let endpoint = &endpoints[number % endpoints.len()];
-    let (connection, _) = connect(endpoint).await?;
+async fn open(options: &Options, number: usize) -> Result<(String, Connection), BenchError> {
+    let endpoint = &options.endpoints[number % options.endpoints.len()];
+    let (connection, _) = connect(endpoint, &options.access).await?;
     Ok((endpoint.clone(), connection))
 }
 
 type KvClient = jangada_server::proto::etcdserverpb::kv_client::KvClient<Connection>;
 
-async fn connect(endpoint: &str) -> Result<(Connection, KvClient), BenchError> {
-    let connected = connection::connect(endpoint).await;
+async fn connect(endpoint: &str, access: &Access) -> Result<(Connection, KvClient), BenchError> {
+    let connected = connection::connect(endpoint, access).await;
     connected.map_err(|problem| unreachable(endpoint, problem))
 }
 
@@ -281,8 +283,8 @@ pub(crate) async fn open_stream(
         request.encode(&mut requests).expect("a buffer grows");
     }
     let problem = |problem: String| unreachable(endpoint, problem);
-    let authority = connection::authority(endpoint).map_err(problem)?;
-    let request = Request::post(format!("http://{authority}/etcdserverpb.Watch/Watch"))
+    let origin = connection::origin(endpoint).map_err(problem)?;
+    let request = Request::post(format!("{origin}etcdserverpb.Watch/Watch"))
         .version(http::Version::HTTP_2)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -361,7 +363,7 @@ async fn write(
     number: u64,
     end: Instant,
 ) -> Result<(), BenchError> {
-    let (_, mut client) = connect(&endpoint).await?;
+    let (_, mut client) = connect(&endpoint, &options.access).await?;
     let mut random = fastrand::Rng::with_seed(options.seed + number);
     let value = Bytes::from(vec![b'v'; options.value_bytes]);
     while Instant::now() < end {

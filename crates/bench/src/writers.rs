@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jangada_server::proto::etcdserverpb::PutRequest;
 use tokio::task::JoinSet;
 
-use crate::connection;
+use crate::connection::{self, Access};
 use crate::error::BenchError;
 use crate::latency::{Latency, Recorder};
 
@@ -53,7 +53,7 @@ impl Writers {
         let value = Bytes::from(vec![b'v'; value_bytes]);
         for number in 0..count {
             let endpoint = &endpoints[number % endpoints.len()];
-            let connected = connection::connect(endpoint).await;
+            let connected = connection::connect(endpoint, &Access::default()).await;
             let (_, mut client) = connected.map_err(|problem| BenchError::Unreachable {
                 endpoint: endpoint.clone(),
                 problem,

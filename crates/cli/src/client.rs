@@ -7,8 +7,9 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use http::Uri;
+use http::{HeaderValue, Uri};
 use hyper_util::rt::TokioIo;
+use jangada_bench::Access;
 use jangada_server::errors::ApiError;
 use jangada_server::proto::etcdserverpb::AuthenticateRequest;
 use jangada_server::proto::etcdserverpb::auth_client::AuthClient;
@@ -169,6 +170,32 @@ impl Client {
             }
         }
         Err(self.nobody(&problems))
+    }
+
+    /// How a benchmark reaches the members, and on whose behalf: their endpoints with a scheme, and what
+    /// goes with them.
+    pub(crate) async fn access(&self) -> Result<(Vec<String>, Access), Failure> {
+        let mut access = Access::default();
+        let mut endpoints = Vec::new();
+        for endpoint in &self.endpoints {
+            let authority = endpoint.split_once("://").map_or(&**endpoint, |(_, rest)| rest);
+            let is_secured = self.tls.secures(endpoint);
+            if is_secured && access.dialer.is_none() {
+                let dialer = self.dialer.get_or_init(|| self.tls.dialer().map(Arc::new)).clone();
+                access.dialer = Some(dialer.map_err(Failure::Failed)?);
+            }
+            let scheme = if is_secured { "https" } else { "http" };
+            endpoints.push(format!("{scheme}://{authority}"));
+        }
+        if self.user.is_some() {
+            self.connect_any().await?;
+            let token = self.token.get().and_then(|token| token.0.as_ref());
+            let value = token.map(|token| HeaderValue::from_bytes(token.as_encoded_bytes()));
+            access.token = value
+                .transpose()
+                .map_err(|_| Failure::Failed("the token of the member is no header".to_owned()))?;
+        }
+        Ok((endpoints, access))
     }
 
     /// The time left, divided among the members still to ask, so that one which hangs leaves time

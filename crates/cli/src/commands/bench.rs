@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use jangada_bench::Access;
 use jangada_bench::cluster_file::ClusterFile;
 use jangada_bench::floor::{self, Floor};
 use jangada_bench::load::{self, Operation, Progress, Stop};
@@ -45,8 +46,11 @@ pub(crate) fn run(options: &arguments::Client, bench: &Bench) -> Result<(), Fail
 }
 
 fn drive(client: &arguments::Client, load: &Load, operation: Operation) -> Result<(), Failure> {
-    let mut endpoints = client.endpoints();
+    let (mut endpoints, mut access) = (Vec::new(), Access::default());
     let mut pids = load.pids.clone();
+    if load.dir.is_none() {
+        (endpoints, access) = Client::block_on(Client::new(client).access())?;
+    }
     if let Some(folder) = &load.dir {
         let file = ClusterFile::read(folder)?;
         endpoints = file.endpoints();
@@ -55,7 +59,7 @@ fn drive(client: &arguments::Client, load: &Load, operation: Operation) -> Resul
         }
     }
     if load.target_leader {
-        endpoints = vec![Client::block_on(status::leader(&endpoints))?];
+        endpoints = vec![Client::block_on(status::leader(&endpoints, &access))?];
     }
     let stop = match (load.total, load.duration) {
         (Some(total), _) => Stop::Total(total),
@@ -66,6 +70,7 @@ fn drive(client: &arguments::Client, load: &Load, operation: Operation) -> Resul
     let report = load::run(
         &load::Options {
             endpoints,
+            access,
             operation,
             clients: load.clients,
             connections: load.connections.unwrap_or(load.clients.min(CONNECTIONS)),
@@ -175,13 +180,14 @@ fn print_load(report: &load::Report, floor: Option<&Floor>) -> io::Result<()> {
 }
 
 fn fail_over(client: &arguments::Client, failover: &Failover) -> Result<(), Failure> {
-    let (endpoints, pid) = match (&failover.dir, failover.pid) {
+    let ((endpoints, access), pid) = match (&failover.dir, failover.pid) {
         (Some(folder), _) => leader_of(folder)?,
-        (None, Some(pid)) => (client.endpoints(), pid),
+        (None, Some(pid)) => (Client::block_on(Client::new(client).access())?, pid),
         (None, None) => return Err(Failure::Usage("name the leader with --pid".to_owned())),
     };
     let options = failover::Options {
         endpoints,
+        access,
         pid,
         writers: failover.writers,
         deadline: failover.deadline,
@@ -206,13 +212,13 @@ fn fail_over(client: &arguments::Client, failover: &Failover) -> Result<(), Fail
 }
 
 /// The endpoints of a `jangada dev`, and the process of the member that leads.
-fn leader_of(folder: &Path) -> Result<(Vec<String>, u32), Failure> {
+fn leader_of(folder: &Path) -> Result<((Vec<String>, Access), u32), Failure> {
     let file = ClusterFile::read(folder)?;
     let endpoints = file.endpoints();
-    let leader = Client::block_on(status::leader(&endpoints))?;
+    let leader = Client::block_on(status::leader(&endpoints, &Access::default()))?;
     let member = file.members.iter().find(|member| member.endpoint == leader);
     let member = member.expect("the leader was found among these endpoints");
-    Ok((endpoints, member.pid))
+    Ok(((endpoints, Access::default()), member.pid))
 }
 
 fn print_failover(report: &failover::Report) -> io::Result<()> {

@@ -25,6 +25,7 @@ pub(crate) fn run(client: &arguments::Client, bench: &WatchBench) -> Result<(), 
         for target in &targets.all {
             let report = watch::run(&watch::Options {
                 endpoints: target.endpoints.clone(),
+                access: target.access.clone(),
                 watchers: bench.watchers,
                 streams: bench.streams,
                 connections: bench.connections.min(bench.streams),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use jangada_bench::Access;
 use jangada_bench::load::{self, Busy, KeyOrder, Operation, Report, Stop};
 use jangada_server::errors::ApiError;
 use jangada_server::proto::etcdserverpb::MemberAddRequest;
@@ -185,6 +186,7 @@ fn measure(
     let filling = matches!(stop, Stop::Total(_));
     let options = load::Options {
         endpoints: cluster.endpoints.clone(),
+        access: Access::default(),
         operation: Operation::Put,
         clients,
         connections: clients.min(16),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use jangada_bench::Access;
 use jangada_bench::floor::{self, Floor};
 use jangada_bench::load::{self, Operation, Report, Stop};
 use jangada_bench::status;
@@ -146,7 +147,7 @@ impl Contestant {
             contestant.processes.push(process);
         }
         Client::block_on(contestant.ready(name))?;
-        let leader = Client::block_on(status::leader(&contestant.endpoints))?;
+        let leader = Client::block_on(status::leader(&contestant.endpoints, &Access::default()))?;
         contestant.endpoints.sort_by_key(|endpoint| *endpoint != leader);
         Ok(contestant)
     }
@@ -181,6 +182,7 @@ impl Contestant {
     ) -> Result<Report, Failure> {
         let options = load::Options {
             endpoints: self.endpoints.clone(),
+            access: Access::default(),
             operation,
             clients,
             // As the published figures of etcd have them.

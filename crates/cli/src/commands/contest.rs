@@ -1,10 +1,12 @@
 //! The servers that a benchmark measures: those that are named, or this one and a real etcd, started for
 //! the purpose and removed in the end.
 
+use jangada_bench::Access;
 use jangada_bench::cluster_file::ClusterFile;
 
 use super::compare::{Contestant, PORT_STEP, Workspace, version_of};
 use crate::arguments::{self, Measured};
+use crate::client::Client;
 use crate::failure::Failure;
 
 /// Servers that are measured together.
@@ -12,6 +14,7 @@ pub(super) struct Target {
     /// What they are, for tables.
     pub(super) name: String,
     pub(super) endpoints: Vec<String>,
+    pub(super) access: Access,
     pub(super) pids: Vec<u32>,
 }
 
@@ -48,6 +51,7 @@ impl Targets {
         let target = |name: String, contestant: &Contestant| Target {
             name,
             endpoints: contestant.endpoints.clone(),
+            access: Access::default(),
             pids: contestant.pids(),
         };
         let all =
@@ -57,7 +61,11 @@ impl Targets {
 }
 
 fn named(client: &arguments::Client, measured: &Measured) -> Result<Target, Failure> {
-    let (mut endpoints, mut pids) = (client.endpoints(), measured.pids.clone());
+    let (mut endpoints, mut access) = (Vec::new(), Access::default());
+    let mut pids = measured.pids.clone();
+    if measured.dir.is_none() {
+        (endpoints, access) = Client::block_on(Client::new(client).access())?;
+    }
     if let Some(folder) = &measured.dir {
         let file = ClusterFile::read(folder)?;
         endpoints = file.endpoints();
@@ -65,7 +73,7 @@ fn named(client: &arguments::Client, measured: &Measured) -> Result<Target, Fail
             pids = file.members.iter().map(|member| member.pid).collect();
         }
     }
-    Ok(Target { name: "servers".to_owned(), endpoints, pids })
+    Ok(Target { name: "servers".to_owned(), endpoints, access, pids })
 }
 
 /// The first of two figures in parts of the second, for tables.

@@ -191,7 +191,7 @@ impl Cluster {
 
     async fn welcome(&self) -> io::Result<()> {
         let endpoints: Vec<String> = self.plan.members.iter().map(plan::Member::endpoint).collect();
-        let leader = status::leader(&endpoints).await.ok();
+        let leader = status::leader(&endpoints, &jangada_bench::Access::default()).await.ok();
         let mut out = io::stdout().lock();
         let (bold, plain) = if out.is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
         writeln!(
