@@ -42,6 +42,7 @@ use crate::disk::ledger::{Damage, Ledger, RotCounts};
 use crate::disk::rot::Aim;
 use crate::faults::{Fault, FaultCounts, FaultRates};
 use crate::invariants::{AppliedCommand, Invariants, Violation};
+use crate::run::panics::caught;
 use crate::run::timeline::{Timeline, Who};
 use crate::run::trace::Trace;
 use crate::world::dice::{Dice, Suppressed};
@@ -826,7 +827,10 @@ impl<A: Application> World<A> {
         let Some(running) = seat.running.as_mut() else { return Ok(()) };
         let mut effects = std::mem::take(&mut running.effects);
         self.bounds.arrives(&running.inbox);
-        running.member.step(now, &mut running.inbox, &mut effects);
+        let stepped = caught(|| running.member.step(now, &mut running.inbox, &mut effects));
+        if let Err(panic) = stepped {
+            return self.stops_for_good(member, panic);
+        }
         let sight = take(&running.seen);
         self.look_at_members(member);
         if sight.erred {
@@ -1164,7 +1168,7 @@ impl<A: Application> World<A> {
         let founders = self.founders();
         let seed = self.choices.bits();
         let seat = self.seats.get_mut(&member).expect("there is such a member");
-        if seat.running.is_some() || seat.gone {
+        if seat.running.is_some() || seat.gone || seat.refused {
             return Ok(());
         }
         if let Some(until) = seat.held_up_until(self.queue.now_us()) {

@@ -14,6 +14,14 @@ pub(crate) struct Panic {
     pub(crate) said: String,
 }
 
+impl Panic {
+    /// Lets it go on, for whoever catches it further out.
+    pub(crate) fn goes_on(self) -> ! {
+        CAUGHT.set(Some(self));
+        panic::resume_unwind(Box::new(()))
+    }
+}
+
 thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
     static CAUGHT: RefCell<Option<Panic>> = const { RefCell::new(None) };
@@ -61,5 +69,10 @@ mod tests {
         assert_eq!(panic.said, "sums hold");
         assert!(panic.place.contains("panics.rs:"), "{}", panic.place);
         assert_eq!(caught(|| 7), Ok(7));
+        let outer = caught(|| caught(|| panic!("sums hold")).map_err(|panic| panic.goes_on()));
+        assert_eq!(
+            outer.map(|inner: Result<(), ()>| inner).expect_err("it panics").said,
+            "sums hold"
+        );
     }
 }

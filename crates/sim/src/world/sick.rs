@@ -19,8 +19,13 @@ use jangada_raft::{Index, NodeId, RoleKind};
 use crate::application::{Application, let_err};
 use crate::faults::Fault;
 use crate::invariants::Violation;
+use crate::run::panics::Panic;
 use crate::run::timeline::Who;
+use crate::world::seat::Upset;
 use crate::world::{Death, Later, SYNC_SLOW_US, World};
+
+/// What a store says that cannot read a row of its engine while it applies a command.
+const UNREADABLE: &str = "the engine cannot be read while a command is applied";
 
 /// How long a disk stalls at least, in microseconds: most of an election timeout.
 const STALL_US_MIN: u64 = 500_000;
@@ -160,6 +165,20 @@ impl<A: Application> World<A> {
                 seat.stall, seat.write
             ),
         })
+    }
+
+    /// A process stops because what it must read to apply a command is lost, as it says: it would do so
+    /// again each time.
+    pub(crate) fn stops_for_good(&mut self, member: NodeId, panic: Panic) -> Result<(), Violation> {
+        if !panic.said.starts_with(UNREADABLE) {
+            panic.goes_on();
+        }
+        self.tell(Who::Member(member), format_args!("stops for good: {}", panic.said));
+        self.ledger.stops(member, &Upset::Start(panic.said))?;
+        self.invariants.damaged(member);
+        self.seats.get_mut(&member).expect("there is such a member").refused = true;
+        self.end(member, Death::Killed);
+        Ok(())
     }
 
     /// A member's machine has mistaken a command.
