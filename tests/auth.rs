@@ -141,10 +141,9 @@ async fn compare(seed: u64, version: &str, theirs: &Cluster, ours: &Cluster) {
     let mut tokens: BTreeMap<&str, (String, String)> = BTreeMap::new();
     let (mut refused, mut known) = (BTreeMap::<String, usize>::new(), BTreeMap::new());
     for position in 0..REQUESTS {
-        let request = if position < BEGIN.len() {
-            Request::of(BEGIN[position])
-        } else {
-            Request::random(&mut dice)
+        let request = match BEGIN.get(position) {
+            Some(first) => Request::of(first),
+            None => Request::random(&mut dice),
         };
         let user = USERS.get(dice.usize(..USERS.len() + 2)).copied();
         // Root most of the time, or nothing would change.
@@ -170,10 +169,10 @@ async fn compare(seed: u64, version: &str, theirs: &Cluster, ours: &Cluster) {
             Err(status) => format!("refused: {:?} {}", status.code(), status.message()),
         };
         let (expected, found) = (comparable(&expected), comparable(&found));
-        if expected.contains("invalid auth token") {
-            if let Some(user) = user {
-                tokens.remove(user);
-            }
+        if let Some(user) = user
+            && expected.contains("invalid auth token")
+        {
+            tokens.remove(user);
         }
         if expected.starts_with("refused") {
             *refused.entry(expected.clone()).or_default() += 1;
