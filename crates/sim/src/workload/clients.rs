@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jangada_kv::{KvError, RangeRequest, Shared};
-use jangada_raft::{Index, NodeId, RoleKind};
+use jangada_raft::{Configuration, Index, NodeId, RoleKind};
 use jangada_server::errors::ApiError;
 use jangada_server::proto::mvccpb::KeyValue;
 
@@ -435,13 +435,23 @@ impl Workload {
             self.coverage.asked(kind, Workload::role(world, member), self.weather.about(now_us));
             self.calls += 1;
             let id = CallId(self.calls);
-            if !self.service.call(world, id, member, &request, false) {
+            let asked = Workload::asked_for_space(world, member);
+            if !self.service.call(world, id, asked, &request, false) {
                 continue;
             }
-            self.oracle.asked(id, member, Arc::clone(&request), false);
+            self.oracle.asked(id, asked, Arc::clone(&request), false);
             let pending = Pending { place: NO_CLIENT, request, kind, features, attempts: 1 };
             self.pending.insert(id, pending);
         }
+    }
+
+    /// A server proposes its alarm by itself, also one that does not vote. Over the API that one is
+    /// refused, so its leader is asked in its place.
+    fn asked_for_space(world: &World<StoreApplication>, member: NodeId) -> NodeId {
+        let Some(status) = world.status(member) else { return member };
+        let Configuration { voters, outgoing, .. } = &*status.configuration;
+        let votes = voters.contains(&member) || outgoing.contains(&member);
+        if votes { member } else { status.standing.leader.unwrap_or(member) }
     }
 
     /// Sometimes all ask at once, again and again.
