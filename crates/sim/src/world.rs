@@ -519,7 +519,7 @@ impl<A: Application> World<A> {
             self.count_struck(member);
             let now_us = self.now_us();
             let seat = self.seats.get_mut(&member).expect("listed");
-            seat.paused_until_us = 0;
+            seat.paused_until_us = seat.paused_until_us.min(now_us);
             if let Some(stall) = &mut seat.stall {
                 stall.until_us = stall.until_us.min(now_us);
             }
