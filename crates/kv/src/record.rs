@@ -202,13 +202,17 @@ impl Record {
 
     /// Forgets what a compaction at `revision` does not keep and reports each of it. Answers
     /// whether nothing is left of the key.
+    ///
+    /// What stands exactly at the revision stays until the next compaction, also where the same
+    /// transaction has replaced it: a watcher may begin there and is to be told of it.
     pub(crate) fn compact(&mut self, revision: i64, removed: &mut Vec<Name>) -> Remainder {
         if self.rare.is_none() && self.is_live() {
             return Remainder::Some;
         }
         let off = i64::from(canon!(compaction_is_off_by_one));
         let kept = self.kept(revision - off);
-        let goes = |name: Name| name.revision.main <= revision && Some(name) != kept;
+        let last = revision - 1 + off;
+        let goes = |name: Name| name.revision.main <= last && Some(name) != kept;
         if goes(self.newest()) {
             removed.extend(self.names());
             return Remainder::Nothing;

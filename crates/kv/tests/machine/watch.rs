@@ -121,6 +121,38 @@ fn a_watch_begins_at_a_compaction_and_not_below_it() {
 }
 
 #[test]
+fn a_watch_that_begins_at_a_compaction_is_told_all_of_its_transaction() {
+    for with_engine in [true, false] {
+        let disk = Disk::default();
+        let mut subject = Subject::open(with_engine.then_some(&disk));
+        let key = Bytes::from_static(b"a");
+        let put = PutRequest { key: key.clone(), value: key.clone(), ..PutRequest::default() };
+        let delete = DeleteRangeRequest { key, ..DeleteRangeRequest::default() };
+        let success = vec![RequestOp::Put(put), RequestOp::DeleteRange(delete)];
+        subject.apply(&Command::Txn(TxnRequest { success, ..TxnRequest::default() }));
+        subject.compact(2);
+        if with_engine {
+            subject.settle();
+        }
+        let mut stream = WatchStream::new(&subject.machine.shared());
+        stream.create(all(2)).expect("the compaction itself is there");
+        let seen = sent(&mut stream);
+        let Sent::Events(_, events) = &seen[0] else { panic!("they are events") };
+        let deletions = events.iter().map(|event| event.is_delete).collect::<Vec<_>>();
+        assert_eq!(deletions, [false, true], "the put is an event of that revision too");
+        // The next compaction forgets both.
+        subject.put("b", b"1");
+        let before = subject.machine.shared().read().size_in_use();
+        subject.compact(3);
+        if with_engine {
+            subject.settle();
+        }
+        let after = subject.machine.shared().read().size_in_use();
+        assert!(before > after, "{before} bytes before the next compaction, {after} after it");
+    }
+}
+
+#[test]
 fn what_a_transaction_has_put_itself_is_not_what_it_replaced() {
     for with_engine in [true, false] {
         let disk = Disk::default();
