@@ -118,18 +118,12 @@ const USERS: [&str; 5] = ["root", "u1", "u2", "u3", "ghost"];
 
 #[test]
 fn random_requests_are_answered_as_etcd_does() {
-    let etcds = foreign::etcds();
-    if etcds.is_empty() {
-        return foreign::skip("etcd");
-    }
-    run(LIMIT, async {
-        for etcd in &etcds {
-            let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).flag("bcrypt-cost", COST);
-            let theirs = theirs.start().await;
-            let ours = Plan::new(Program::Jangada, 1).flag("bcrypt-cost", COST).start().await;
-            let seed = std::env::var("JANGADA_SEED").ok().and_then(|seed| seed.parse().ok());
-            compare(seed.unwrap_or(5), &etcd.version, &theirs, &ours).await;
-        }
+    foreign::beside_etcds(LIMIT, async |etcd| {
+        let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).flag("bcrypt-cost", COST);
+        let theirs = theirs.start().await;
+        let ours = Plan::new(Program::Jangada, 1).flag("bcrypt-cost", COST).start().await;
+        let seed = std::env::var("JANGADA_SEED").ok().and_then(|seed| seed.parse().ok());
+        compare(seed.unwrap_or(5), &etcd.version, &theirs, &ours).await;
     });
 }
 

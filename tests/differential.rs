@@ -141,34 +141,22 @@ fn shorten(value: &impl std::fmt::Debug) -> String {
 
 #[test]
 fn jangada_answers_as_etcd_does() {
-    let etcds = foreign::etcds();
-    if etcds.is_empty() {
-        return foreign::skip("etcd");
-    }
-    support::run(LIMIT, async {
-        for etcd in &etcds {
-            println!("against etcd {}", etcd.version);
-            let (_reference, mut theirs) = reference(etcd).await;
-            let (_cluster, mut ours) = ours().await;
-            compare(seed(), etcd, &mut theirs, &mut ours).await;
-        }
+    foreign::beside_etcds(LIMIT, async |etcd| {
+        println!("against etcd {}", etcd.version);
+        let (_reference, mut theirs) = reference(etcd).await;
+        let (_cluster, mut ours) = ours().await;
+        compare(seed(), etcd, &mut theirs, &mut ours).await;
     });
 }
 
 #[test]
 fn the_gateway_answers_as_etcds_does() {
-    let etcds = foreign::etcds();
-    if etcds.is_empty() {
-        return foreign::skip("etcd");
-    }
-    support::run(LIMIT, async {
-        for etcd in &etcds {
-            let (reference, _) = reference(etcd).await;
-            let (cluster, _) = ours().await;
-            let mut theirs = Http::connect(&reference.members[0].client_url).await;
-            let mut ours = Http::connect(&cluster.members[1].client_url).await;
-            gateway::compare(seed(), &etcd.version, &mut theirs, &mut ours).await;
-        }
+    foreign::beside_etcds(LIMIT, async |etcd| {
+        let (reference, _) = reference(etcd).await;
+        let (cluster, _) = ours().await;
+        let mut theirs = Http::connect(&reference.members[0].client_url).await;
+        let mut ours = Http::connect(&cluster.members[1].client_url).await;
+        gateway::compare(seed(), &etcd.version, &mut theirs, &mut ours).await;
     });
 }
 
@@ -197,36 +185,24 @@ fn members_leaders_and_alarms_are_answered_as_etcd_does() {
 
 #[test]
 fn requests_without_space_are_answered_as_etcd_does() {
-    let etcds = foreign::etcds();
-    if etcds.is_empty() {
-        return foreign::skip("etcd");
-    }
-    support::run(LIMIT, async {
-        for etcd in &etcds {
-            let ours = Plan::new(Program::Jangada, 1).start().await;
-            let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;
-            space::compare_under_alarm(seed(), &etcd.version, &theirs, &ours).await;
-            let small = |program| Plan::new(program, 1).flag("quota-backend-bytes", 1);
-            let ours = small(Program::Jangada).start().await;
-            let theirs = small(Program::Etcd(etcd.clone())).start().await;
-            space::compare_without_space(seed(), &etcd.version, &theirs, &ours).await;
-        }
+    foreign::beside_etcds(LIMIT, async |etcd| {
+        let ours = Plan::new(Program::Jangada, 1).start().await;
+        let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;
+        space::compare_under_alarm(seed(), &etcd.version, &theirs, &ours).await;
+        let small = |program| Plan::new(program, 1).flag("quota-backend-bytes", 1);
+        let ours = small(Program::Jangada).start().await;
+        let theirs = small(Program::Etcd(etcd.clone())).start().await;
+        space::compare_without_space(seed(), &etcd.version, &theirs, &ours).await;
     });
 }
 
 #[test]
 fn watchers_are_told_what_etcd_tells_them() {
-    let etcds = foreign::etcds();
-    if etcds.is_empty() {
-        return foreign::skip("etcd");
-    }
-    support::run(LIMIT, async {
-        for etcd in &etcds {
-            let (reference, _) = reference(etcd).await;
-            let (cluster, _) = ours().await;
-            let mut theirs = watch::Side::open(&reference, 0).await;
-            let mut ours = watch::Side::open(&cluster, 1).await;
-            watch::compare(seed(), &etcd.version, &mut theirs, &mut ours).await;
-        }
+    foreign::beside_etcds(LIMIT, async |etcd| {
+        let (reference, _) = reference(etcd).await;
+        let (cluster, _) = ours().await;
+        let mut theirs = watch::Side::open(&reference, 0).await;
+        let mut ours = watch::Side::open(&cluster, 1).await;
+        watch::compare(seed(), &etcd.version, &mut theirs, &mut ours).await;
     });
 }

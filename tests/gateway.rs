@@ -23,18 +23,12 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 #[test]
 fn the_gateway_answers_as_etcds_does() {
-    let etcds = foreign::etcds();
-    if etcds.is_empty() {
-        return foreign::skip("etcd");
-    }
-    run(LIMIT, async {
-        for etcd in &etcds {
-            let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;
-            let ours = Plan::new(Program::Jangada, 1).start().await;
-            let urls = (&theirs.members[0].client_url, &ours.members[0].client_url);
-            transcript::compare_all(&etcd.version, urls.0, urls.1).await;
-            websocket::compare(&etcd.version, urls.0, urls.1).await;
-        }
+    foreign::beside_etcds(LIMIT, async |etcd| {
+        let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;
+        let ours = Plan::new(Program::Jangada, 1).start().await;
+        let urls = (&theirs.members[0].client_url, &ours.members[0].client_url);
+        transcript::compare_all(&etcd.version, urls.0, urls.1).await;
+        websocket::compare(&etcd.version, urls.0, urls.1).await;
     });
 }
 

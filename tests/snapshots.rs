@@ -150,33 +150,27 @@ fn a_real_etcd_starts_from_our_snapshot() {
 
 #[test]
 fn we_start_from_the_snapshot_of_a_real_etcd() {
-    let etcds = foreign::etcds();
-    if etcds.is_empty() {
-        return foreign::skip("etcd");
-    }
-    run(LIMIT, async {
-        for etcd in &etcds {
-            let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;
-            let mut client = theirs.client(0);
-            let newest = fill(&mut client).await;
-            let snapshot = theirs.home().join("snapshot.db");
-            save(&theirs, &snapshot);
-            let mut ours = Plan::new(Program::Jangada, 3).prepare();
-            for member in 0..3 {
-                restore(jangada(), &snapshot, &ours, member, &["--bump-revision=0"]);
-            }
-            ours.start_all().await;
-            compare(&mut client, &mut ours.client(0), newest).await;
-            let written = ours.client(2).put_key("after", "restoring").await.expect("it serves");
-            assert_eq!(written, newest + 1);
-            // What was restored is there after a restart as anything else.
-            for member in 0..3 {
-                ours.kill(member).await;
-            }
-            ours.start_all().await;
-            let after = ours.client(0).get_key("after").await.expect("it serves");
-            assert_eq!(after.as_deref(), Some("restoring"));
+    foreign::beside_etcds(LIMIT, async |etcd| {
+        let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;
+        let mut client = theirs.client(0);
+        let newest = fill(&mut client).await;
+        let snapshot = theirs.home().join("snapshot.db");
+        save(&theirs, &snapshot);
+        let mut ours = Plan::new(Program::Jangada, 3).prepare();
+        for member in 0..3 {
+            restore(jangada(), &snapshot, &ours, member, &["--bump-revision=0"]);
         }
+        ours.start_all().await;
+        compare(&mut client, &mut ours.client(0), newest).await;
+        let written = ours.client(2).put_key("after", "restoring").await.expect("it serves");
+        assert_eq!(written, newest + 1);
+        // What was restored is there after a restart as anything else.
+        for member in 0..3 {
+            ours.kill(member).await;
+        }
+        ours.start_all().await;
+        let after = ours.client(0).get_key("after").await.expect("it serves");
+        assert_eq!(after.as_deref(), Some("restoring"));
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 /// An etcd or etcdctl that was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +35,19 @@ pub(crate) fn etcds() -> Vec<Etcd> {
         }
     }
     found
+}
+
+/// Runs a comparison with each of [`etcds`], or says that it is skipped. It ends within `limit` or panics.
+pub(crate) fn beside_etcds(limit: Duration, compare: impl AsyncFn(&Etcd)) {
+    let etcds = etcds();
+    if etcds.is_empty() {
+        return skip("etcd");
+    }
+    super::run(limit, async {
+        for etcd in &etcds {
+            compare(etcd).await;
+        }
+    });
 }
 
 /// Each `etcdctl` of another version on this machine, with that version.

@@ -9,12 +9,13 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use jangada_server::proto::etcdserverpb::RangeRequest;
 use serde::Serialize;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use crate::connection::{self, Access, Connection};
 use crate::error::BenchError;
 use crate::latency::Latency;
 use crate::process;
+use crate::runtime;
 use crate::watch;
 use crate::writers::{Writers, Written};
 
@@ -26,6 +27,8 @@ const OPENING_MAX: usize = 64;
 pub struct Options {
     /// `host:port` of each member; connections take them in turn.
     pub endpoints: Vec<String>,
+    /// How the members are reached.
+    pub access: Access,
     /// How many connections.
     pub count: usize,
     /// Whether each has a stream with a watcher, of a key that nobody writes.
@@ -79,11 +82,7 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
         return Err(BenchError::Option { problem: problem.to_owned() });
     }
     process::raise_files_limit();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime of one thread needs nothing that can be missing");
-    runtime.block_on(LocalSet::new().run_until(drive(options)))
+    runtime::block_on(drive(options))
 }
 
 /// A connection, and the stream on it.
@@ -127,7 +126,8 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
 }
 
 async fn written(options: &Options) -> Result<Written, BenchError> {
-    let writers = Writers::start(&options.endpoints, options.writers, options.value_bytes).await?;
+    let Options { endpoints, access, writers, value_bytes, .. } = options;
+    let writers = Writers::start(endpoints, access, *writers, *value_bytes).await?;
     tokio::time::sleep(options.duration).await;
     Ok(writers.stop().await)
 }
@@ -141,7 +141,7 @@ async fn open(options: &Options) -> (Vec<Held>, usize) {
             keep(opening.join_next().await, &mut held, &mut refused);
         }
         let endpoint = options.endpoints[number % options.endpoints.len()].clone();
-        opening.spawn_local(hold(endpoint, options.watchers));
+        opening.spawn_local(hold(endpoint, options.access.clone(), options.watchers));
     }
     while !opening.is_empty() {
         keep(opening.join_next().await, &mut held, &mut refused);
@@ -158,8 +158,8 @@ fn keep(opened: Opened, held: &mut Vec<Held>, refused: &mut usize) {
     }
 }
 
-async fn hold(endpoint: String, watchers: bool) -> Result<Held, String> {
-    let (connection, mut client) = connection::connect(&endpoint, &Access::default()).await?;
+async fn hold(endpoint: String, access: Access, watchers: bool) -> Result<Held, String> {
+    let (connection, mut client) = connection::connect(&endpoint, &access).await?;
     let key = Bytes::from_static(b"nobody writes this");
     let range = RangeRequest { key, serializable: true, ..RangeRequest::default() };
     client.range(range).await.map_err(|status| status.message().to_owned())?;

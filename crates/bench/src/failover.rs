@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jangada_server::proto::etcdserverpb::{PutRequest, RangeRequest};
 use serde::Serialize;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use crate::connection::{self, Access};
 use crate::error::BenchError;
 use crate::process;
+use crate::runtime;
 
 /// A writer that cannot even connect waits this long before it asks the next member.
 const REFUSED_PAUSE: Duration = Duration::from_millis(1);
@@ -97,11 +98,7 @@ pub fn run(options: &Options, tell: impl Fn(&str)) -> Result<Report, BenchError>
         let problem = "there is no such process".to_owned();
         return Err(BenchError::Process { pid: options.pid, problem });
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime of one thread needs nothing that can be missing");
-    runtime.block_on(LocalSet::new().run_until(drive(options, tell)))
+    runtime::block_on(drive(options, tell))
 }
 
 async fn drive(options: &Options, tell: impl Fn(&str)) -> Result<Report, BenchError> {

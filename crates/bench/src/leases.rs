@@ -9,12 +9,13 @@ use bytes::Bytes;
 use jangada_server::proto::etcdserverpb::lease_client::LeaseClient;
 use jangada_server::proto::etcdserverpb::{LeaseGrantRequest, PutRequest, RangeRequest};
 use serde::Serialize;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 use crate::connection::{self, Access, Connection};
 use crate::error::BenchError;
 use crate::latency::Latency;
 use crate::process;
+use crate::runtime;
 use crate::writers::Writers;
 
 /// The keys of leases begin so.
@@ -33,6 +34,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Options {
     /// `host:port` of each member.
     pub endpoints: Vec<String>,
+    /// How the members are reached.
+    pub access: Access,
     /// How many leases.
     pub leases: u64,
     /// How long after the beginning they end, all of them.
@@ -80,16 +83,12 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
         let problem = "there must be a lease, a writer and an endpoint at least";
         return Err(BenchError::Option { problem: problem.to_owned() });
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime of one thread needs nothing that can be missing");
-    runtime.block_on(LocalSet::new().run_until(drive(options)))
+    runtime::block_on(drive(options))
 }
 
 async fn drive(options: &Options) -> Result<Report, BenchError> {
-    let Options { endpoints, writers, value_bytes, .. } = options;
-    let running = Writers::start(endpoints, *writers, *value_bytes).await?;
+    let Options { endpoints, access, writers, value_bytes, .. } = options;
+    let running = Writers::start(endpoints, access, *writers, *value_bytes).await?;
     tokio::time::sleep(options.before).await;
     let before = running.stop().await;
 
@@ -100,8 +99,8 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
     // One second is the least that time to live tells apart.
     tokio::time::sleep_until((end - Duration::from_secs(1)).into()).await;
 
-    let running = Writers::start(endpoints, *writers, *value_bytes).await?;
-    let (connection, mut client) = connect(&endpoints[0]).await?;
+    let running = Writers::start(endpoints, access, *writers, *value_bytes).await?;
+    let (connection, mut client) = connect(&endpoints[0], access).await?;
     let given_up = end + options.patience;
     let left = loop {
         let left = Bytes::from_static(PREFIX.as_bytes());
@@ -136,7 +135,7 @@ async fn grant(options: &Options, end: Instant) -> Result<(), BenchError> {
     let mut links = Vec::new();
     for number in 0..CONNECTIONS {
         let endpoint = &options.endpoints[number % options.endpoints.len()];
-        let (connection, client) = connect(endpoint).await?;
+        let (connection, client) = connect(endpoint, &options.access).await?;
         links.push((leases_of(connection, endpoint)?, client, endpoint.clone()));
     }
     let next = Rc::new(Cell::new(0));
@@ -178,8 +177,8 @@ async fn grant(options: &Options, end: Instant) -> Result<(), BenchError> {
 
 type KvClient = jangada_server::proto::etcdserverpb::kv_client::KvClient<Connection>;
 
-async fn connect(endpoint: &str) -> Result<(Connection, KvClient), BenchError> {
-    let connected = connection::connect(endpoint, &Access::default()).await;
+async fn connect(endpoint: &str, access: &Access) -> Result<(Connection, KvClient), BenchError> {
+    let connected = connection::connect(endpoint, access).await;
     connected.map_err(|problem| unreachable(endpoint, &problem))
 }
 

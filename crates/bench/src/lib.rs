@@ -21,6 +21,7 @@ mod latency;
 pub mod leases;
 pub mod load;
 pub mod process;
+mod runtime;
 pub mod status;
 pub mod watch;
 mod writers;

@@ -13,13 +13,14 @@ use jangada_server::errors::ApiError;
 use jangada_server::proto::etcdserverpb::kv_client::KvClient;
 use jangada_server::proto::etcdserverpb::{PutRequest, RangeRequest};
 use serde::Serialize;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tonic::Status;
 
 use crate::connection::{self, Access, Connection};
 use crate::error::BenchError;
 use crate::latency::{Latency, Recorder};
 use crate::process::{self, Usage};
+use crate::runtime;
 
 /// How often progress is told and a stall is looked for.
 const TICK: Duration = Duration::from_millis(200);
@@ -189,11 +190,7 @@ impl Report {
 /// report.
 pub fn run(options: &Options, progress: impl Fn(Progress)) -> Result<Report, BenchError> {
     check(options)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime of one thread needs nothing that can be missing");
-    runtime.block_on(LocalSet::new().run_until(drive(options, progress)))
+    runtime::block_on(drive(options, progress))
 }
 
 fn check(options: &Options) -> Result<(), BenchError> {

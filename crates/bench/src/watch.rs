@@ -21,7 +21,7 @@ use jangada_server::proto::etcdserverpb as pb;
 use prost::Message;
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tonic::body::Body;
 use tower::Service;
 
@@ -30,6 +30,7 @@ use crate::error::BenchError;
 use crate::latency::{Latency, Recorder};
 use crate::load::ServerReport;
 use crate::process;
+use crate::runtime;
 
 /// The keys written begin so.
 const PREFIX: &str = "watched/";
@@ -118,11 +119,7 @@ pub fn run(options: &Options) -> Result<Report, BenchError> {
         let problem = "there must be a watcher for each stream and a stream for each connection";
         return Err(BenchError::Option { problem: problem.to_owned() });
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime of one thread needs nothing that can be missing");
-    runtime.block_on(LocalSet::new().run_until(drive(options)))
+    runtime::block_on(drive(options))
 }
 
 /// What everything shares. One thread drives it, so nothing is locked.

@@ -41,6 +41,7 @@ impl Writers {
     /// An endpoint that does not answer.
     pub(crate) async fn start(
         endpoints: &[String],
+        access: &Access,
         count: usize,
         value_bytes: usize,
     ) -> Result<Writers, BenchError> {
@@ -53,7 +54,7 @@ impl Writers {
         let value = Bytes::from(vec![b'v'; value_bytes]);
         for number in 0..count {
             let endpoint = &endpoints[number % endpoints.len()];
-            let connected = connection::connect(endpoint, &Access::default()).await;
+            let connected = connection::connect(endpoint, access).await;
             let (_, mut client) = connected.map_err(|problem| BenchError::Unreachable {
                 endpoint: endpoint.clone(),
                 problem,

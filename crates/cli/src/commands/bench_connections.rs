@@ -3,11 +3,10 @@
 use std::io::{self, Write};
 
 use jangada_bench::connections::{self, Report};
-use serde_json::json;
 
 use super::bench::time_text;
-use super::contest::{Targets, ratio};
-use crate::arguments::{self, ConnectionsBench, Format};
+use super::contest::{self, Reports, Targets, ratio};
+use crate::arguments::{self, ConnectionsBench};
 use crate::failure::Failure;
 use crate::output;
 
@@ -18,6 +17,7 @@ pub(crate) fn run(client: &arguments::Client, bench: &ConnectionsBench) -> Resul
     for target in &targets.all {
         let report = connections::run(&connections::Options {
             endpoints: target.endpoints.clone(),
+            access: target.access.clone(),
             count: bench.count,
             watchers: bench.watchers,
             writers: bench.writers,
@@ -27,16 +27,7 @@ pub(crate) fn run(client: &arguments::Client, bench: &ConnectionsBench) -> Resul
         })?;
         reports.push((target.name.clone(), report));
     }
-    match client.output.unwrap_or(Format::Simple) {
-        Format::Json => {
-            let reports: Vec<_> = reports
-                .iter()
-                .map(|(server, report)| json!({"server": server, "report": report}))
-                .collect();
-            output::print_json(&json!({"reports": reports}))?;
-        }
-        Format::Simple | Format::Table => print(&reports)?,
-    }
+    contest::print(client.output, &reports, print)?;
     let short: usize = reports.iter().map(|(_, report)| report.refused + report.lost).sum();
     match short {
         0 => Ok(()),
@@ -59,13 +50,8 @@ const HEADING: &[&str] = &[
     "p99",
 ];
 
-fn print(reports: &[(String, Report)]) -> io::Result<()> {
-    let mut rows: Vec<Vec<String>> =
-        reports.iter().map(|(name, report)| row(name, report)).collect();
-    if let [(_, theirs), (_, ours)] = reports {
-        rows.push(ratios(ours, theirs));
-    }
-    output::print_table(HEADING, &rows)?;
+fn print(reports: &Reports<Report>) -> io::Result<()> {
+    output::print_table(HEADING, &contest::rows(reports, row, ratios))?;
     let mut out = io::stdout().lock();
     for (name, report) in reports {
         let (refused, lost, failed) = (report.refused, report.lost, report.failed_writes);
@@ -95,12 +81,12 @@ fn row(name: &str, report: &Report) -> Vec<String> {
     ]
 }
 
-fn ratios(ours: &Report, theirs: &Report) -> Vec<String> {
+fn ratios(name: &str, ours: &Report, theirs: &Report) -> Vec<String> {
     let both = |of: fn(&Report) -> Option<f64>| {
         of(ours).zip(of(theirs)).map(|(ours, theirs)| ratio(ours, theirs)).unwrap_or_default()
     };
     vec![
-        "jangada / etcd".to_owned(),
+        name.to_owned(),
         String::new(),
         ratio(ours.opening_seconds, theirs.opening_seconds),
         both(|report| report.bytes_per_connection),

@@ -3,11 +3,10 @@
 use std::io::{self, Write};
 
 use jangada_bench::leases::{self, Report};
-use serde_json::json;
 
 use super::bench::time_text;
-use super::contest::{Targets, ratio};
-use crate::arguments::{self, Format, LeasesBench};
+use super::contest::{self, Reports, Targets, ratio};
+use crate::arguments::{self, LeasesBench};
 use crate::failure::Failure;
 use crate::output;
 
@@ -18,6 +17,7 @@ pub(crate) fn run(client: &arguments::Client, bench: &LeasesBench) -> Result<(),
     for target in &targets.all {
         let report = leases::run(&leases::Options {
             endpoints: target.endpoints.clone(),
+            access: target.access.clone(),
             leases: bench.leases,
             end_after: bench.end_after,
             writers: bench.writers,
@@ -28,16 +28,7 @@ pub(crate) fn run(client: &arguments::Client, bench: &LeasesBench) -> Result<(),
         })?;
         reports.push((target.name.clone(), report));
     }
-    match client.output.unwrap_or(Format::Simple) {
-        Format::Json => {
-            let reports: Vec<_> = reports
-                .iter()
-                .map(|(server, report)| json!({"server": server, "report": report}))
-                .collect();
-            output::print_json(&json!({"reports": reports}))?;
-        }
-        Format::Simple | Format::Table => print(&reports)?,
-    }
+    contest::print(client.output, &reports, print)?;
     match reports.iter().map(|(_, report)| report.left).sum::<u64>() {
         0 => Ok(()),
         left => Err(Failure::Failed(format!("{left} leases had not ended in time"))),
@@ -57,13 +48,8 @@ const HEADING: &[&str] = &[
     "memory",
 ];
 
-fn print(reports: &[(String, Report)]) -> io::Result<()> {
-    let mut rows: Vec<Vec<String>> =
-        reports.iter().map(|(name, report)| row(name, report)).collect();
-    if let [(_, theirs), (_, ours)] = reports {
-        rows.push(ratios(ours, theirs));
-    }
-    output::print_table(HEADING, &rows)?;
+fn print(reports: &Reports<Report>) -> io::Result<()> {
+    output::print_table(HEADING, &contest::rows(reports, row, ratios))?;
     let mut out = io::stdout().lock();
     for (name, report) in reports {
         let (left, failed) = (report.left, report.failed_writes);
@@ -87,10 +73,10 @@ fn row(name: &str, report: &Report) -> Vec<String> {
     ]
 }
 
-fn ratios(ours: &Report, theirs: &Report) -> Vec<String> {
+fn ratios(name: &str, ours: &Report, theirs: &Report) -> Vec<String> {
     let of = |of: fn(&Report) -> f64| ratio(of(ours), of(theirs));
     vec![
-        "jangada / etcd".to_owned(),
+        name.to_owned(),
         String::new(),
         of(|report| report.granted_per_second),
         of(|report| report.ending_seconds),

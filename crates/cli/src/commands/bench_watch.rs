@@ -4,11 +4,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use jangada_bench::watch::{self, Report};
-use serde_json::json;
 
 use super::bench::time_text;
-use super::contest::{Targets, ratio};
-use crate::arguments::{self, Format, WatchBench};
+use super::contest::{self, Reports, Targets, ratio};
+use crate::arguments::{self, WatchBench};
 use crate::failure::Failure;
 use crate::output;
 
@@ -41,16 +40,7 @@ pub(crate) fn run(client: &arguments::Client, bench: &WatchBench) -> Result<(), 
             reports.push((target.name.clone(), report));
         }
     }
-    match client.output.unwrap_or(Format::Simple) {
-        Format::Json => {
-            let reports: Vec<_> = reports
-                .iter()
-                .map(|(server, report)| json!({"server": server, "report": report}))
-                .collect();
-            output::print_json(&json!({"reports": reports}))?;
-        }
-        Format::Simple | Format::Table => print(targets.all.len(), &reports)?,
-    }
+    contest::print(client.output, &reports, |reports| print(targets.all.len(), reports))?;
     match reports.iter().map(|(_, report)| report.missing).sum::<u64>() {
         0 => Ok(()),
         missing => Err(Failure::Failed(format!("{missing} events did not come"))),
@@ -70,13 +60,10 @@ const HEADING: &[&str] = &[
     "memory",
 ];
 
-fn print(servers: usize, reports: &[(String, Report)]) -> io::Result<()> {
+fn print(servers: usize, reports: &Reports<Report>) -> io::Result<()> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     for together in reports.chunks(servers) {
-        rows.extend(together.iter().map(|(name, report)| row(name, report)));
-        if let [(_, theirs), (_, ours)] = together {
-            rows.push(ratios("jangada / etcd", ours, theirs));
-        }
+        rows.extend(contest::rows(together, row, ratios));
     }
     if let (true, Some((without, with))) =
         (servers < reports.len(), reports.split_at_checked(servers))

@@ -1,13 +1,18 @@
 //! The servers that a benchmark measures: those that are named, or this one and a real etcd, started for
 //! the purpose and removed in the end.
 
+use std::io;
+
 use jangada_bench::Access;
 use jangada_bench::cluster_file::ClusterFile;
+use serde::Serialize;
+use serde_json::json;
 
 use super::compare::{Contestant, PORT_STEP, Workspace, version_of};
-use crate::arguments::{self, Measured};
+use crate::arguments::{self, Format, Measured};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::output;
 
 /// Servers that are measured together.
 pub(super) struct Target {
@@ -74,6 +79,40 @@ fn named(client: &arguments::Client, measured: &Measured) -> Result<Target, Fail
         }
     }
     Ok(Target { name: "servers".to_owned(), endpoints, access, pids })
+}
+
+/// What was measured, each with the server's name.
+pub(super) type Reports<R> = [(String, R)];
+
+/// Prints what was measured, for programs or as these tables.
+pub(super) fn print<R: Serialize>(
+    format: Option<Format>,
+    reports: &Reports<R>,
+    tables: impl FnOnce(&Reports<R>) -> io::Result<()>,
+) -> io::Result<()> {
+    match format.unwrap_or(Format::Simple) {
+        Format::Json => {
+            let reports: Vec<_> = reports
+                .iter()
+                .map(|(server, report)| json!({"server": server, "report": report}))
+                .collect();
+            output::print_json(&json!({"reports": reports}))
+        }
+        Format::Simple | Format::Table => tables(reports),
+    }
+}
+
+/// A row for each server, and below two of them what the second is in parts of the first.
+pub(super) fn rows<R>(
+    reports: &Reports<R>,
+    row: fn(&str, &R) -> Vec<String>,
+    ratios: fn(&str, &R, &R) -> Vec<String>,
+) -> Vec<Vec<String>> {
+    let mut rows: Vec<_> = reports.iter().map(|(name, report)| row(name, report)).collect();
+    if let [(_, theirs), (_, ours)] = reports {
+        rows.push(ratios("jangada / etcd", ours, theirs));
+    }
+    rows
 }
 
 /// The first of two figures in parts of the second, for tables.
