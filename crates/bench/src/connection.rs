@@ -81,7 +81,7 @@ impl Service<Request<Body>> for Connection {
 /// # Errors
 ///
 /// A sentence: there is no port, or another scheme.
-fn authority(endpoint: &str) -> Result<&str, String> {
+pub(crate) fn authority(endpoint: &str) -> Result<&str, String> {
     let schemes = ["http://", "https://"];
     let rest = schemes.iter().find_map(|scheme| endpoint.strip_prefix(scheme));
     let authority = rest.unwrap_or(endpoint).trim_end_matches('/');
@@ -108,7 +108,8 @@ pub(crate) fn origin(endpoint: &str) -> Result<Uri, String> {
         .map_err(|error| format!("'{endpoint}' is not an endpoint: {error}"))
 }
 
-fn is_secured(endpoint: &str) -> bool {
+/// Whether an endpoint asks for TLS.
+pub(crate) fn is_secured(endpoint: &str) -> bool {
     endpoint.starts_with("https://")
 }
 
@@ -133,34 +134,57 @@ pub(crate) async fn connect(
 ///
 /// A sentence on what went wrong.
 pub(crate) async fn open(endpoint: &str, access: &Access) -> Result<Connection, String> {
+    let opening = async { begin(dial(endpoint, access).await?).await };
+    Ok(Connection { sender: in_time(opening).await?, token: access.token.clone() })
+}
+
+/// Gives what opens a connection as long as it may take.
+///
+/// # Errors
+///
+/// A sentence: it took too long, or what went wrong.
+pub(crate) async fn in_time<T>(
+    opening: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    tokio::time::timeout(CONNECT_TIMEOUT, opening)
+        .await
+        .map_err(|_| format!("no connection within {CONNECT_TIMEOUT:?}"))?
+}
+
+/// What bytes go over, in plain text or secured.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
+
+/// Either kind of transport.
+pub(crate) type Socket = Box<dyn Transport>;
+
+/// Opens a transport to an endpoint.
+///
+/// # Errors
+///
+/// A sentence on what went wrong.
+pub(crate) async fn dial(endpoint: &str, access: &Access) -> Result<Socket, String> {
     let authority = authority(endpoint)?;
     if is_secured(endpoint) && access.dialer.is_none() {
         return Err(format!("{endpoint} asks for TLS, and nothing is there to secure it"));
     }
-    let opening = async {
-        let stream = TcpStream::connect(authority).await.map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let Some(dialer) = access.dialer.as_ref().filter(|_| is_secured(endpoint)) else {
-            return begin(stream).await;
-        };
-        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = dialer.connect(host, stream).await.map_err(|error| error.to_string())?;
-        begin(stream).await
+    let stream = TcpStream::connect(authority).await.map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let Some(dialer) = access.dialer.as_ref().filter(|_| is_secured(endpoint)) else {
+        return Ok(Box::new(stream));
     };
-    let sender = tokio::time::timeout(CONNECT_TIMEOUT, opening)
-        .await
-        .map_err(|_| format!("no connection within {CONNECT_TIMEOUT:?}"))??;
-    Ok(Connection { sender, token: access.token.clone() })
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = dialer.connect(host, stream).await.map_err(|error| error.to_string())?;
+    Ok(Box::new(stream))
 }
 
-async fn begin(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<http2::SendRequest<Body>, String> {
+async fn begin(socket: Socket) -> Result<http2::SendRequest<Body>, String> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(socket))
         .await
         .map_err(|error| error.to_string())?;
     // The requests on it report the connection's end; its own result says the same again.

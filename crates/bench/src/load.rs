@@ -1,4 +1,5 @@
-//! Closed-loop load: so many clients, each with one request under way at a time.
+//! Load: so many clients, each with one request under way at a time, which ask again at once (closed loop)
+//! or at a rate that is given (open loop).
 //!
 //! Invariants: 1. a request is counted once, as done or as an error; 2. no more requests begin
 //! than were asked for.
@@ -10,15 +11,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jangada_server::errors::ApiError;
-use jangada_server::proto::etcdserverpb::kv_client::KvClient;
-use jangada_server::proto::etcdserverpb::{PutRequest, RangeRequest};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tonic::Status;
 
-use crate::connection::{self, Access, Connection};
+use crate::connection::Access;
 use crate::error::BenchError;
+use crate::http2::Channel;
 use crate::latency::{Latency, Recorder};
+pub use crate::operation::{KeyOrder, Operation};
+use crate::pace::Pace;
 use crate::process::{self, Usage};
 use crate::runtime;
 
@@ -30,40 +32,10 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a client waits before it asks again what was refused as busy: by then a server that works
 /// off what waits has taken on some.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
+/// The highest rate that may be asked for, in requests a second: far above what one thread makes.
+const RATE_MAX: f64 = 1e7;
 /// Kinds of error told apart; the rest is counted together.
 const ERROR_KINDS_MAX: usize = 32;
-
-/// What each request does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Operation {
-    /// Writes a value to a random key of the key space.
-    Put,
-    /// Reads a random key of the key space, by way of the leader.
-    GetLinearizable,
-    /// Reads a random key of the key space as the member has it.
-    GetSerializable,
-}
-
-impl Operation {
-    /// Its name in reports.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Operation::Put => "put",
-            Operation::GetLinearizable => "get, linearizable",
-            Operation::GetSerializable => "get, serializable",
-        }
-    }
-}
-
-/// In which order keys are taken from the key space.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KeyOrder {
-    /// Any key, as often as chance has it.
-    Random,
-    /// Every key once, from the first on; after the last comes the first again.
-    Sequential,
-}
 
 /// What comes of a request that a server refuses because too much is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +70,9 @@ pub struct Options {
     pub connections: usize,
     /// When to stop.
     pub stop: Stop,
+    /// Requests a second, or none for as many as are answered. A request whose turn comes while all
+    /// clients wait for answers begins late, and its time counts from when it was due.
+    pub rate: Option<f64>,
     /// How many different keys there are.
     pub key_space: u64,
     /// In which order they are taken.
@@ -129,7 +104,7 @@ pub struct Progress {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// What each request did.
-    pub operation: &'static str,
+    pub operation: String,
     /// Clients.
     pub clients: usize,
     /// Connections.
@@ -142,6 +117,8 @@ pub struct Report {
     pub seconds: f64,
     /// Answers a second.
     pub rate: f64,
+    /// Requests a second that were asked for, if any.
+    pub rate_asked: Option<f64>,
     /// How long answered requests took.
     pub latency: Latency,
     /// Failed requests by kind.
@@ -159,10 +136,28 @@ pub struct Report {
 pub struct ServerReport {
     /// User and system time for each request, in microseconds.
     pub cpu_us_per_request: f64,
+    /// Bytes that went to disks for each request, if the system tells.
+    pub written_bytes_per_request: Option<f64>,
     /// Memory in use at the end, in bytes.
     pub resident_bytes: u64,
     /// The most memory that was in use since they began, in bytes, added up.
     pub resident_peak_bytes: u64,
+}
+
+impl ServerReport {
+    /// What was used from one look to the next, in which so many requests were answered.
+    pub(crate) fn between(before: Usage, after: Usage, requests: u64) -> ServerReport {
+        let requests = requests.max(1) as f64;
+        let written = before.written_bytes.zip(after.written_bytes);
+        ServerReport {
+            cpu_us_per_request: (after.cpu.saturating_sub(before.cpu)).as_secs_f64() * 1e6
+                / requests,
+            written_bytes_per_request: written
+                .map(|(before, after)| after.saturating_sub(before) as f64 / requests),
+            resident_bytes: after.resident_bytes,
+            resident_peak_bytes: after.resident_peak_bytes,
+        }
+    }
 }
 
 impl Report {
@@ -204,6 +199,8 @@ fn check(options: &Options) -> Result<(), BenchError> {
         "the key space must hold at least one key"
     } else if options.stop == Stop::Total(0) {
         "there must be at least one request"
+    } else if options.rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {
+        "the rate must be above zero and at most ten million requests a second"
     } else {
         return Ok(());
     };
@@ -216,7 +213,7 @@ async fn drive(options: &Options, progress: impl Fn(Progress)) -> Result<Report,
         links.push(Rc::new(Link::open(&options.endpoints, &options.access, number).await?));
     }
     let run = Rc::new(Run::new(options));
-    let before = servers(&options.pids);
+    let before = process::usage_of_all(&options.pids);
     let own_before = process::usage(std::process::id()).unwrap_or_default();
     let begin = Instant::now();
     let mut clients = JoinSet::new();
@@ -227,7 +224,7 @@ async fn drive(options: &Options, progress: impl Fn(Progress)) -> Result<Report,
     wait(options, &run, &mut clients, begin, progress).await;
     let seconds = run.last_answer.get().duration_since(begin).as_secs_f64();
     let own_after = process::usage(std::process::id()).unwrap_or_default();
-    let servers = before.zip(servers(&options.pids));
+    let servers = before.zip(process::usage_of_all(&options.pids));
     let latency = run.recorder.borrow().latency();
     let per_request = |cpu: Duration| cpu.as_secs_f64() * 1e6 / latency.count.max(1) as f64;
     Ok(Report {
@@ -238,30 +235,12 @@ async fn drive(options: &Options, progress: impl Fn(Progress)) -> Result<Report,
         key_space: options.key_space,
         seconds,
         rate: if seconds == 0.0 { 0.0 } else { latency.count as f64 / seconds },
+        rate_asked: options.rate,
         latency,
         errors: run.errors.take(),
         busy: run.busy_count.get(),
         client_cpu_us_per_request: per_request(own_after.cpu.saturating_sub(own_before.cpu)),
-        servers: servers.map(|(before, after)| ServerReport {
-            cpu_us_per_request: per_request(after.cpu.saturating_sub(before.cpu)),
-            resident_bytes: after.resident_bytes,
-            resident_peak_bytes: after.resident_peak_bytes,
-        }),
-    })
-}
-
-/// What the processes have used, added up; `None` without processes or when one is gone.
-fn servers(pids: &[u32]) -> Option<Usage> {
-    if pids.is_empty() {
-        return None;
-    }
-    pids.iter().try_fold(Usage::default(), |sum, pid| {
-        let usage = process::usage(*pid)?;
-        Some(Usage {
-            cpu: sum.cpu + usage.cpu,
-            resident_bytes: sum.resident_bytes + usage.resident_bytes,
-            resident_peak_bytes: sum.resident_peak_bytes + usage.resident_peak_bytes,
-        })
+        servers: servers.map(|(before, after)| ServerReport::between(before, after, latency.count)),
     })
 }
 
@@ -308,6 +287,7 @@ struct Run {
     begun: Cell<u64>,
     total: u64,
     end: Option<Instant>,
+    pace: Option<Pace>,
     key_space: u64,
     key_order: KeyOrder,
     value: Bytes,
@@ -334,6 +314,7 @@ impl Run {
             begun: Cell::new(0),
             total,
             end,
+            pace: options.rate.map(Pace::start),
             key_space: options.key_space,
             key_order: options.key_order,
             value: Bytes::from(value),
@@ -347,22 +328,24 @@ impl Run {
         }
     }
 
-    /// The number of the next request, if another one may begin; counts it.
-    fn begin(&self, now: Instant) -> Option<u64> {
-        let number = self.begun.get();
-        if self.total <= number || self.end.is_some_and(|end| end <= now) {
+    /// The number of the next request, and when its time begins to count, if another one may begin; counts
+    /// it. Waits until it is due where a rate was given.
+    async fn begin(&self) -> Option<(u64, Instant)> {
+        if let Some(pace) = &self.pace
+            && !pace.wait().await
+        {
+            return None;
+        }
+        let (number, now) = (self.begun.get(), Instant::now());
+        let begin = self.pace.as_ref().map_or(now, |pace| pace.due(number));
+        if self.total <= number || self.end.is_some_and(|end| end <= begin) {
+            if let Some(pace) = &self.pace {
+                pace.end();
+            }
             return None;
         }
         self.begun.set(number + 1);
-        Some(number)
-    }
-
-    /// The key of a request.
-    fn key(&self, number: u64, random: &mut fastrand::Rng) -> Bytes {
-        key(match self.key_order {
-            KeyOrder::Random => random.u64(..self.key_space),
-            KeyOrder::Sequential => number % self.key_space,
-        })
+        Some((number, begin))
     }
 
     fn answer(&self, begin: Instant, end: Instant) {
@@ -396,7 +379,7 @@ struct Link {
     endpoints: Vec<String>,
     access: Access,
     number: usize,
-    current: RefCell<(Connection, KvClient<Connection>)>,
+    current: RefCell<Channel>,
     reopening: tokio::sync::Mutex<()>,
 }
 
@@ -417,14 +400,14 @@ impl Link {
         })
     }
 
-    fn client(&self) -> KvClient<Connection> {
-        self.current.borrow().1.clone()
+    fn channel(&self) -> Channel {
+        self.current.borrow().clone()
     }
 
     /// Opens the connection again if it is lost; one of its clients does it for all.
     async fn reopen(&self) {
         let _guard = self.reopening.lock().await;
-        if !self.current.borrow().0.is_closed() {
+        if !self.current.borrow().is_closed() {
             return;
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
@@ -438,11 +421,11 @@ async fn open_any(
     endpoints: &[String],
     access: &Access,
     number: usize,
-) -> Result<(Connection, KvClient<Connection>), BenchError> {
+) -> Result<Channel, BenchError> {
     let mut failure = BenchError::NoLeader;
     for offset in 0..endpoints.len() {
         let endpoint = &endpoints[(number + offset) % endpoints.len()];
-        match connection::connect(endpoint, access).await {
+        match Channel::open(endpoint, access).await {
             Ok(current) => return Ok(current),
             Err(problem) => {
                 failure = BenchError::Unreachable { endpoint: endpoint.clone(), problem };
@@ -454,13 +437,11 @@ async fn open_any(
 
 async fn client(run: Rc<Run>, link: Rc<Link>, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut client = link.client();
-    loop {
-        let begin = Instant::now();
-        let Some(number) = run.begin(begin) else { return };
-        let key = run.key(number, &mut random);
+    let mut channel = link.channel();
+    while let Some((number, begin)) = run.begin().await {
+        let key = run.key_order.pick(number, run.key_space, &mut random);
         let answer = loop {
-            match request(&mut client, &run, key.clone()).await {
+            match run.operation.request(&channel, key, &run.value, &mut random).await {
                 Err(status) if run.asks_again(&status) => tokio::time::sleep(BUSY_PAUSE).await,
                 answer => break answer,
             }
@@ -470,29 +451,8 @@ async fn client(run: Rc<Run>, link: Rc<Link>, seed: u64) {
             Err(status) => {
                 run.fail(format!("{:?}: {}", status.code(), status.message()));
                 link.reopen().await;
-                client = link.client();
+                channel = link.channel();
             }
-        }
-    }
-}
-
-/// A key of the key space: 16 bytes whatever its number.
-fn key(number: u64) -> Bytes {
-    Bytes::from(format!("bench/{number:010}"))
-}
-
-async fn request(client: &mut KvClient<Connection>, run: &Run, key: Bytes) -> Result<(), Status> {
-    match run.operation {
-        Operation::Put => {
-            let value = run.value.clone();
-            client.put(PutRequest { key, value, ..PutRequest::default() }).await.map(drop)
-        }
-        Operation::GetLinearizable => {
-            client.range(RangeRequest { key, ..RangeRequest::default() }).await.map(drop)
-        }
-        Operation::GetSerializable => {
-            let request = RangeRequest { key, serializable: true, ..RangeRequest::default() };
-            client.range(request).await.map(drop)
         }
     }
 }
@@ -509,6 +469,7 @@ mod tests {
             clients: 2,
             connections: 1,
             stop: Stop::Total(10),
+            rate: None,
             key_space: 100,
             key_order: KeyOrder::Sequential,
             value_bytes: 16,
@@ -532,6 +493,7 @@ mod tests {
         check(|o| o.endpoints.clear(), "there is no endpoint");
         check(|o| o.key_space = 0, "at least one key");
         check(|o| o.stop = Stop::Total(0), "at least one request");
+        check(|o| o.rate = Some(0.0), "the rate must");
         check(|o| o.endpoints = vec!["https://a:1".to_owned()], "TLS");
         check(|_| {}, "no endpoint answers");
     }
@@ -539,7 +501,13 @@ mod tests {
     #[test]
     fn no_more_requests_begin_than_were_asked_for() {
         let run = Run::new(&options());
-        let begun = (0..20).filter(|_| run.begin(Instant::now()).is_some()).count();
+        let begun = crate::runtime::block_on(async {
+            let mut begun = 0;
+            while run.begin().await.is_some() {
+                begun += 1;
+            }
+            begun
+        });
         assert_eq!(begun, 10, "load invariant 2");
     }
 
@@ -554,10 +522,6 @@ mod tests {
         assert_eq!(errors["other"], ERROR_KINDS_MAX as u64);
     }
 
-    #[test]
-    fn keys_have_sixteen_bytes() {
-        assert_eq!(key(7).len(), 16);
-    }
     #[test]
     fn what_is_refused_as_busy_is_asked_again_only_where_that_is_wanted() {
         let status = |text: &str| Status::unknown(text);

@@ -14,6 +14,8 @@ pub struct Usage {
     pub resident_bytes: u64,
     /// The most memory that was in use, in bytes.
     pub resident_peak_bytes: u64,
+    /// Bytes that it sent to disks; `None` where the system does not tell.
+    pub written_bytes: Option<u64>,
 }
 
 /// The usage of a process; `None` when there is no such process, or no `/proc`.
@@ -21,9 +23,12 @@ pub struct Usage {
 pub fn usage(pid: u32) -> Option<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let resident_bytes = kilobytes(&status, "VmRSS:")? * 1024;
-    let resident_peak_bytes = kilobytes(&status, "VmHWM:")? * 1024;
-    Some(Usage { cpu: cpu_of(&stat)?, resident_bytes, resident_peak_bytes })
+    let resident_bytes = labelled(&status, "VmRSS:")? * 1024;
+    let resident_peak_bytes = labelled(&status, "VmHWM:")? * 1024;
+    // Another user's are not told.
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok();
+    let written_bytes = io.and_then(|io| labelled(&io, "write_bytes:"));
+    Some(Usage { cpu: cpu_of(&stat)?, resident_bytes, resident_peak_bytes, written_bytes })
 }
 
 /// The usage of all these processes together; `None` without any, or when one is gone.
@@ -31,10 +36,12 @@ pub fn usage(pid: u32) -> Option<Usage> {
 pub fn usage_of_all(pids: &[u32]) -> Option<Usage> {
     let all: Option<Vec<Usage>> = pids.iter().map(|pid| usage(*pid)).collect();
     let all = all.filter(|all| !all.is_empty())?;
-    Some(all.into_iter().fold(Usage::default(), |sum, usage| Usage {
+    let none = Usage { written_bytes: Some(0), ..Usage::default() };
+    Some(all.into_iter().fold(none, |sum, usage| Usage {
         cpu: sum.cpu + usage.cpu,
         resident_bytes: sum.resident_bytes + usage.resident_bytes,
         resident_peak_bytes: sum.resident_peak_bytes + usage.resident_peak_bytes,
+        written_bytes: sum.written_bytes.zip(usage.written_bytes).map(|(sum, more)| sum + more),
     }))
 }
 
@@ -56,8 +63,9 @@ fn cpu_of(stat: &str) -> Option<Duration> {
     Some(Duration::from_nanos((user + system) * 1_000_000_000 / ticks_per_second))
 }
 
-fn kilobytes(status: &str, label: &str) -> Option<u64> {
-    let line = status.lines().find(|line| line.starts_with(label))?;
+/// The number behind a label.
+fn labelled(text: &str, label: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(label))?;
     line[label.len()..].split_ascii_whitespace().next()?.parse().ok()
 }
 

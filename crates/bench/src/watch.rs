@@ -194,7 +194,6 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
     let servers = before.zip(process::usage_of_all(&options.pids));
     let seconds = run.last_event.get().duration_since(begin).as_secs_f64();
     let events = run.events.get();
-    let per_event = |cpu: Duration| cpu.as_secs_f64() * 1e6 / events.max(1) as f64;
     drop(stalled);
     Ok(Report {
         watchers: options.watchers,
@@ -209,11 +208,7 @@ async fn drive(options: &Options) -> Result<Report, BenchError> {
         writes_per_second: latency.count as f64 / writing,
         latency,
         failed_writes: run.failed.get(),
-        servers: servers.map(|(before, after)| ServerReport {
-            cpu_us_per_request: per_event(after.cpu.saturating_sub(before.cpu)),
-            resident_bytes: after.resident_bytes,
-            resident_peak_bytes: after.resident_peak_bytes,
-        }),
+        servers: servers.map(|(before, after)| ServerReport::between(before, after, events)),
     })
 }
 

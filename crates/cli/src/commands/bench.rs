@@ -8,12 +8,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jangada_bench::Access;
 use jangada_bench::cluster_file::ClusterFile;
 use jangada_bench::floor::{self, Floor};
-use jangada_bench::load::{self, Operation, Progress, Stop};
+use jangada_bench::load::{self, KeyOrder, Operation, Progress, Stop};
 use jangada_bench::{Latency, failover, status};
 use serde_json::json;
 
+use super::side_by_side::{self, Runs, Scenario};
 use super::{catch_up, compare};
-use crate::arguments::{self, Bench, BenchCommand, Consistency, Failover, Format, Load};
+use crate::arguments::{self, Bench, BenchCommand, Consistency, Failover, Format, Keys, Load};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output;
@@ -29,10 +30,21 @@ const STALL: Duration = Duration::from_secs(20);
 pub(crate) fn run(options: &arguments::Client, bench: &Bench) -> Result<(), Failure> {
     match &bench.command {
         BenchCommand::Put(load) => drive(options, load, Operation::Put),
+        BenchCommand::Txn(load) => drive(options, load, Operation::Txn),
+        BenchCommand::Mixed { load, reads } => {
+            drive(options, load, Operation::Mixed { reads_percent: *reads })
+        }
         BenchCommand::Get { load, consistency } => {
             let operation = match consistency {
                 Consistency::L => Operation::GetLinearizable,
                 Consistency::S => Operation::GetSerializable,
+            };
+            drive(options, load, operation)
+        }
+        BenchCommand::Range { load, keys, consistency } => {
+            let operation = match consistency {
+                Consistency::L => Operation::RangeLinearizable { keys: *keys },
+                Consistency::S => Operation::RangeSerializable { keys: *keys },
             };
             drive(options, load, operation)
         }
@@ -58,49 +70,89 @@ fn drive(client: &arguments::Client, load: &Load, operation: Operation) -> Resul
             pids = file.members.iter().map(|member| member.pid).collect();
         }
     }
-    if load.target_leader {
-        endpoints = vec![Client::block_on(status::leader(&endpoints, &access))?];
+    let mut targets = Vec::new();
+    if !load.compare.is_empty() {
+        targets.push(("others".to_owned(), load.compare.clone(), load.compare_pids.clone()));
     }
+    targets.push(("servers".to_owned(), endpoints, pids));
+    if load.target_leader {
+        for (_, endpoints, _) in &mut targets {
+            *endpoints = vec![Client::block_on(status::leader(endpoints, &access))?];
+        }
+    }
+    let floor = (!load.no_floor).then(|| floor::measure(&load.floor_dir)).transpose()?;
+    let mut measured: Vec<Runs> = targets
+        .iter()
+        .map(|(server, ..)| Runs { server: server.clone(), reports: Vec::new() })
+        .collect();
+    for _ in 0..load.runs {
+        for ((_, endpoints, pids), measured) in targets.iter().zip(&mut measured) {
+            measured.reports.push(measure(load, operation, endpoints, &access, pids)?);
+        }
+    }
+    let reports = || measured.iter().flat_map(|runs| &runs.reports);
+    let (errors, answers) = (
+        reports().map(load::Report::error_count).sum::<u64>(),
+        reports().map(|report| report.latency.count).sum::<u64>(),
+    );
+    let only = reports().next().filter(|_| reports().count() == 1);
+    match (client.output.unwrap_or(Format::Simple), only) {
+        (Format::Json, Some(report)) => {
+            output::print_json(&json!({"report": report, "floor": floor}))?;
+        }
+        (Format::Json, None) => {
+            output::print_json(&json!({"scenarios": [measured], "floor": floor}))?;
+        }
+        (_, Some(report)) => print_load(report, floor.as_ref())?,
+        (_, None) => side_by_side::print(&[Scenario(measured)], floor.as_ref())?,
+    }
+    match errors {
+        0 => Ok(()),
+        errors if answers == 0 => {
+            Err(Failure::Failed(format!("none of {errors} requests was answered")))
+        }
+        errors => Err(Failure::Failed(format!("{errors} requests failed"))),
+    }
+}
+
+/// Measures one run, and shows how far it is.
+fn measure(
+    load: &Load,
+    operation: Operation,
+    endpoints: &[String],
+    access: &Access,
+    pids: &[u32],
+) -> Result<load::Report, Failure> {
     let stop = match (load.total, load.duration) {
         (Some(total), _) => Stop::Total(total),
         (None, duration) => Stop::Duration(duration.unwrap_or(DURATION)),
     };
-    let floor = (!load.no_floor).then(|| floor::measure(&load.floor_dir)).transpose()?;
     let bar = progress_bar(stop);
     let report = load::run(
         &load::Options {
-            endpoints,
-            access,
+            endpoints: endpoints.to_vec(),
+            access: access.clone(),
             operation,
             clients: load.clients,
             connections: load.connections.unwrap_or(load.clients.min(CONNECTIONS)),
             stop,
+            rate: load.rate,
             key_space: load.key_space,
-            key_order: if load.sequential_keys {
-                load::KeyOrder::Sequential
-            } else {
-                load::KeyOrder::Random
+            key_order: match load.key_order {
+                Keys::Random => KeyOrder::Random,
+                Keys::Skewed => KeyOrder::Skewed,
+                Keys::Sequential => KeyOrder::Sequential,
             },
             busy: load::Busy::Fails,
             value_bytes: load.val_size,
             stall: STALL,
-            pids,
+            pids: pids.to_vec(),
             seed: load.seed,
         },
         |progress| advance(&bar, stop, progress),
     )?;
     bar.finish_and_clear();
-    match client.output.unwrap_or(Format::Simple) {
-        Format::Json => output::print_json(&json!({"report": report, "floor": floor}))?,
-        Format::Simple | Format::Table => print_load(&report, floor.as_ref())?,
-    }
-    match report.error_count() {
-        0 => Ok(()),
-        errors if report.latency.count == 0 => {
-            Err(Failure::Failed(format!("none of {errors} requests was answered")))
-        }
-        errors => Err(Failure::Failed(format!("{errors} requests failed"))),
-    }
+    Ok(report)
 }
 
 /// A bar on a terminal; nothing elsewhere.
@@ -151,7 +203,7 @@ pub(super) fn time_text(microseconds: u64) -> String {
 }
 
 fn print_load(report: &load::Report, floor: Option<&Floor>) -> io::Result<()> {
-    let mut rows = vec![latency_row(report.operation, Some(report.rate), &report.latency)];
+    let mut rows = vec![latency_row(&report.operation, Some(report.rate), &report.latency)];
     if let Some(floor) = floor {
         rows.push(latency_row("floor: write 4 KiB + fdatasync", None, &floor.fdatasync));
         rows.push(latency_row("floor: loopback ping-pong 64 B", None, &floor.ping_pong));
@@ -163,12 +215,21 @@ fn print_load(report: &load::Report, floor: Option<&Floor>) -> io::Result<()> {
         "{} clients on {} connections, {} B values, {} keys, {:.2} s",
         report.clients, report.connections, report.value_bytes, report.key_space, report.seconds
     )?;
+    if let Some(rate) = report.rate_asked {
+        writeln!(
+            out,
+            "{rate:.0} requests a second were asked for; times count from when each was due"
+        )?;
+    }
     writeln!(out, "client CPU: {:.1} us a request", report.client_cpu_us_per_request)?;
     if let Some(servers) = &report.servers {
         writeln!(
             out,
-            "servers together: {:.1} us CPU a request, {} of memory, {} at most",
+            "servers together: {:.1} us CPU a request,{} {} of memory, {} at most",
             servers.cpu_us_per_request,
+            servers
+                .written_bytes_per_request
+                .map_or(String::new(), |bytes| format!(" {bytes:.0} B to disks,")),
             output::bytes_text(servers.resident_bytes),
             output::bytes_text(servers.resident_peak_bytes)
         )?;

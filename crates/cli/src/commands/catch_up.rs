@@ -191,6 +191,7 @@ fn measure(
         clients,
         connections: clients.min(16),
         stop,
+        rate: None,
         key_space: options.keys,
         key_order: if filling { KeyOrder::Sequential } else { KeyOrder::Random },
         value_bytes: options.val_size,

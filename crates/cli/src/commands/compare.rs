@@ -5,20 +5,19 @@
 //! same flags and durable in the same folder, which is removed in the end.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jangada_bench::Access;
-use jangada_bench::floor::{self, Floor};
+use jangada_bench::floor;
 use jangada_bench::load::{self, Operation, Report, Stop};
 use jangada_bench::status;
-use serde::Serialize;
 use serde_json::json;
 
-use super::bench::time_text;
-use crate::arguments::{self, Compare, Format};
+use super::side_by_side::{self, Runs, Scenario};
+use crate::arguments::{self, Compare, Format, Measurable};
 use crate::client::Client;
 use crate::dev::health;
 use crate::dev::plan::{Member, Plan};
@@ -33,15 +32,6 @@ const READY: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 /// Without any answer for so long, a run ends.
 const STALL: Duration = Duration::from_secs(20);
-/// How many different keys.
-const KEY_SPACE: u64 = 100_000;
-
-/// One scenario, measured on both.
-#[derive(Serialize)]
-struct Row {
-    etcd: Option<Report>,
-    jangada: Report,
-}
 
 /// Runs every scenario on both and prints the table.
 pub(crate) fn run(client: &arguments::Client, compare: &Compare) -> Result<(), Failure> {
@@ -49,34 +39,48 @@ pub(crate) fn run(client: &arguments::Client, compare: &Compare) -> Result<(), F
     let floor = floor::measure(&folder.path)?;
     let own = std::env::current_exe()
         .map_err(|error| Failure::Failed(format!("this program has no path: {error}")))?;
-    let version = version_of(&compare.etcd);
-    let etcd = match &version {
-        Some(_) => {
+    let mut servers = Vec::new();
+    match version_of(&compare.etcd) {
+        Some(version) => {
             let port = compare.base_port.saturating_add(PORT_STEP);
-            Some(Contestant::start(&folder.path, "etcd", &compare.etcd, port)?)
+            let etcd = Contestant::start(&folder.path, "etcd", &compare.etcd, port)?;
+            servers.push((format!("etcd {version}"), etcd));
         }
-        None => {
-            eprintln!("there is no etcd to compare with; name one with --etcd");
-            None
-        }
-    };
+        None => eprintln!("there is no etcd to compare with; name one with --etcd"),
+    }
     let jangada = Contestant::start(&folder.path, "jangada", &own, compare.base_port)?;
-    let mut rows = Vec::new();
-    for operation in [Operation::Put, Operation::GetLinearizable, Operation::GetSerializable] {
+    servers.push(("jangada".to_owned(), jangada));
+    let mut scenarios = Vec::new();
+    for operation in compare.operations.iter().copied().map(operation_of) {
         for clients in &compare.clients {
-            eprintln!("{}, {clients} clients", operation.name());
-            let etcd = match &etcd {
-                Some(etcd) => Some(etcd.measure(compare, operation, *clients)?),
-                None => None,
-            };
-            rows.push(Row { etcd, jangada: jangada.measure(compare, operation, *clients)? });
+            let mut measured: Vec<Runs> = servers
+                .iter()
+                .map(|(name, _)| Runs { server: name.clone(), reports: Vec::new() })
+                .collect();
+            for run in 1..=compare.runs {
+                eprintln!("{}, {clients} clients, run {run} of {}", operation.name(), compare.runs);
+                for ((_, server), measured) in servers.iter().zip(&mut measured) {
+                    measured.reports.push(server.measure(compare, operation, *clients)?);
+                }
+            }
+            scenarios.push(Scenario(measured));
         }
     }
     if client.output == Some(Format::Json) {
-        let etcd = version.as_deref();
-        return Ok(output::print_json(&json!({"etcd": etcd, "rows": rows, "floor": floor}))?);
+        return Ok(output::print_json(&json!({"scenarios": scenarios, "floor": floor}))?);
     }
-    Ok(print(version.as_deref(), &rows, &floor)?)
+    Ok(side_by_side::print(&scenarios, Some(&floor))?)
+}
+
+fn operation_of(measurable: Measurable) -> Operation {
+    match measurable {
+        Measurable::Put => Operation::Put,
+        Measurable::Get => Operation::GetLinearizable,
+        Measurable::SerializableGet => Operation::GetSerializable,
+        Measurable::Txn => Operation::Txn,
+        Measurable::Mixed => Operation::Mixed { reads_percent: 90 },
+        Measurable::Range => Operation::RangeLinearizable { keys: 100 },
+    }
 }
 
 /// The first line of `--version`; `None` when there is no such program.
@@ -188,7 +192,8 @@ impl Contestant {
             // As the published figures of etcd have them.
             connections: clients.min(if clients <= 64 { 16 } else { 100 }),
             stop: Stop::Duration(compare.duration),
-            key_space: KEY_SPACE,
+            rate: None,
+            key_space: compare.key_space,
             key_order: load::KeyOrder::Random,
             busy: load::Busy::Fails,
             value_bytes: compare.val_size,
@@ -230,68 +235,4 @@ pub(super) fn spawn(
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
-}
-
-fn print(version: Option<&str>, rows: &[Row], floor: &Floor) -> io::Result<()> {
-    let heading =
-        ["operation", "clients", "server", "rate /s", "p50", "p99", "CPU us/op", "memory"];
-    let mut lines = Vec::new();
-    for row in rows {
-        if let Some(etcd) = &row.etcd {
-            lines.push(report_row(&format!("etcd {}", version.unwrap_or_default()), etcd));
-        }
-        lines.push(report_row("jangada", &row.jangada));
-        if let Some(etcd) = &row.etcd {
-            lines.push(ratio_row(etcd, &row.jangada));
-        }
-    }
-    output::print_table(&heading, &lines)?;
-    writeln!(
-        io::stdout().lock(),
-        "jangada / etcd: above 1 is better for the rate, below 1 for all else; CPU is that of all \
-         three members\nfloor: write 4 KiB + fdatasync p50 {} p99 {}, loopback ping-pong p50 {} \
-         p99 {}",
-        time_text(floor.fdatasync.p50_us),
-        time_text(floor.fdatasync.p99_us),
-        time_text(floor.ping_pong.p50_us),
-        time_text(floor.ping_pong.p99_us),
-    )
-}
-
-fn report_row(server: &str, report: &Report) -> Vec<String> {
-    let errors = report.error_count();
-    let used = report.servers;
-    vec![
-        report.operation.to_owned(),
-        report.clients.to_string(),
-        if errors == 0 { server.to_owned() } else { format!("{server} ({errors} errors)") },
-        format!("{:.0}", report.rate),
-        time_text(report.latency.p50_us),
-        time_text(report.latency.p99_us),
-        used.map_or(String::new(), |used| format!("{:.1}", used.cpu_us_per_request)),
-        used.map_or(String::new(), |used| output::bytes_text(used.resident_bytes)),
-    ]
-}
-
-fn ratio_row(etcd: &Report, jangada: &Report) -> Vec<String> {
-    let ratio = |ours: f64, theirs: f64| match theirs {
-        0.0 => String::new(),
-        theirs => format!("{:.2}", ours / theirs),
-    };
-    let latency = |of: fn(&Report) -> u64| ratio(of(jangada) as f64, of(etcd) as f64);
-    let servers = jangada.servers.zip(etcd.servers);
-    vec![
-        String::new(),
-        String::new(),
-        "jangada / etcd".to_owned(),
-        ratio(jangada.rate, etcd.rate),
-        latency(|report| report.latency.p50_us),
-        latency(|report| report.latency.p99_us),
-        servers.map_or(String::new(), |(ours, theirs)| {
-            ratio(ours.cpu_us_per_request, theirs.cpu_us_per_request)
-        }),
-        servers.map_or(String::new(), |(ours, theirs)| {
-            ratio(ours.resident_bytes as f64, theirs.resident_bytes as f64)
-        }),
-    ]
 }

@@ -21,6 +21,7 @@ pub(crate) mod log;
 pub(crate) mod member;
 pub(crate) mod mirror;
 pub(crate) mod role;
+mod side_by_side;
 pub(crate) mod sim;
 pub(crate) mod snapshot;
 pub(crate) mod status;
