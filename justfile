@@ -55,6 +55,10 @@ bench:
         done; \
         target/release/jangada bench failover --dir target/bench-cluster
 
+# The consensus module and the log alone, beside their floors; docs/benchmarks.md says more.
+bench-parts:
+    cargo bench -p jangada-measure
+
 # The same as continuous integration; installs foreign programs.
 ci:
     .ci/run

@@ -1,0 +1,3 @@
+//! What several benchmarks measure.
+
+pub(crate) mod leader;
