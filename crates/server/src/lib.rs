@@ -32,6 +32,8 @@ pub mod settings;
 
 pub use backend::Backend;
 pub use edge::Edge;
-pub use member::{RunError, Served, ServedMember, Sight, Space, Timer, TokioTimer, run};
+pub use member::{
+    Beside, LessorDesk, RunError, Served, ServedMember, Sight, Space, Timer, TokioTimer, run,
+};
 pub use metrics::Metrics;
 pub use settings::{Settings, WatchCuts};

@@ -29,7 +29,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 
 use bytes::Bytes;
-use jangada::{Effect, Event, Mended, ProposeError, ReadBatch, StateMachine, Status, TurnedAway};
+use jangada::{
+    ConsultError, Consultation, Effect, Event, Mended, ProposeError, ReadBatch, StateMachine,
+    Status, Ticket, TurnedAway,
+};
 use jangada_entry::{Draft, Kind, Origin};
 use jangada_net::{Lane, PeerMessage};
 use jangada_raft::{Index, NodeId, Position, RoleKind};
@@ -155,6 +158,27 @@ pub enum Happened<R> {
         member: NodeId,
         /// The read.
         batch: ReadBatch,
+    },
+    /// A process of the leader's is asked something by a member's application.
+    Consulted {
+        /// The leader's process.
+        process: u64,
+        /// What is asked.
+        asked: Consultation,
+    },
+    /// What a process asked of the leader's application is answered.
+    Counselled {
+        /// The process that has asked.
+        process: u64,
+        /// Its question.
+        ticket: Ticket,
+        /// The answer.
+        outcome: Result<Bytes, ConsultError>,
+    },
+    /// A process of this member begins.
+    Started {
+        /// The member.
+        member: NodeId,
     },
     /// A member's process has ended; whatever was asked of it gets no answer.
     Ended {
@@ -457,6 +481,19 @@ impl<A: Application> World<A> {
     #[must_use]
     pub fn is_paused(&self, member: NodeId) -> bool {
         self.now_us() < self.seats[&member].paused_until_us
+    }
+
+    /// What the own clock of a member shows, in microseconds: it runs at its own pace, from anywhere,
+    /// and never back while a process lives.
+    #[must_use]
+    pub fn own_clock_us(&self, member: NodeId) -> u64 {
+        self.seats[&member].clocks.now(self.now_us()).monotonic_us
+    }
+
+    /// The simulated time at which the own clock of a member shows this, if its pace stays.
+    #[must_use]
+    pub fn when_own_clock(&self, member: NodeId, own_us: u64) -> u64 {
+        self.seats[&member].clocks.when(own_us, self.now_us())
     }
 
     /// From here on [`World::new_command`] tells what is applied.
@@ -944,8 +981,12 @@ impl<A: Application> World<A> {
             Effect::Ends(ended) => self.goes(member, ended)?,
             // Nobody waits for it: processes end without a word here.
             Effect::Changed(_) | Effect::HandedOver => {}
-            // No application asks here.
-            Effect::Consulted(_) | Effect::Counselled { .. } => {}
+            Effect::Consulted(asked) => {
+                self.happened.push_back(Happened::Consulted { process, asked });
+            }
+            Effect::Counselled { ticket, outcome } => {
+                self.happened.push_back(Happened::Counselled { process, ticket, outcome });
+            }
             Effect::Abort { stalled_us } => self.aborts(member, stalled_us)?,
             Effect::Quarantined(quarantine) => self.quarantined(member, quarantine)?,
             Effect::HashesDiffer { index, hashes } => self.hashes_differ(index, &hashes)?,
@@ -1207,6 +1248,7 @@ impl<A: Application> World<A> {
         let peers = running.member.peers();
         self.follows(member, &peers);
         self.with_network(|network, weather| network.started(weather, member));
+        self.happened.push_back(Happened::Started { member });
         self.look(member)?;
         self.start_preparation(member);
         self.step_by(member, self.queue.now_us());

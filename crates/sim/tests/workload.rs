@@ -51,8 +51,15 @@ const OUTCOMES: [Outcome; 21] = [
     Outcome::Unreachable,
 ];
 
-/// What watchers must have come to, in some run or other.
-const WATCHED: [&str; 8] = [
+/// What watchers and those who keep leases must have come to, in some run or other.
+const SEEN: [&str; 15] = [
+    "leases granted",
+    "leases revoked",
+    "leases expired",
+    "remainders noted",
+    "remainders told",
+    "renewals",
+    "renewals of what was gone",
     "watchers",
     "watchers refused",
     "watchers ended",
@@ -109,7 +116,7 @@ fn every_request_is_answered_as_the_model_answers_it() {
     for outcome in OUTCOMES {
         assert!(0 < coverage.of_outcome(outcome), "no request came to: {}", outcome.name());
     }
-    for name in WATCHED {
+    for name in SEEN {
         assert!(coverage.seen().contains_key(name), "never seen: {name}");
     }
     assert!(0 < unknown, "no write happened whose client did not learn of it");

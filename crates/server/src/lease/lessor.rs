@@ -69,6 +69,7 @@ pub enum Renewal {
 #[derive(Debug)]
 pub struct Lessor {
     election_timeout_us: u64,
+    checkpoint_interval_us: u64,
     leading: Option<Leading>,
     /// The number of the last order.
     ordered: u64,
@@ -81,6 +82,7 @@ pub struct Lessor {
 #[derive(Debug)]
 struct Leading {
     term: u64,
+    checkpoint_interval_us: u64,
     leases: BTreeMap<i64, Counted>,
     /// Deadlines of leases whose end is not proposed.
     due: BTreeSet<(u64, i64)>,
@@ -121,8 +123,22 @@ impl Lessor {
     /// A lessor that does not lead.
     #[must_use]
     pub fn new(election_timeout: Duration) -> Lessor {
-        let election_timeout_us = micros(election_timeout);
-        Lessor { election_timeout_us, leading: None, ordered: 0, renewed: 0, expired: 0 }
+        Lessor {
+            election_timeout_us: micros(election_timeout),
+            checkpoint_interval_us: micros(CHECKPOINT_INTERVAL),
+            leading: None,
+            ordered: 0,
+            renewed: 0,
+            expired: 0,
+        }
+    }
+
+    /// Tells the store what remains of long leases after each of these intervals, in place of
+    /// [`CHECKPOINT_INTERVAL`].
+    #[must_use]
+    pub fn checkpoint_every(mut self, interval: Duration) -> Lessor {
+        self.checkpoint_interval_us = micros(interval);
+        self
     }
 
     /// How many leases were renewed since the start.
@@ -246,6 +262,7 @@ impl Lessor {
         };
         let mut leading = Leading {
             term,
+            checkpoint_interval_us: self.checkpoint_interval_us,
             leases: BTreeMap::new(),
             due: BTreeSet::new(),
             checkpoints: BTreeSet::new(),
@@ -286,7 +303,7 @@ impl Leading {
         if let Some(at_us) = counted.checkpoint_us.take() {
             self.checkpoints.remove(&(at_us, id));
         }
-        let at_us = now_us + micros(CHECKPOINT_INTERVAL);
+        let at_us = now_us + self.checkpoint_interval_us;
         if at_us < counted.deadline_us {
             counted.checkpoint_us = Some(at_us);
             self.checkpoints.insert((at_us, id));

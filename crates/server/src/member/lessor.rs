@@ -2,8 +2,11 @@
 //!
 //! Responsible for driving the stepped [`Lessor`]. A question is answered only after this member's
 //! leadership was confirmed by a round that began after the question came, which all that wait share.
+//! The clock, and who runs what goes on beside, are given in: the server's are tokio's, the
+//! simulator's its own.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +17,8 @@ use jangada::raft::{RoleKind, Term};
 use jangada::{Consultation, Consultations, Handle};
 use jangada_kv::{COMMAND_VERSION, Command, Shared};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use super::served::Served;
+use super::served::{Served, Timer};
 use crate::backend::Backend;
 use crate::lease::{Answer, Lessor, Order, Question, Renewal};
 use crate::machine::KvMachine;
@@ -26,56 +28,68 @@ use crate::metrics::Metrics;
 /// interval, and little work: it looks at what is due alone.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The lessor and what drives it.
-pub(super) struct Desk {
+/// Something that goes on beside the lessor, on its own thread.
+pub type Beside = Pin<Box<dyn Future<Output = ()>>>;
+
+/// The lessor of a member that runs, and what drives it.
+pub struct LessorDesk<T> {
     handle: Handle<KvMachine>,
     store: Shared,
     metrics: Arc<Metrics>,
-    begin: Instant,
+    timer: T,
+    /// Runs what goes on beside.
+    spawn: Box<dyn Fn(Beside)>,
     lessor: RefCell<Lessor>,
     /// An order was carried out, or this member leads no longer.
     moved: Notify,
 }
 
-impl Desk {
-    /// The lessor of a member, which does not lead yet.
-    pub(super) fn new(
-        backend: &Served,
+impl<T: Timer> LessorDesk<T> {
+    /// The desk of a lessor that does not lead yet. `timer` is the member's own clock; `spawn` runs a
+    /// future to its end, on the thread that runs the desk.
+    pub fn new<S: Timer>(
+        backend: &Served<S>,
         metrics: Arc<Metrics>,
-        election_timeout: Duration,
-    ) -> Rc<Desk> {
-        Rc::new(Desk {
+        lessor: Lessor,
+        timer: T,
+        spawn: Box<dyn Fn(Beside)>,
+    ) -> Rc<LessorDesk<T>> {
+        Rc::new(LessorDesk {
             handle: backend.handle().clone(),
             store: backend.store().clone(),
             metrics,
-            begin: Instant::now(),
-            lessor: RefCell::new(Lessor::new(election_timeout)),
+            timer,
+            spawn,
+            lessor: RefCell::new(lessor),
             moved: Notify::new(),
         })
     }
 
     /// Counts and answers until the member stops.
-    pub(super) async fn run(self: Rc<Self>, mut asked: Consultations<KvMachine>) {
-        let mut interval = tokio::time::interval(INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pub async fn run(self: Rc<Self>) {
+        let mut asked: Consultations<KvMachine> = self.handle.consultations();
+        let mut advanced = self.timer.now();
+        self.advance();
         loop {
-            tokio::select! {
-                _ = interval.tick() => self.advance(),
-                question = asked.next() => {
-                    // Bounded by what may be under way at the members that ask.
-                    let Some(Consultation { from, bytes, .. }) = question else { return };
-                    let desk = Rc::clone(&self);
-                    tokio::task::spawn_local(async move {
-                        let answer = desk.answer(&bytes).await;
-                        desk.handle.counsel(from, answer);
-                    });
-                }
+            let left = (advanced + INTERVAL).saturating_sub(self.timer.now());
+            if left.is_zero() {
+                self.advance();
+                advanced = self.timer.now();
+                continue;
             }
+            let Some(question) = self.timer.within(left, asked.next()).await else { continue };
+            // Bounded by what may be under way at the members that ask.
+            let Some(Consultation { from, bytes, .. }) = question else { return };
+            let desk = Rc::clone(&self);
+            (self.spawn)(Box::pin(async move {
+                let answer = desk.answer(&bytes).await;
+                desk.handle.counsel(from, answer);
+            }));
         }
     }
 
     fn now_us(&self) -> u64 {
-        u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(self.timer.now().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Steps the lessor, and proposes what it orders.
@@ -93,7 +107,7 @@ impl Desk {
             lessor.step(self.now_us(), leads_in, &self.store, &mut orders);
         }
         for order in orders {
-            tokio::task::spawn_local(Rc::clone(self).carry_out(order));
+            (self.spawn)(Box::pin(Rc::clone(self).carry_out(order)));
         }
     }
 

@@ -36,6 +36,7 @@ use crate::config::{ClusterState, Config, ConfigError, Url};
 use crate::settings::Versions;
 use crate::{Edge, Metrics, Settings};
 use join::JoinError;
+pub use lessor::{Beside, LessorDesk};
 pub(crate) use machine::STORE_FILE;
 pub use served::{Served, ServedMember, Timer, TokioTimer};
 pub use space::{Sight, Space};

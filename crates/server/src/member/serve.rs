@@ -14,12 +14,14 @@ use jangada_kv::{Command, EngineThread};
 use jangada_tls::Acceptor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::lessor::LessorDesk;
 use super::machine::KvMachine;
-use super::served::Served;
-use super::{RunError, compaction, lessor, probe, texts, watch};
+use super::served::{Served, TokioTimer};
+use super::{RunError, compaction, probe, texts, watch};
 use crate::backend::Backend;
 use crate::config::{Config, Listener, MemberId, Scheme};
 use crate::connection::{self, Security};
+use crate::lease::Lessor;
 use crate::{Edge, Metrics};
 
 /// Exit status of a process that was told twice to stop: what it had in hand is not finished.
@@ -83,8 +85,10 @@ pub(super) async fn serve(
     );
     let probing = probe::probe(backend.clone(), security, Arc::clone(&metrics));
     let probing = tokio::task::spawn_local(probing);
-    let lessor = lessor::Desk::new(&backend, metrics, election_timeout);
-    let lessor = tokio::task::spawn_local(lessor.run(handle.consultations()));
+    let spawn = |beside| drop(tokio::task::spawn_local(beside));
+    let lessor = Lessor::new(election_timeout);
+    let lessor = LessorDesk::new(&backend, metrics, lessor, TokioTimer, Box::new(spawn));
+    let lessor = tokio::task::spawn_local(lessor.run());
     let mut member = tokio::task::spawn_local(opened.run());
     let compacting = config
         .auto_compaction

@@ -97,6 +97,9 @@ impl<T> Desk<T> {
                 answers
             }
             Happened::Timer(token) => vec![Answer::Timer(token)],
+            Happened::Started { .. } | Happened::Consulted { .. } | Happened::Counselled { .. } => {
+                Vec::new()
+            }
         }
     }
 

@@ -6,17 +6,19 @@
 //! and some ask for the same again as for something new. Not responsible for what a right answer is
 //! ([`super::oracle`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jangada_kv::{KvError, RangeRequest, Shared};
+use jangada_kv::{KvError, Lease, RangeRequest, Shared};
 use jangada_raft::{Configuration, Index, NodeId, RoleKind};
 use jangada_server::errors::ApiError;
 use jangada_server::proto::mvccpb::KeyValue;
 
 use super::coverage::{Coverage, Feature, Features, Outcome, Role};
 use super::grammar::{Grammar, Mixture};
+use super::keepers::Keepers;
+use super::model::HeldLease;
 use super::oracle::Oracle;
 use super::request::{Kind, Request};
 use super::service::{Answered, Became, CallId, Service, Told};
@@ -26,7 +28,7 @@ use crate::choices::Choices;
 use crate::faults::{FAULTS, Fault, FaultCounts};
 use crate::invariants::Violation;
 use crate::run::Clients;
-use crate::world::World;
+use crate::world::{Happened, World};
 
 /// How long a client waits before it asks again what was not answered, in microseconds.
 const BACK_OFF_US: (u64, u64) = (1_000, 200_000);
@@ -69,6 +71,7 @@ const CLOCK_TOKEN: u64 = u64::MAX - 1;
 const SPACE_TOKEN: u64 = u64::MAX - 2;
 const PATIENCE_TOKENS: u64 = 1 << 40;
 const WATCH_TOKENS: u64 = 1 << 50;
+const KEEP_TOKENS: u64 = 1 << 60;
 
 /// How often servers look at the space on their disks, in microseconds.
 const SPACE_PERIOD_US: u64 = 1_000_000;
@@ -84,6 +87,10 @@ const LEASE_LABEL: u64 = 0x6c65_6173_6573;
 
 /// The same of the decisions of those who watch.
 const WATCH_LABEL: u64 = 0x7761_7463_6865;
+
+/// The same of the decisions of those who keep leases, and of when lessors are late.
+const KEEP_LABEL: u64 = 0x6b65_6570;
+const LESSOR_LABEL: u64 = 0x6c65_7373_6f72;
 
 /// What the clients do.
 #[derive(Clone, Debug)]
@@ -187,6 +194,7 @@ pub struct Workload {
     became: Vec<(CallId, Became)>,
     told: Vec<(CallId, Told)>,
     watchers: Watchers,
+    keepers: Keepers,
     /// In the calm, the members that are counted on.
     standing: Vec<NodeId>,
 }
@@ -216,6 +224,7 @@ impl Workload {
             became: Vec::new(),
             told: Vec::new(),
             watchers: Watchers::default(),
+            keepers: Keepers::default(),
             standing: Vec::new(),
         }
     }
@@ -381,7 +390,8 @@ impl Workload {
     /// The oracle follows the log.
     fn follow(&mut self, world: &mut World<StoreApplication>) -> Result<(), Violation> {
         while let Some(command) = world.new_command() {
-            self.oracle.applied(&command)?;
+            let leased = self.oracle.applied(&command)?;
+            self.keepers.leased(&leased, &self.oracle, world.now_us())?;
             self.commands += 1;
             if !self.commands.is_multiple_of(FORGET_COMMANDS) {
                 continue;
@@ -403,6 +413,12 @@ impl Workload {
             BURST_TOKEN => self.draw_burst(world),
             CLOCK_TOKEN => self.wakes_at_us = 0,
             SPACE_TOKEN => self.look_at_space(world),
+            KEEP_TOKENS.. => {
+                let place = (token - KEEP_TOKENS) as usize;
+                let Workload { service, oracle, calls, keepers, .. } = self;
+                keepers.act(world, service, oracle, calls, place);
+                world.set_timer(self.keepers.pause(place), token);
+            }
             WATCH_TOKENS.. => self.watch(world, token - WATCH_TOKENS),
             PATIENCE_TOKENS.. => {
                 let id = CallId(token - PATIENCE_TOKENS);
@@ -467,6 +483,12 @@ impl Workload {
     }
 }
 
+/// A lease as a member knows it.
+fn held(lease: &Lease) -> (i64, HeldLease) {
+    let Lease { name, ttl, remaining } = *lease;
+    (name.id, HeldLease { granted: Index(name.granted), ttl, remaining })
+}
+
 /// What a member holds at a revision, 0 for the newest.
 fn contents(shared: &Shared, revision: i64) -> Result<(i64, Vec<KeyValue>), KvError> {
     let all = RangeRequest {
@@ -503,6 +525,13 @@ impl Clients<StoreApplication> for Workload {
         for place in 0..self.watchers.len() as u64 {
             world.set_timer(self.watchers.pause(), WATCH_TOKENS + place);
         }
+        self.service.decide_lessors(world.choices().apart(LESSOR_LABEL));
+        if self.grammar.uses_leases {
+            self.keepers = Keepers::draw(world.choices().apart(KEEP_LABEL));
+        }
+        for place in 0..self.keepers.len() {
+            world.set_timer(self.keepers.pause(place), KEEP_TOKENS + place as u64);
+        }
     }
 
     fn turn(&mut self, world: &mut World<StoreApplication>) -> Result<(), Violation> {
@@ -512,9 +541,14 @@ impl Clients<StoreApplication> for Workload {
         }
         let mut ended = Vec::new();
         while let Some(happened) = world.happened() {
+            if let Happened::Started { member } = happened {
+                self.service.started(world, member);
+                continue;
+            }
             let token = self.service.happened(happened, &mut ended);
             for id in ended.drain(..) {
                 self.watchers.lost(id);
+                self.keepers.lost(id);
                 self.unanswered(world, id, Outcome::Lost);
             }
             token.into_iter().for_each(|token| self.timer(world, token));
@@ -522,18 +556,31 @@ impl Clients<StoreApplication> for Workload {
         let mut became = std::mem::take(&mut self.became);
         let mut told = std::mem::take(&mut self.told);
         let wake_us = self.service.turn(world, &mut self.choices, &mut became, &mut told);
+        for ordered in self.service.take_ordered() {
+            self.oracle.ordered(ordered);
+        }
         for (id, told) in told.drain(..) {
+            self.keepers.told(id, &told, world.now_us())?;
             self.watchers.told(id, told, &mut self.grammar, &mut self.oracle)?;
         }
         self.told = told;
         for (id, became) in became.drain(..) {
             match became {
                 Became::Proposed(origin) => self.oracle.proposed(id, origin)?,
-                Became::Answered(answered) => self.answered(world, id, &answered)?,
-                Became::Lost => self.unanswered(world, id, Outcome::Lost),
+                Became::Answered(answered) => {
+                    let now_us = world.now_us();
+                    if !self.keepers.answered(id, &answered, &self.oracle, now_us)? {
+                        self.answered(world, id, &answered)?;
+                    }
+                }
+                Became::Lost => {
+                    self.keepers.lost(id);
+                    self.unanswered(world, id, Outcome::Lost);
+                }
             }
         }
         self.became = became;
+        self.keepers.look(world, &self.service)?;
         if let Some(wake_us) = wake_us
             && (self.wakes_at_us == 0 || wake_us < self.wakes_at_us)
         {
@@ -550,12 +597,14 @@ impl Clients<StoreApplication> for Workload {
     fn finish(&mut self) {
         self.finished = true;
         self.watchers.finish();
+        self.keepers.finish(&mut self.service);
     }
 
     /// Nobody waits, what was alarming is over, and whoever watches knows all.
     fn is_idle(&self) -> bool {
         self.service.is_idle()
             && !self.oracle.model().is_alarmed()
+            && self.keepers.are_done()
             && self.watchers.are_told_all(&self.standing, &self.oracle)
     }
 
@@ -568,6 +617,7 @@ impl Clients<StoreApplication> for Workload {
     fn judge(&mut self, world: &mut World<StoreApplication>) -> Result<(), Violation> {
         self.follow(world)?;
         self.coverage.saw(self.watchers.figures());
+        self.coverage.saw(self.keepers.figures());
         let now = self.oracle.model().now();
         let oldest = now.compacted.max(1);
         let step = ((now.revision - oldest) / PAST_REVISIONS).max(1) as usize;
@@ -590,8 +640,8 @@ impl Clients<StoreApplication> for Workload {
                     seen: format!("{member} has {hash:?}, the first {first:?}, the model {now:?}"),
                 });
             }
-            let leases: BTreeSet<i64> =
-                shared.read().leases().iter().map(|lease| lease.name.id).collect();
+            let leases = shared.read().leases();
+            let leases: BTreeMap<i64, HeldLease> = leases.iter().map(held).collect();
             if leases != *self.oracle.model().leases() {
                 return Err(Violation {
                     invariant: "members know the same leases",

@@ -92,7 +92,7 @@ pub struct Grammar {
 }
 
 /// The ids of leases: few, so that they come and go.
-const LEASES: [i64; 5] = [1, 2, 3, -1, 0x1234_5678];
+pub(super) const LEASES: [i64; 5] = [1, 2, 3, -1, 0x1234_5678];
 
 impl Grammar {
     /// Requests over some plain keys and a dozen odd ones.
@@ -159,7 +159,7 @@ impl Grammar {
         let id = *choices.pick(&LEASES);
         match choices.below(10) {
             0..5 => {
-                let ttl = *choices.pick(&[0, 1, 2, 60, LEASE_TTL_MAX, LEASE_TTL_MAX + 1]);
+                let ttl = *choices.pick(&[0, 3, 6, 60, LEASE_TTL_MAX, LEASE_TTL_MAX + 1]);
                 Request::LeaseGrant(pb::LeaseGrantRequest { id, ttl })
             }
             5..8 => Request::LeaseRevoke(pb::LeaseRevokeRequest { id }),

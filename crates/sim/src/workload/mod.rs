@@ -16,12 +16,16 @@
 //! | [`events`] | what watchers should be told |
 //! | [`watchers`] | who watches, from where on, and where next when a stream is lost |
 //! | [`watch_judge`] | comparing what they are told with what they should be |
+//! | [`keepers`] | who keeps leases alive, and asks how much remains of them |
+//! | [`lease_judge`] | whether leases live as long as was promised, and no longer than they may |
 //! | [`clients`] | who asks, when, and what they do without an answer |
 
 pub mod clients;
 pub mod coverage;
 pub mod events;
 pub mod grammar;
+pub mod keepers;
+pub mod lease_judge;
 pub mod model;
 pub mod oracle;
 pub mod request;

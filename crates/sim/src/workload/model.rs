@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use jangada_kv::{LeaseCommand, LeaseName};
 use jangada_raft::Index;
 use jangada_server::errors::ApiError;
 use jangada_server::proto::etcdserverpb as pb;
@@ -74,7 +75,29 @@ pub struct Model {
     alarms: Vec<Alarms>,
     /// The ids of the leases that there are, after each change of them.
     leases: Vec<BTreeSet<i64>>,
+    /// What there is to know of those that there are.
+    held: BTreeMap<i64, HeldLease>,
     events: Events,
+}
+
+/// A lease, as members are to know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeldLease {
+    /// The entry that granted it.
+    pub granted: Index,
+    /// For how many seconds it was granted.
+    pub ttl: i64,
+    /// The seconds that a new leader counts from.
+    pub remaining: i64,
+}
+
+/// What an entry of a lessor's has come to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Carried {
+    /// The leases that it ended.
+    pub ended: Vec<(i64, HeldLease)>,
+    /// Of how many it has noted what remains.
+    pub noted: u64,
 }
 
 /// The shortest time that the simulated servers grant a lease for, in seconds.
@@ -141,6 +164,13 @@ impl<'a> View<'a> {
         let from_start = self.keys.range(start.clone()..).map(|(key, _)| key);
         let inside = from_start.take_while(|key| contains(start, end, key));
         inside.filter_map(|key| self.get(key, revision)).collect()
+    }
+
+    /// The keys that were put with a lease last, in order.
+    fn keys_with(self, lease: i64) -> Vec<Bytes> {
+        let all = Bytes::from_static(b"\0");
+        let found = self.interval(&all, &all, self.revision).into_iter();
+        found.filter(|kv| kv.lease == lease).map(|kv| kv.key.clone()).collect()
     }
 
     fn range(self, range: &pb::RangeRequest) -> Result<pb::RangeResponse, ApiError> {
@@ -333,7 +363,8 @@ impl Model {
         let first = Moment { index: Index(0), revision: 1, compacted: -1, alarms: 0, leases: 0 };
         let (keys, moments) = (BTreeMap::new(), VecDeque::from([first]));
         let (alarms, leases) = (vec![Alarms::new()], vec![BTreeSet::new()]);
-        Model { keys, moments, alarms, leases, events: Events::default() }
+        let (held, events) = (BTreeMap::new(), Events::default());
+        Model { keys, moments, alarms, leases, held, events }
     }
 
     /// The newest moment.
@@ -359,8 +390,9 @@ impl Model {
     #[must_use]
     pub fn index_of(&self, revision: i64) -> Option<Index> {
         let at = self.moments.partition_point(|moment| moment.revision < revision);
-        let moment = self.moments.get(at).filter(|moment| moment.revision == revision)?;
-        Some(moment.index)
+        let moment = self.moments.get(at)?;
+        // An entry that ends several leases makes several revisions.
+        (moment.revision == revision || 0 < at).then_some(moment.index)
     }
 
     /// The moments that an observer who stands somewhere in `first..=last` of the log may see; `None`
@@ -503,10 +535,56 @@ impl Model {
         listed(*after, named.iter())
     }
 
-    /// The ids of the leases that there are.
+    /// The leases that there are.
     #[must_use]
-    pub fn leases(&self) -> &BTreeSet<i64> {
-        &self.leases[self.now().leases]
+    pub fn leases(&self) -> &BTreeMap<i64, HeldLease> {
+        &self.held
+    }
+
+    /// The keys of a lease at a moment, in order; `None` if there was no such lease.
+    #[must_use]
+    pub fn lease_keys(&self, moment: Moment, id: i64) -> Option<Vec<Bytes>> {
+        let view = self.view(moment);
+        view.leases.contains(&id).then(|| view.keys_with(id))
+    }
+
+    /// Applies what a lessor has proposed, as the log's next entry.
+    ///
+    /// # Panics
+    /// If it is something that clients ask.
+    pub fn carry_out(&mut self, index: Index, command: &LeaseCommand) -> Carried {
+        let before = self.now();
+        assert!(before.index < index, "model invariant 1");
+        let (mut after, mut carried) = (Moment { index, ..before }, Carried::default());
+        let is_held = |held: &BTreeMap<i64, HeldLease>, name: &LeaseName| {
+            held.get(&name.id).is_some_and(|lease| lease.granted.0 == name.granted)
+        };
+        match command {
+            LeaseCommand::Expire { leases, .. } => {
+                for name in leases {
+                    if is_held(&self.held, name)
+                        && let Some(lease) = self.end_lease(&mut after, name.id)
+                    {
+                        carried.ended.push((name.id, lease));
+                    }
+                }
+            }
+            LeaseCommand::Checkpoint { leases, .. } => {
+                for (name, remaining) in leases {
+                    if is_held(&self.held, name)
+                        && let Some(lease) = self.held.get_mut(&name.id)
+                    {
+                        lease.remaining = *remaining;
+                        carried.noted += 1;
+                    }
+                }
+            }
+            other => panic!("{other:?} is no lessor's"),
+        }
+        if after != (Moment { index, ..before }) {
+            self.moments.push_back(after);
+        }
+        carried
     }
 
     /// Leases come and go.
@@ -524,28 +602,32 @@ impl Model {
             return Err(ApiError::LeaseExists);
         }
         self.set_leases(after, leases);
+        let ttl = grant.ttl.max(LEASE_TTL_MIN);
+        self.held.insert(grant.id, HeldLease { granted: after.index, ttl, remaining: ttl });
         Ok(Answer::LeaseGrant(pb::LeaseGrantResponse {
             header: header(after.revision),
             id: grant.id,
-            ttl: grant.ttl.max(LEASE_TTL_MIN),
+            ttl,
             error: String::new(),
         }))
     }
 
-    /// Its keys are those that were put with it last.
-    fn apply_revoke(&mut self, after: &mut Moment, id: i64) -> Expected {
+    /// Ends a lease. Its keys are those that were put with it last.
+    fn end_lease(&mut self, after: &mut Moment, id: i64) -> Option<HeldLease> {
         let before = *after;
         let mut leases = self.leases[after.leases].clone();
         if !leases.remove(&id) {
-            return Err(ApiError::LeaseNotFound);
+            return None;
         }
-        let view = self.view(before);
-        let all = Bytes::from_static(b"\0");
-        let found = view.interval(&all, &all, before.revision).into_iter();
-        let held: Vec<Bytes> = found.filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect();
-        held.iter().for_each(|key| self.change(before, key, None));
-        after.revision += i64::from(!held.is_empty());
+        let keys = self.view(before).keys_with(id);
+        keys.iter().for_each(|key| self.change(before, key, None));
+        after.revision += i64::from(!keys.is_empty());
         self.set_leases(after, leases);
+        self.held.remove(&id)
+    }
+
+    fn apply_revoke(&mut self, after: &mut Moment, id: i64) -> Expected {
+        self.end_lease(after, id).ok_or(ApiError::LeaseNotFound)?;
         Ok(Answer::LeaseRevoke(pb::LeaseRevokeResponse { header: header(after.revision) }))
     }
 

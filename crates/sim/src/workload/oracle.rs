@@ -25,10 +25,10 @@ use jangada_server::proto::etcdserverpb as pb;
 use prost::Message;
 
 use super::coverage::{Feature, Features, Outcome};
-use super::model::{Answer, Expected, Model, Moment};
+use super::model::{Answer, Carried, Expected, Model, Moment};
 use super::request::{Kind, Request};
 use super::rules;
-use super::service::{Answered, CLUSTER_ID, CallId, Refusal};
+use super::service::{Answered, CLUSTER_ID, CallId, Ordered, Refusal};
 use crate::invariants::{AppliedCommand, Violation};
 
 /// What is compared when an answer is judged.
@@ -66,6 +66,19 @@ pub struct Learned {
     pub revision: Option<i64>,
 }
 
+/// What an entry did to leases.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Leased {
+    /// Nothing.
+    Nothing,
+    /// A client was granted this one.
+    Granted(i64),
+    /// A client has ended this one.
+    Revoked(i64),
+    /// What a lessor proposed was carried out.
+    Carried(Carried),
+}
+
 /// Knows what every answer must be.
 #[derive(Default)]
 pub struct Oracle {
@@ -73,6 +86,8 @@ pub struct Oracle {
     open: BTreeMap<CallId, Open>,
     proposals: BTreeMap<(u64, u64), Proposal>,
     refused: BTreeSet<(u64, u64)>,
+    /// What lessors have proposed and no member has applied.
+    ordered: BTreeMap<(u64, u64), Ordered>,
     /// The highest entry whose effects a linearizable answer has shown.
     acknowledged: Index,
     /// The highest entry whose effects each process has shown or acknowledged.
@@ -141,30 +156,56 @@ impl Oracle {
         Ok(())
     }
 
-    /// The next command of the log was applied somewhere.
+    /// A lessor has made a proposal.
+    pub fn ordered(&mut self, ordered: Ordered) {
+        let Origin { incarnation, sequence } = ordered.origin;
+        self.ordered.insert((incarnation, sequence), ordered);
+    }
+
+    /// The next command of the log was applied somewhere. Answers what it did to leases.
     ///
     /// # Errors
     /// If nobody asked for it, or it stands where it cannot.
-    pub fn applied(&mut self, command: &AppliedCommand) -> Result<(), Violation> {
+    pub fn applied(&mut self, command: &AppliedCommand) -> Result<Leased, Violation> {
         let index = command.position.index;
         let origin = (command.origin.incarnation, command.origin.sequence);
         require(!self.refused.contains(&origin), || {
             format!("entry {index} is a command of {origin:?}, whose client was told it never is")
         })?;
+        if let Some(ordered) = self.ordered.remove(&origin) {
+            // It is for the lessor's own term alone.
+            require(ordered.term == command.position.term, || {
+                format!("{:?} of term {} stands at {index}", ordered.command, ordered.term)
+            })?;
+            return Ok(Leased::Carried(self.model.carry_out(index, &ordered.command)));
+        }
         let proposal = self.proposals.remove(&origin);
         let Some(proposal) = proposal else {
-            return require(false, || format!("entry {index} is a command that nobody asked for"));
+            return require(false, || format!("entry {index} is a command that nobody asked for"))
+                .map(|()| Leased::Nothing);
         };
         let Proposal { call, request, acknowledged } = proposal;
         require(acknowledged < index, || {
             format!("{request:?} stands at {index}, asked after {acknowledged} was acknowledged")
         })?;
         let expected = self.model.apply(index, &request);
+        let leased = match (&*request, &expected) {
+            (_, Err(_)) => Leased::Nothing,
+            (Request::LeaseGrant(grant), _) => Leased::Granted(grant.id),
+            (Request::LeaseRevoke(revoke), _) => Leased::Revoked(revoke.id),
+            _ => Leased::Nothing,
+        };
         match self.open.get_mut(&call) {
             Some(open) => open.applied = Some((index, expected)),
             None => self.happened_unknown += 1,
         }
-        Ok(())
+        Ok(leased)
+    }
+
+    /// The highest entry that whoever reads from now on sees.
+    #[must_use]
+    pub fn acknowledged(&self) -> Index {
+        self.acknowledged
     }
 
     /// A call ends without an answer: whether it happened is not known.

@@ -45,7 +45,7 @@ impl Bench {
         let position = Position { index: Index(self.index), term: Term(TERM) };
         let command =
             AppliedCommand { position, payload_crc: 0, time_ms: 0, origin, digest: self.index };
-        self.oracle.applied(&command)
+        self.oracle.applied(&command).map(drop)
     }
 
     fn answer(&mut self, id: CallId, bytes: Vec<u8>) -> Result<Learned, Violation> {

@@ -2,11 +2,13 @@
 //! by hand.
 //!
 //! Responsible for doing with requests what the server's runtime does: starting them, polling them
-//! when they are woken, ending them with their process. Not responsible for what clients make of it.
+//! when they are woken, ending them with their process; and for the lessor that each process has.
+//! Not responsible for what clients make of it.
 //!
 //! 1. A process that is paused, or whose disk has failed under it, answers nothing.
 //! 2. A request whose caller has gone is dropped, and what it proposed is not taken back.
 
+mod lessors;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -19,10 +21,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use jangada::{Effect, Figures, Waiters};
+use jangada::{Effect, Event, Figures, Waiters};
 use jangada_entry::Origin;
 use jangada_kv::{AlarmAction, AlarmKind, Command};
 use jangada_raft::{Index, NodeId};
+use jangada_server::grpc::methods::Method;
 use jangada_server::machine::KvMachine;
 use jangada_server::proto::etcdserverpb as pb;
 use jangada_server::{
@@ -34,6 +37,8 @@ use super::request::Request;
 use crate::application::store::StoreApplication;
 use crate::choices::Choices;
 use crate::world::{Happened, World};
+use lessors::LessorOf;
+pub use lessors::Ordered;
 use streams::Stream;
 pub use streams::{Ending, Told};
 
@@ -129,12 +134,15 @@ struct Process {
     untold: bool,
     /// When the alarm NOSPACE is raised and ended.
     space: Space,
+    lessor: LessorOf,
 }
 
 /// The calls that can go on.
 #[derive(Debug, Default)]
 struct Ready {
     calls: Mutex<Vec<CallId>>,
+    /// The processes whose lessors can.
+    lessors: Mutex<Vec<u64>>,
 }
 
 /// Wakes one call.
@@ -147,6 +155,11 @@ impl Wake for CallWaker {
     fn wake(self: Arc<Self>) {
         lock(&self.ready.calls).push(self.call);
     }
+}
+
+/// The earlier of two times, if there are any.
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    [one, other].into_iter().flatten().min()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -226,10 +239,18 @@ pub struct Service {
     /// Calls that can go on and have not yet.
     late: Vec<CallId>,
     timer: SimTimer,
+    /// Lessors that can go on and have not yet, by their process.
+    late_lessors: Vec<u64>,
+    /// Decides about those.
+    lessor_choices: Choices,
+    /// What lessors have proposed and nobody was told of.
+    ordered: Vec<Ordered>,
+    /// When a lessor answered a question last.
+    counselled_us: u64,
     metrics: Arc<Metrics>,
     settings: Settings,
     with_leader: HeaderMap,
-    events: Vec<jangada::Event>,
+    events: Vec<Event>,
 }
 
 impl Default for Service {
@@ -251,6 +272,10 @@ impl Service {
             ready: Arc::default(),
             late: Vec::new(),
             timer: SimTimer::default(),
+            late_lessors: Vec::new(),
+            lessor_choices: Choices::of_seed(0),
+            ordered: Vec::new(),
+            counselled_us: 0,
             metrics: Arc::default(),
             settings: Settings {
                 watch_progress_interval: PROGRESS_INTERVAL,
@@ -277,9 +302,21 @@ impl Service {
         request: &Request,
         demands_leader: bool,
     ) -> bool {
+        self.call_method(world, id, member, request.method(), request.encode(), demands_leader)
+    }
+
+    /// Calls a method of a member with a message's bytes. False if its process does not live.
+    pub fn call_method(
+        &mut self,
+        world: &World<StoreApplication>,
+        id: CallId,
+        member: NodeId,
+        method: Method,
+        message: Bytes,
+        demands_leader: bool,
+    ) -> bool {
         let Some(process) = self.process(world, member) else { return false };
         let (number, edge) = (process.number, process.edge.clone());
-        let (method, message) = (request.method(), request.encode());
         let metadata = if demands_leader { self.with_leader.clone() } else { HeaderMap::new() };
         let future = async move {
             let answer = edge.answer_message(method, &metadata, message).await;
@@ -364,10 +401,18 @@ impl Service {
                 engine_lag_bytes_max: ENGINE_LAG_BYTES_MAX,
             };
             let backend = Served::new(served, self.timer.clone());
+            let lessor = LessorOf::new(&backend, &self.metrics, number, &self.ready);
             let edge = Edge::new(backend, self.settings.clone(), Arc::clone(&self.metrics));
             self.processes.insert(
                 member,
-                Process { number, waiters, edge, untold: false, space: Space::new(SPACE_CALM) },
+                Process {
+                    number,
+                    waiters,
+                    edge,
+                    untold: false,
+                    space: Space::new(SPACE_CALM),
+                    lessor,
+                },
             );
         }
         self.processes.get_mut(&member)
@@ -407,6 +452,11 @@ impl Service {
                 self.processes.remove(&member);
                 return None;
             }
+            Happened::Consulted { process, asked } => (process, Effect::Consulted(asked)),
+            Happened::Counselled { process, ticket, outcome } => {
+                (process, Effect::Counselled { ticket, outcome })
+            }
+            Happened::Started { .. } => return None,
             Happened::Timer(token) => return Some(token),
         };
         let process = self.processes.values_mut().find(|process| process.number == number);
@@ -433,6 +483,7 @@ impl Service {
     ) -> Option<u64> {
         self.end_astray(world, told);
         let next_us = self.timer.advance(world.now_us());
+        self.wind_lessors(world);
         for (member, process) in &mut self.processes {
             if process.untold {
                 Service::tell(world, *member, process);
@@ -440,8 +491,9 @@ impl Service {
         }
         let mut calls = std::mem::take(&mut self.late);
         calls.append(&mut lock(&self.ready.calls));
-        if calls.is_empty() {
-            return next_us;
+        let lessors = self.ready_lessors();
+        if calls.is_empty() && lessors.is_empty() {
+            return earlier(next_us, self.lessors_next_us());
         }
         for (member, process) in &mut self.processes {
             Service::tell(world, *member, process);
@@ -459,13 +511,21 @@ impl Service {
                 None => self.poll_stream(world, id, told),
             }
         }
+        self.poll_lessors(world, lessors);
         for (member, process) in &mut self.processes {
             process.waiters.take(&mut self.events);
             for event in self.events.drain(..) {
+                match &event {
+                    Event::ProposeInTerm { draft, term } => {
+                        self.ordered.push(Ordered::of(draft, *term));
+                    }
+                    Event::Counsel { .. } => self.counselled_us = world.now_us(),
+                    _ => {}
+                }
                 world.submit(*member, event);
             }
         }
-        next_us
+        earlier(next_us, self.lessors_next_us())
     }
 
     /// Tells who waits for a process what was kept for them, and how the member stands.

@@ -44,7 +44,7 @@ const KEEPER_US: (u64, u64) = (1_500_000, 10_000_000);
 
 /// How much faster or slower than the world's a clock runs, in parts of a million. Quartz is off by a
 /// hundred at most; a virtual machine's clock can be off by percents while it is steered.
-const DRIFT: u64 = 50_000;
+pub(crate) const DRIFT: u64 = 50_000;
 
 /// In which operation after a chosen moment a process dies at most; in the moment's own at least.
 const BEHIND_MAX: u64 = 3;
