@@ -195,7 +195,11 @@ impl<A: Application> World<A> {
             self.note(format_args!("{member} is paused until {until}"));
             let seconds = until as f64 / 1e6;
             self.tell(Who::Member(member), format_args!("stands still until {seconds:.3} s"));
-            self.seats.get_mut(&member).expect("listed").paused_until_us = until;
+            let seat = self.seats.get_mut(&member).expect("listed");
+            if seat.paused_until_us < now_us {
+                seat.paused_since_us = now_us;
+            }
+            seat.paused_until_us = until;
         }
         if self.draws(Fault::ClockJumped) {
             self.counts.count(Fault::ClockJumped);

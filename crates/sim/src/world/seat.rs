@@ -69,6 +69,8 @@ pub(crate) struct Seat<A: Application> {
     pub(crate) step_at_us: Option<u64>,
     /// When the machine's worker works next, if it does.
     pub(crate) work_at_us: Option<u64>,
+    /// When the member last began to stand still, and until when it does.
+    pub(crate) paused_since_us: u64,
     pub(crate) paused_until_us: u64,
     /// What keeps the disk from completing syncs, or did last.
     pub(crate) stall: Option<Stall>,
@@ -203,6 +205,7 @@ impl<A: Application> Seat<A> {
             running: None,
             step_at_us: None,
             work_at_us: None,
+            paused_since_us: 0,
             paused_until_us: 0,
             stall: None,
             write: None,

@@ -139,7 +139,12 @@ impl<A: Application> World<A> {
         let now_us = self.now_us();
         let seat = &self.seats[&member];
         let shown_us = seat.clocks.now(now_us).monotonic_us;
-        let stalls = seat.stall.filter(|stall| now_us <= stall.until_us + ACCOUNT_US);
+        let stalls = seat.stall.filter(|stall| {
+            // What ends while the process stands still is seen to end afterwards.
+            let unseen = seat.paused_since_us <= stall.until_us;
+            let seen_us = stall.until_us.max(if unseen { seat.paused_until_us } else { 0 });
+            now_us <= seen_us + ACCOUNT_US
+        });
         let excused = stalls.zip(seat.write).is_some_and(|(stall, write)| {
             // What a pause or a slow sync takes comes before.
             let before_us = write.since_us.max(seat.paused_until_us) + SYNC_SLOW_US.1;

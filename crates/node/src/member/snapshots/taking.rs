@@ -126,6 +126,10 @@ impl<M: StateMachine> Member<M> {
         if term < self.raft.term() || of_a_later_term || self.raft.role() == RoleKind::Leader {
             return self.turn_down(from, transfer, SnapshotRefusal::Stale);
         }
+        if self.is_mending() {
+            // The consensus module, which hears nothing now, could not be told of it.
+            return self.turn_down(from, transfer, SnapshotRefusal::Busy);
+        }
         self.give_up_taking();
         if self.snapshots.taking.is_some() || self.snapshots.returning.is_some() || self.is_saving()
         {
