@@ -200,7 +200,8 @@ impl<A: Application> World<A> {
         self.ledger.is_astray(member)
     }
 
-    /// A member has found its way back: it holds the hash of those that never erred.
+    /// A member has found its way back: it holds the hash of those that never erred, and knows it. One that
+    /// is still set aside does not vote, whatever it holds.
     pub(crate) fn comes_back(&mut self, member: NodeId) {
         self.tell(Who::Member(member), format_args!("holds what the others hold again"));
         self.note(format_args!("{member} is not astray any more"));

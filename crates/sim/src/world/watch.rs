@@ -58,11 +58,11 @@ impl<A: Application> World<A> {
         let (standing, commit, last) = (status.standing, status.commit, status.last);
         self.timeline.stands(self.queue.now_us(), member, &standing);
         self.invariants.stands(member, standing, commit, last, &term_at)?;
-        let record = status.record;
+        let (record, set_aside) = (status.record, status.quarantine.is_some());
         let (applied, hash) = (record.applied.index, record.hash);
         if !self.is_astray(member) {
             self.invariants.hashes(member, applied, hash)?;
-        } else if self.invariants.is_the_hash(applied, hash) {
+        } else if self.invariants.is_the_hash(applied, hash) && !set_aside {
             self.comes_back(member);
         }
         let Some(running) = &self.seats[&member].running else { return Ok(()) };
