@@ -44,6 +44,12 @@ impl<'a> Subject<'a> {
     ) -> Subject<'a> {
         Subject { name: name.into(), run: Box::new(run) }
     }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// Scenarios, measured one after the other.

@@ -78,6 +78,11 @@ impl<M: StateMachine> Driver<M> {
         !self.events.is_empty()
     }
 
+    /// How many events wait for the next turn.
+    pub(crate) fn events(&self) -> usize {
+        self.events.len()
+    }
+
     pub(crate) fn member(&self) -> &Member<M> {
         &self.member
     }

@@ -239,7 +239,7 @@ impl<M: StateMachine> Handle<M> {
         let draft = Draft::new(buffer, Kind::Command, version, self.shared.group, origin);
         inner.events.push(event(draft));
         wake_loop(inner);
-        Proposed { shared: self.shared.clone(), sequence, refused: None }
+        Proposed { shared: self.shared.clone(), sequence, refused: None, has_left: false }
     }
 
     /// Waits until everything that was committed anywhere in the cluster before this call is applied
@@ -582,11 +582,13 @@ pub struct Proposed<M: StateMachine> {
     shared: Arc<Shared<M>>,
     sequence: u64,
     refused: Option<ProposeError>,
+    /// The answer was given, and its place in the ring with it.
+    has_left: bool,
 }
 
 impl<M: StateMachine> Proposed<M> {
     fn refused(shared: Arc<Shared<M>>, reason: ProposeError) -> Proposed<M> {
-        Proposed { shared, sequence: 0, refused: Some(reason) }
+        Proposed { shared, sequence: 0, refused: Some(reason), has_left: true }
     }
 
     /// Blocks the calling thread until the proposal is answered.
@@ -602,12 +604,13 @@ impl<M: StateMachine> Future for Proposed<M> {
     type Output = Result<M::Reply, ProposeError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(reason) = self.refused {
-            return Poll::Ready(Err(reason));
+        let Proposed { shared, sequence, refused, has_left } = self.get_mut();
+        if let Some(reason) = refused {
+            return Poll::Ready(Err(*reason));
         }
-        let mut inner = lock(&self.shared.inner);
-        let slot =
-            inner.proposals.slot(self.sequence).expect("the slot stays while it is waited for");
+        assert!(!*has_left, "a proposal is not polled after its answer was given");
+        let mut inner = lock(&shared.inner);
+        let slot = inner.proposals.slot(*sequence).expect("the slot stays while it is waited for");
         match slot {
             Slot::Waiting(Some(waker)) => waker.clone_from(context.waker()),
             Slot::Waiting(none) => *none = Some(context.waker().clone()),
@@ -615,9 +618,11 @@ impl<M: StateMachine> Future for Proposed<M> {
                 let Slot::Answered(answer) = std::mem::replace(slot, Slot::Left) else {
                     unreachable!("the slot was just seen to hold an answer")
                 };
+                inner.proposals.leave(*sequence);
+                *has_left = true;
                 return Poll::Ready(answer);
             }
-            Slot::Left => panic!("a proposal is polled after its answer was given"),
+            Slot::Left => unreachable!("only who has left leaves its slot"),
         }
         Poll::Pending
     }
@@ -625,7 +630,7 @@ impl<M: StateMachine> Future for Proposed<M> {
 
 impl<M: StateMachine> Drop for Proposed<M> {
     fn drop(&mut self) {
-        if self.refused.is_none()
+        if !self.has_left
             && let Ok(mut inner) = self.shared.inner.lock()
         {
             inner.proposals.leave(self.sequence);

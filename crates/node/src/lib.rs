@@ -32,7 +32,8 @@
 //! # Three ways to run it
 //!
 //! - [`LocalCluster`]: all members in this process, on one thread, with logs in memory. For tests,
-//!   and where only the replicated code path matters.
+//!   and where only the replicated code path matters. [`LocalMembers`] are the same as a task of an
+//!   event loop of yours.
 //! - [`Node`]: one member of a cluster over the network, with its log on disk, on threads of its own.
 //! - [`open`] and [`Opened::run`]: the same member on an event loop of yours, beside your connections,
 //!   so that a request is not handed from thread to thread.
@@ -111,7 +112,7 @@ mod waiters;
 
 pub use consults::Consultations;
 pub use handle::{Handle, Proposed, Read, ReadBarrier, ReadError};
-pub use local::LocalCluster;
+pub use local::{LocalCluster, LocalMembers};
 pub use log::{Log, MemoryLog, last_time_ms};
 pub use machine::{Outcome, StateMachine};
 pub use member::{

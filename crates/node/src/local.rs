@@ -1,4 +1,4 @@
-//! The in-process runtime: all members of a cluster on one thread, joined by memory.
+//! The in-process runtime: all members of a cluster on one thread or task, joined by memory.
 //!
 //! For embedding where one process is enough, for tests, and for measuring the library without disk
 //! and network. The members are the same stepped parts that the networked runtime drives.
@@ -8,10 +8,11 @@
 //! cannot grows with every command.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::task::Waker;
-use std::time::Duration;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use jangada_net::PeerMessage;
 use jangada_raft::{Configuration, HardState, Index, NodeId, Position, Range, Standing};
@@ -22,8 +23,8 @@ use crate::handle::{Handle, Inbox, Unpark};
 use crate::log::{Log, MemoryLog};
 use crate::machine::StateMachine;
 use crate::member::{
-    Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, Member, MemberStart, Mend, Options, Peers,
-    Quarantine, SnapshotWork, StartError,
+    Event, FEATURE_LEVEL, LogBatch, LogCut, LogRead, Member, MemberStart, Mend, Now, Options,
+    Peers, Quarantine, SnapshotWork, StartError,
 };
 use crate::saved::{StateSaved, UnsavedState};
 use crate::snapshot::Turn;
@@ -43,8 +44,77 @@ impl<M: StateMachine> LocalCluster<M> {
     pub fn start(
         members: u64,
         options: Options,
-        mut machine: impl FnMut(NodeId) -> M,
+        machine: impl FnMut(NodeId) -> M,
     ) -> Result<LocalCluster<M>, StartError> {
+        let LocalMembers { mut cluster, handles } = LocalMembers::open(members, options, machine)?;
+        let thread = std::thread::Builder::new()
+            .name("jangada-local".into())
+            .spawn(move || cluster.run_on_this_thread())
+            .expect("the machine can start a thread");
+        Ok(LocalCluster { handles, thread: Some(thread) })
+    }
+
+    /// A handle on each member, in order.
+    #[must_use]
+    pub fn handles(&self) -> &[Handle<M>] {
+        &self.handles
+    }
+}
+
+impl<M: StateMachine> Drop for LocalCluster<M> {
+    fn drop(&mut self) {
+        self.handles.iter().for_each(Handle::stop);
+        if let Some(thread) = self.thread.take() {
+            let panicked = thread.join().is_err();
+            assert!(!panicked || std::thread::panicking(), "the members' thread has panicked");
+        }
+    }
+}
+
+/// As [`LocalCluster`], for an event loop of yours: the members are one task of it, so that a command
+/// need not be handed from thread to thread. That is what a lone client waits for most.
+///
+/// ```
+/// # use jangada::{Frame, LocalMembers, Options, Outcome, StateMachine};
+/// # #[derive(Default)]
+/// # struct Counter(u64);
+/// # impl StateMachine for Counter {
+/// #     type Reply = u64;
+/// #     fn apply(&mut self, commands: &[Frame], outcomes: &mut Vec<Outcome<u64>>) {
+/// #         for _ in commands {
+/// #             self.0 += 1;
+/// #             outcomes.push(Outcome { reply: self.0, digest: self.0 });
+/// #         }
+/// #     }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+/// # runtime.block_on(async {
+/// let members = LocalMembers::open(3, Options::default(), |_| Counter::default())?;
+/// let handle = members.handles()[0].clone();
+/// let members = tokio::spawn(members.run());
+/// assert_eq!(handle.propose(b"increment").await?, 1);
+/// handle.stop();
+/// members.await?;
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+pub struct LocalMembers<M: StateMachine> {
+    handles: Vec<Handle<M>>,
+    cluster: Cluster<M>,
+}
+
+impl<M: StateMachine> LocalMembers<M> {
+    /// Makes the members, as [`LocalCluster::start`] does. Nothing happens until they are run.
+    ///
+    /// # Errors
+    /// If a machine remembers more than an empty log can hold.
+    pub fn open(
+        members: u64,
+        options: Options,
+        mut machine: impl FnMut(NodeId) -> M,
+    ) -> Result<LocalMembers<M>, StartError> {
         let clock = Clock::start();
         let ids: Vec<NodeId> = (1..=members).map(NodeId).collect();
         let mut places = Vec::new();
@@ -78,11 +148,9 @@ impl<M: StateMachine> LocalCluster<M> {
             places.push(Place { driver, log: MemoryLog::default(), works });
             handles.push(handle);
         }
-        let thread = std::thread::Builder::new()
-            .name("jangada-local".into())
-            .spawn(move || run(places, &clock))
-            .expect("the machine can start a thread");
-        Ok(LocalCluster { handles, thread: Some(thread) })
+        let (sent, own) = (Vec::new(), Vec::new());
+        let cluster = Cluster { places, clock, sent, own, collected: 0 };
+        Ok(LocalMembers { handles, cluster })
     }
 
     /// A handle on each member, in order.
@@ -90,14 +158,48 @@ impl<M: StateMachine> LocalCluster<M> {
     pub fn handles(&self) -> &[Handle<M>] {
         &self.handles
     }
-}
 
-impl<M: StateMachine> Drop for LocalCluster<M> {
-    fn drop(&mut self) {
-        self.handles.iter().for_each(Handle::stop);
-        if let Some(thread) = self.thread.take() {
-            let panicked = thread.join().is_err();
-            assert!(!panicked || std::thread::panicking(), "the members' thread has panicked");
+    /// Runs the members until one of their handles is told to stop. When the future is dropped, what
+    /// is under way ends with [`ProposeError::Stopped`](crate::ProposeError), as it does at the end.
+    ///
+    /// # Panics
+    /// Without a tokio runtime that has timers.
+    pub async fn run(self) {
+        let mut cluster = self.cluster;
+        let mut armed = cluster.clock.instant(cluster.next_us());
+        let mut alarm = pin!(tokio::time::sleep_until(armed.into()));
+        loop {
+            let deadline = cluster.clock.instant(cluster.next_us());
+            // Most turns move the deadline back. One that comes too early finds nothing to do.
+            if deadline < armed {
+                armed = deadline;
+                alarm.as_mut().reset(armed.into());
+            }
+            // Those who were just answered come first, and so do those who are about to ask: what they
+            // ask comes along. A lone client is not kept waiting.
+            let mut yields = true;
+            let crowded = 1 < cluster.collected;
+            let stops = poll_fn(|context| {
+                match cluster.collect(context.waker()) {
+                    Inbox::Stopping => return Poll::Ready(true),
+                    Inbox::Filled if yields => {
+                        yields = false;
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Inbox::Filled => return Poll::Ready(false),
+                    Inbox::Empty => yields &= crowded,
+                }
+                alarm.as_mut().poll(context).map(|()| false)
+            });
+            if stops.await {
+                return;
+            }
+            cluster.settle();
+            if armed <= Instant::now() {
+                armed = cluster.clock.instant(cluster.next_us());
+                alarm.as_mut().reset(armed.into());
+            }
         }
     }
 }
@@ -134,12 +236,15 @@ impl<M: StateMachine> Place<M> {
     }
 }
 
+/// A message on its way: from, to, what.
+type Letter = (NodeId, NodeId, PeerMessage);
+
 /// What one member's turn leaves for the others and for itself.
 struct Memory<'a> {
     log: &'a mut MemoryLog,
     works: &'a mut VecDeque<(u64, SnapshotWork)>,
-    own: Vec<Event>,
-    sent: mpsc::Sender<(NodeId, NodeId, PeerMessage)>,
+    own: &'a mut Vec<Event>,
+    sent: &'a mut Vec<Letter>,
     from: NodeId,
 }
 
@@ -178,8 +283,7 @@ impl Io for Memory<'_> {
     }
 
     fn send(&mut self, to: NodeId, message: PeerMessage) {
-        let sent = self.sent.send((self.from, to, message));
-        sent.expect("the receiver lives as long as the loop");
+        self.sent.push((self.from, to, message));
     }
 
     fn changed(&mut self, _: Standing) {}
@@ -202,39 +306,85 @@ impl Io for Memory<'_> {
     fn hashes_differ(&mut self, _: Index, _: BTreeMap<NodeId, u64>) {}
 }
 
-fn run<M: StateMachine>(mut places: Vec<Place<M>>, clock: &Clock) {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let (sender, sent) = mpsc::channel();
-    loop {
-        let mut idle = true;
-        for place in &mut places {
-            if place.driver.collect(&waker) == Inbox::Stopping {
+/// The most rounds without a look at the clients: several times what a command takes through all members,
+/// and a fraction of a millisecond.
+const ROUNDS_MAX: usize = 32;
+
+/// All members, with the memory that joins them.
+struct Cluster<M: StateMachine> {
+    places: Vec<Place<M>>,
+    clock: Clock,
+    sent: Vec<Letter>,
+    own: Vec<Event>,
+    /// How much one member's clients had asked when it was looked last.
+    collected: usize,
+}
+
+impl<M: StateMachine> Cluster<M> {
+    /// Takes what clients ask, or leaves word whom to wake if nobody asks anything.
+    fn collect(&mut self, waker: &Waker) -> Inbox {
+        let mut most = 0;
+        for place in &mut self.places {
+            if place.driver.collect(waker) == Inbox::Stopping {
+                return Inbox::Stopping;
+            }
+            most = most.max(place.driver.events());
+        }
+        if 0 < most {
+            self.collected = most;
+        }
+        let found = if 0 < most { Inbox::Filled } else { Inbox::Empty };
+        // Members that have all ended by themselves do nothing more.
+        if self.places.is_empty() { Inbox::Stopping } else { found }
+    }
+
+    /// Gives every member turns until none has anything to do, or others should have the loop again.
+    fn settle(&mut self) {
+        let now = self.clock.now();
+        for _ in 0..ROUNDS_MAX {
+            if !self.round(now) {
                 return;
             }
-            let now = clock.now();
-            if !place.driver.has_events() && now.monotonic_us < place.next_us() {
+        }
+    }
+
+    /// Gives each member that has something to do a turn; says whether there was one.
+    fn round(&mut self, now: Now) -> bool {
+        let mut worked = false;
+        for place in &mut self.places {
+            if place.driver.events() == 0 && now.monotonic_us < place.next_us() {
                 continue;
             }
-            idle = false;
+            worked = true;
             place.work(now.monotonic_us);
             let from = place.driver.member().id();
             let (log, works) = (&mut place.log, &mut place.works);
-            let mut io = Memory { log, works, own: Vec::new(), sent: sender.clone(), from };
-            place.driver.turn(now, &mut io);
-            io.own.into_iter().for_each(|event| place.driver.push(event));
+            let (own, sent) = (&mut self.own, &mut self.sent);
+            place.driver.turn(now, &mut Memory { log, works, own, sent, from });
+            self.own.drain(..).for_each(|event| place.driver.push(event));
         }
-        while let Ok((from, to, message)) = sent.try_recv() {
-            let place = places.iter_mut().find(|place| place.driver.member().id() == to);
+        for (from, to, message) in self.sent.drain(..) {
+            let place = self.places.iter_mut().find(|place| place.driver.member().id() == to);
             // Whoever was removed and has ended hears nothing more.
             let Some(place) = place else { continue };
             place.driver.push(Event::Received { from, message });
-            idle = false;
         }
-        places.retain(|place| place.driver.ended().is_none());
-        if idle {
-            let next = places.iter().map(Place::next_us).min();
-            let now = clock.now().monotonic_us;
-            let wait = next.map_or(0, |next| next.saturating_sub(now));
+        self.places.retain(|place| place.driver.ended().is_none());
+        worked
+    }
+
+    /// When there is something to do next, should nothing happen before (microseconds).
+    fn next_us(&self) -> u64 {
+        self.places.iter().map(Place::next_us).min().unwrap_or(u64::MAX)
+    }
+
+    fn run_on_this_thread(&mut self) {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        while self.collect(&waker) != Inbox::Stopping {
+            if self.round(self.clock.now()) {
+                continue;
+            }
+            let wait = self.next_us().saturating_sub(self.clock.now().monotonic_us);
             std::thread::park_timeout(Duration::from_micros(wait));
         }
     }

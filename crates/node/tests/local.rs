@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use jangada::{
-    Chunk, Ended, Frame, Index, LocalCluster, MemberChange, NodeId, Options, Outcome, ProposeError,
-    ReadError, SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateMachine, Turn,
+    Chunk, Ended, Frame, Index, LocalCluster, LocalMembers, MemberChange, NodeId, Options, Outcome,
+    ProposeError, ReadError, SnapshotError, SnapshotReader, SnapshotStage, Snapshots, StateMachine,
+    Turn,
 };
 
 #[derive(Default)]
@@ -278,4 +279,29 @@ fn a_stage_that_waits_holds_up_no_other_member() {
         }
     };
     assert_eq!(read, counted);
+}
+
+#[test]
+fn members_run_as_a_task_beside_their_clients() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.expect("the machine has timers").block_on(async {
+        let members =
+            LocalMembers::open(3, Options::default(), |_| Sum::default()).expect("empty members");
+        let handles = members.handles().to_vec();
+        let members = tokio::spawn(members.run());
+        assert_eq!(handles[0].propose(&[1]).await, Ok(1));
+        let clients: Vec<_> = (0..100)
+            .map(|client| {
+                let handle = handles[client % 3].clone();
+                tokio::spawn(async move { handle.propose(&[1]).await })
+            })
+            .collect();
+        for client in clients {
+            assert!(client.await.expect("a client does not panic").is_ok());
+        }
+        assert_eq!(handles[2].read(|sum| sum.0).await, Ok(101));
+        handles[1].stop();
+        members.await.expect("the members end in order");
+        assert_eq!(handles[0].propose(&[1]).await, Err(ProposeError::Stopped));
+    });
 }
