@@ -152,6 +152,24 @@ fn benchmarks_and_checks_go_over_tls_and_say_who_asks() {
                 "--duration=100ms",
                 "--user=root:root",
             ],
+            &[
+                "bench",
+                "connections",
+                "--count=3",
+                "--watchers",
+                "--writers=1",
+                "--duration=100ms",
+                "--user=root:root",
+            ],
+            &[
+                "bench",
+                "leases",
+                "--leases=3",
+                "--end-after=4s",
+                "--before=100ms",
+                "--writers=1",
+                "--user=root:root",
+            ],
         ] {
             let output = access.jangada(&endpoint, words);
             assert!(output.status.success(), "{words:?}: {}", text(&output));
