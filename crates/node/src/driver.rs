@@ -92,8 +92,9 @@ impl<M: StateMachine> Driver<M> {
         self.ended
     }
 
-    /// One turn: step, carry out, answer.
-    pub(crate) fn turn(&mut self, now: Now, io: &mut impl Io) {
+    /// One turn: step, carry out, answer. Says whether somebody was answered.
+    pub(crate) fn turn(&mut self, now: Now, io: &mut impl Io) -> bool {
+        let mut answered = false;
         self.member.step(now, &mut self.events, &mut self.effects);
         for effect in self.effects.drain(..) {
             match effect {
@@ -125,6 +126,7 @@ impl<M: StateMachine> Driver<M> {
                 | Effect::Consulted(_)
                 | Effect::Counselled { .. }
                 | Effect::HandedOver) => {
+                    answered = true;
                     let left = self.waiters.keep(answer);
                     assert!(left.is_none(), "an answer is kept for who waits for it");
                 }
@@ -132,5 +134,6 @@ impl<M: StateMachine> Driver<M> {
         }
         let status = self.member.status();
         self.waiters.answer(self.member.machine(), status);
+        answered
     }
 }

@@ -15,7 +15,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use jangada_net::PeerMessage;
-use jangada_raft::{Configuration, HardState, Index, NodeId, Position, Range, Standing};
+use jangada_raft::{Configuration, HardState, Index, NodeId, Position, Range, RoleKind, Standing};
 
 use crate::clock::Clock;
 use crate::driver::{Driver, Io};
@@ -145,7 +145,7 @@ impl<M: StateMachine> LocalMembers<M> {
                 driver.push(Event::PeerUp(*peer));
             }
             let works = VecDeque::new();
-            places.push(Place { driver, log: MemoryLog::default(), works });
+            places.push(Place { driver, log: MemoryLog::default(), works, hears: true });
             handles.push(handle);
         }
         let (sent, own) = (Vec::new(), Vec::new());
@@ -179,13 +179,13 @@ impl<M: StateMachine> LocalMembers<M> {
             // ask comes along. A lone client is not kept waiting.
             let mut yields = true;
             let crowded = 1 < cluster.collected;
+            let mut pause = pin!(tokio::task::yield_now());
             let stops = poll_fn(|context| {
                 match cluster.collect(context.waker()) {
                     Inbox::Stopping => return Poll::Ready(true),
                     Inbox::Filled if yields => {
                         yields = false;
-                        context.waker().wake_by_ref();
-                        return Poll::Pending;
+                        return pause.as_mut().poll(context).map(|()| false);
                     }
                     Inbox::Filled => return Poll::Ready(false),
                     Inbox::Empty => yields &= crowded,
@@ -209,6 +209,8 @@ struct Place<M: StateMachine> {
     log: MemoryLog,
     /// Work on snapshots that is under way, and from when on it goes on (microseconds).
     works: VecDeque<(u64, SnapshotWork)>,
+    /// Whether something came from others since its last turn.
+    hears: bool,
 }
 
 impl<M: StateMachine> Place<M> {
@@ -236,8 +238,8 @@ impl<M: StateMachine> Place<M> {
     }
 }
 
-/// A message on its way: from, to, what.
-type Letter = (NodeId, NodeId, PeerMessage);
+/// A message on its way: to, what.
+type Letter = (NodeId, PeerMessage);
 
 /// What one member's turn leaves for the others and for itself.
 struct Memory<'a> {
@@ -245,7 +247,6 @@ struct Memory<'a> {
     works: &'a mut VecDeque<(u64, SnapshotWork)>,
     own: &'a mut Vec<Event>,
     sent: &'a mut Vec<Letter>,
-    from: NodeId,
 }
 
 /// A log in memory has neither a disk to fill nor one to fail.
@@ -283,7 +284,7 @@ impl Io for Memory<'_> {
     }
 
     fn send(&mut self, to: NodeId, message: PeerMessage) {
-        self.sent.push((self.from, to, message));
+        self.sent.push((to, message));
     }
 
     fn changed(&mut self, _: Standing) {}
@@ -310,6 +311,17 @@ impl Io for Memory<'_> {
 /// and a fraction of a millisecond.
 const ROUNDS_MAX: usize = 32;
 
+/// What came of a round.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Round {
+    /// Nobody had anything to do.
+    Idle,
+    /// Somebody had.
+    Went,
+    /// And a client was answered.
+    Answered,
+}
+
 /// All members, with the memory that joins them.
 struct Cluster<M: StateMachine> {
     places: Vec<Place<M>>,
@@ -325,8 +337,10 @@ impl<M: StateMachine> Cluster<M> {
     fn collect(&mut self, waker: &Waker) -> Inbox {
         let mut most = 0;
         for place in &mut self.places {
-            if place.driver.collect(waker) == Inbox::Stopping {
-                return Inbox::Stopping;
+            match place.driver.collect(waker) {
+                Inbox::Stopping => return Inbox::Stopping,
+                Inbox::Filled => place.hears = true,
+                Inbox::Empty => {}
             }
             most = most.max(place.driver.events());
         }
@@ -338,39 +352,57 @@ impl<M: StateMachine> Cluster<M> {
         if self.places.is_empty() { Inbox::Stopping } else { found }
     }
 
-    /// Gives every member turns until none has anything to do, or others should have the loop again.
+    /// Gives every member turns until none has anything to do, or others should have the loop again:
+    /// above all those who were answered. What they ask next goes to the followers together with the
+    /// news of what is committed.
     fn settle(&mut self) {
         let now = self.clock.now();
         for _ in 0..ROUNDS_MAX {
-            if !self.round(now) {
+            if self.round(now) != Round::Went {
                 return;
             }
         }
     }
 
-    /// Gives each member that has something to do a turn; says whether there was one.
-    fn round(&mut self, now: Now) -> bool {
-        let mut worked = false;
-        for place in &mut self.places {
-            if place.driver.events() == 0 && now.monotonic_us < place.next_us() {
-                continue;
-            }
-            worked = true;
-            place.work(now.monotonic_us);
-            let from = place.driver.member().id();
-            let (log, works) = (&mut place.log, &mut place.works);
-            let (own, sent) = (&mut self.own, &mut self.sent);
-            place.driver.turn(now, &mut Memory { log, works, own, sent, from });
-            self.own.drain(..).for_each(|event| place.driver.push(event));
+    /// Gives each member that has something to do a turn. What comes together is handled together: a
+    /// leader that has heard something comes first, so that its followers hear all of it in one turn,
+    /// and one whose own log alone is done comes last, with its followers' answers.
+    fn round(&mut self, now: Now) -> Round {
+        let leads = |place: &Place<M>| place.driver.member().raft().role() == RoleKind::Leader;
+        let leader = self.places.iter().position(leads);
+        let hears = |place: &Place<M>| place.hears || place.next_us() <= now.monotonic_us;
+        let first = leader.filter(|leader| hears(&self.places[*leader]));
+        let last = leader.filter(|_| first.is_none());
+        let others = (0..self.places.len()).filter(|at| Some(*at) != leader);
+        let mut round = Round::Idle;
+        for at in first.into_iter().chain(others).chain(last) {
+            round = round.max(self.turn(at, now));
         }
-        for (from, to, message) in self.sent.drain(..) {
+        self.places.retain(|place| place.driver.ended().is_none());
+        round
+    }
+
+    /// Gives a member a turn if it has something to do, and delivers what it sends.
+    fn turn(&mut self, at: usize, now: Now) -> Round {
+        let place = &mut self.places[at];
+        if place.driver.events() == 0 && now.monotonic_us < place.next_us() {
+            return Round::Idle;
+        }
+        place.hears = false;
+        place.work(now.monotonic_us);
+        let from = place.driver.member().id();
+        let (log, works) = (&mut place.log, &mut place.works);
+        let (own, sent) = (&mut self.own, &mut self.sent);
+        let answered = place.driver.turn(now, &mut Memory { log, works, own, sent });
+        self.own.drain(..).for_each(|event| place.driver.push(event));
+        for (to, message) in self.sent.drain(..) {
             let place = self.places.iter_mut().find(|place| place.driver.member().id() == to);
             // Whoever was removed and has ended hears nothing more.
             let Some(place) = place else { continue };
             place.driver.push(Event::Received { from, message });
+            place.hears = true;
         }
-        self.places.retain(|place| place.driver.ended().is_none());
-        worked
+        if answered { Round::Answered } else { Round::Went }
     }
 
     /// When there is something to do next, should nothing happen before (microseconds).
@@ -381,7 +413,7 @@ impl<M: StateMachine> Cluster<M> {
     fn run_on_this_thread(&mut self) {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         while self.collect(&waker) != Inbox::Stopping {
-            if self.round(self.clock.now()) {
+            if self.round(self.clock.now()) != Round::Idle {
                 continue;
             }
             let wait = self.next_us().saturating_sub(self.clock.now().monotonic_us);
