@@ -4,6 +4,7 @@
 //! enumeration value. Checks that the store knows too are called where etcd's order of checks
 //! demands it, so that a request which is wrong in two ways gets the answer etcd gives.
 
+use bytes::Bytes;
 use jangada_kv as kv;
 
 use crate::errors::ApiError;
@@ -100,7 +101,7 @@ fn txn_level(request: pb::TxnRequest, max_ops: usize) -> Result<kv::TxnRequest, 
     if request.compare.iter().any(|compare| compare.key.is_empty()) {
         return Err(ApiError::EmptyKey);
     }
-    let compare = request.compare.into_iter().filter_map(compare).collect();
+    let compare = request.compare.into_iter().map(compare).collect();
     let branch = |ops: Vec<pb::RequestOp>| -> Result<Vec<kv::RequestOp>, ApiError> {
         ops.into_iter().map(|op| operation(op, max_ops)).collect()
     };
@@ -122,12 +123,13 @@ fn operation(op: pb::RequestOp, max_ops: usize) -> Result<kv::RequestOp, ApiErro
     })
 }
 
-/// A condition; `None` for one that always holds.
+/// A condition. One that always holds, or never, looks at its keys all the same: who asks must be
+/// allowed to read them.
 ///
 /// An operand of another kind than the target counts as zero or empty. Numbers that are no
 /// enumeration values are not refused, as etcd does not: a relation that does not exist always
 /// holds (a value that there is), and a target that does not exist is equal to its operand.
-fn compare(compare: pb::Compare) -> Option<kv::Compare> {
+fn compare(compare: pb::Compare) -> kv::Compare {
     use pb::compare::{CompareResult as Result, CompareTarget as Target, TargetUnion as Operand};
     let result = match Result::try_from(compare.result) {
         Ok(Result::Equal) => kv::CompareResult::Equal,
@@ -136,14 +138,14 @@ fn compare(compare: pb::Compare) -> Option<kv::Compare> {
         Ok(Result::NotEqual) => kv::CompareResult::NotEqual,
         // No comparison of values holds for a key that is not there, not even this one.
         Err(_) if compare.target == i32::from(Target::Value) => {
-            return Some(kv::Compare {
+            return kv::Compare {
                 result: kv::CompareResult::Greater,
                 target: kv::CompareTarget::Version(0),
                 key: compare.key,
                 range_end: compare.range_end,
-            });
+            };
         }
-        Err(_) => return None,
+        Err(_) => return always_of(compare.key, compare.range_end),
     };
     let target = match (Target::try_from(compare.target), compare.target_union) {
         (Ok(Target::Version), Some(Operand::Version(n))) => kv::CompareTarget::Version(n),
@@ -156,18 +158,26 @@ fn compare(compare: pb::Compare) -> Option<kv::Compare> {
         (Ok(Target::Value), _) => kv::CompareTarget::Value(Default::default()),
         (Ok(Target::Lease), Some(Operand::Lease(n))) => kv::CompareTarget::Lease(n),
         (Ok(Target::Lease), _) => kv::CompareTarget::Lease(0),
-        (Err(_), _) if result == kv::CompareResult::Equal => return None,
+        (Err(_), _) if result == kv::CompareResult::Equal => {
+            return always_of(compare.key, compare.range_end);
+        }
         // No version is below zero: this never holds.
         (Err(_), _) => {
-            return Some(kv::Compare {
+            return kv::Compare {
                 result: kv::CompareResult::Less,
                 target: kv::CompareTarget::Version(0),
                 key: compare.key,
                 range_end: compare.range_end,
-            });
+            };
         }
     };
-    Some(kv::Compare { result, target, key: compare.key, range_end: compare.range_end })
+    kv::Compare { result, target, key: compare.key, range_end: compare.range_end }
+}
+
+/// A condition that always holds: no version is below zero.
+fn always_of(key: Bytes, range_end: Bytes) -> kv::Compare {
+    let (result, target) = (kv::CompareResult::NotEqual, kv::CompareTarget::Version(-1));
+    kv::Compare { result, target, key, range_end }
 }
 
 /// Whether every read of the transaction may be answered by this member as it is. Meant for

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
-use crate::auth::Guard;
+use crate::auth::{Asker, Guard};
 use crate::backend::Backend;
 use crate::backlog::Backlog;
 use crate::body::{Body, RequestBody, StreamBody};
@@ -107,7 +107,24 @@ impl<B: Backend> Edge<B> {
         metadata: &HeaderMap,
         message: Bytes,
     ) -> Result<Bytes, Status> {
-        grpc::answer_message(&self.inner.context, method, metadata, message).await
+        let asker = Asker::of_metadata(metadata);
+        grpc::answer_message(&self.inner.context, method, asker, message).await
+    }
+
+    /// The same for a client whose certificate has this common name, which says who asks if the
+    /// settings have it so (`--client-cert-auth`).
+    ///
+    /// # Errors
+    /// The status that the client would get.
+    pub async fn answer_message_of(
+        &self,
+        common_name: &str,
+        method: Method,
+        metadata: &HeaderMap,
+        message: Bytes,
+    ) -> Result<Bytes, Status> {
+        let asker = Asker::of_certificate(metadata, common_name);
+        grpc::answer_message(&self.inner.context, method, asker, message).await
     }
 
     /// Answers one gRPC call of many messages both ways, a watch or the renewal of leases, without

@@ -4,6 +4,9 @@
 //! turning them into commands and reads, and answering in etcd's words. **Not** responsible for
 //! replication (the node) or for what a command does (`jangada_kv`).
 
+#[macro_use]
+mod canon;
+
 pub mod auth;
 pub mod backend;
 mod backlog;

@@ -43,6 +43,9 @@ const WATCHES: &[Finder] = &[Finder::Watchers, Finder::Requests];
 /// Bugs of leases and users.
 const CHOSEN: &[Finder] = &[Finder::Chosen];
 
+/// Bugs that show when leases have time and users ask.
+const SERVED: &[Finder] = &[Finder::Requests];
+
 /// The bugs, those of the list first.
 pub(crate) const BUGS: &[Bug] = &[
     Bug {
@@ -1003,6 +1006,46 @@ pub(crate) const BUGS: &[Bug] = &[
         what: "A deposed leader lets leases expire",
         seen: "etcd #15247",
         finders: CHOSEN,
+        quick: true,
+    },
+    Bug {
+        number: "29",
+        switch: "deposed_lessor_answers",
+        what: "A deposed leader renews leases",
+        seen: "etcd #15247 in kind",
+        finders: SERVED,
+        quick: false,
+    },
+    Bug {
+        number: "",
+        switch: "new_leader_takes_leases_for_over",
+        what: "A new leader lets leases expire before their time",
+        seen: "etcd, classic",
+        finders: SERVED,
+        quick: true,
+    },
+    Bug {
+        number: "",
+        switch: "renewal_leaves_what_was_noted",
+        what: "A renewal leaves a remainder in the store, from which a new leader counts",
+        seen: "etcd, classic",
+        finders: SERVED,
+        quick: false,
+    },
+    Bug {
+        number: "",
+        switch: "ending_lease_is_renewed",
+        what: "A lease is renewed while its end is under way",
+        seen: "etcd, classic",
+        finders: SERVED,
+        quick: false,
+    },
+    Bug {
+        number: "",
+        switch: "reads_are_not_judged",
+        what: "Reads are answered whoever asks",
+        seen: "own",
+        finders: SERVED,
         quick: true,
     },
     Bug {

@@ -27,7 +27,7 @@ fn simulate(
 }
 
 /// What requests must have come to, in some run or other.
-const OUTCOMES: [Outcome; 21] = [
+const OUTCOMES: [Outcome; 24] = [
     Outcome::Ok,
     Outcome::Refused(ApiError::EmptyKey),
     Outcome::Refused(ApiError::KeyNotFound),
@@ -42,6 +42,9 @@ const OUTCOMES: [Outcome; 21] = [
     Outcome::Refused(ApiError::Compacted),
     Outcome::Refused(ApiError::FutureRevision),
     Outcome::Refused(ApiError::RequestTooLarge),
+    Outcome::Refused(ApiError::UserEmpty),
+    Outcome::Refused(ApiError::PermissionDenied),
+    Outcome::Refused(ApiError::AuthOldRevision),
     Outcome::Refused(ApiError::NoLeader),
     Outcome::Refused(ApiError::TimeoutLeaderFailed),
     Outcome::Unimplemented,

@@ -97,6 +97,12 @@ const TAG_ROLE_GRANT_PERMISSION: u8 = 34;
 const TAG_ROLE_REVOKE_PERMISSION: u8 = 35;
 
 impl Envelope {
+    /// Whether a command's bytes begin with one.
+    #[must_use]
+    pub fn is_first_of(command: &[u8]) -> bool {
+        command.first() == Some(&TAG_ENVELOPE)
+    }
+
     /// The most bytes that [`Envelope::encode`] appends.
     #[must_use]
     pub fn bytes_max(caller: &Caller) -> usize {

@@ -112,7 +112,11 @@ pub(crate) async fn time_to_live<B: Backend>(
     judged.still_holds(backend.store())?;
     if let Some(lease) = known {
         let remaining = backend.leases_remaining(vec![id]).await.map_err(ApiError::from)?;
-        match remaining.first().copied().flatten() {
+        // What the leader tells may be of another lease that was granted under this id meanwhile.
+        kv::barrier(context).await?;
+        let now = backend.store().read().lease(id);
+        let same = now.is_some_and(|now| now.name == lease.name);
+        match remaining.first().copied().flatten().filter(|_| same) {
             Some(seconds) => (response.ttl, response.granted_ttl) = (seconds, lease.ttl),
             // It has ended since.
             None => response.keys.clear(),

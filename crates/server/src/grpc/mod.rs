@@ -127,11 +127,10 @@ pub(crate) async fn answer<B: Backend>(
 pub(crate) async fn answer_message<B: Backend>(
     context: &Context<B>,
     method: Method,
-    metadata: &HeaderMap,
+    asker: Asker<'_>,
     message: Bytes,
 ) -> Result<Bytes, Status> {
     let mut call = Call::begin(&context.metrics, method);
-    let asker = Asker::of_metadata(metadata);
     let answered = match check_call(context, method, asker).await {
         Ok(()) => unary(context, method, asker, std::future::ready(Ok(message))).await,
         Err(error) => Err(error.into()),

@@ -210,11 +210,12 @@ impl Lessor {
     pub fn renew(&mut self, now_us: u64, id: i64) -> Renewal {
         let Some(leading) = &mut self.leading else { return Renewal::NotLeading };
         let Some(counted) = leading.leases.get_mut(&id) else { return Renewal::Gone };
-        if counted.ending {
+        if counted.ending && !canon!(ending_lease_is_renewed) {
             return Renewal::Wait; // invariant 2
         }
         let ttl = counted.lease.ttl;
-        if counted.lease.remaining < ttl || counted.noting.is_some() {
+        let short = counted.lease.remaining < ttl || counted.noting.is_some();
+        if short && !canon!(renewal_leaves_what_was_noted) {
             leading.short.insert(id); // invariant 3
             return Renewal::Wait;
         }
@@ -272,7 +273,9 @@ impl Lessor {
         };
         for lease in store.follow_leases() {
             leading.add(lease);
-            leading.count(now_us, lease.name.id, lease.remaining, self.election_timeout_us);
+            let seconds =
+                if canon!(new_leader_takes_leases_for_over) { 0 } else { lease.remaining };
+            leading.count(now_us, lease.name.id, seconds, self.election_timeout_us);
         }
         self.leading = Some(leading);
     }

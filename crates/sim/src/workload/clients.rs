@@ -6,10 +6,11 @@
 //! and some ask for the same again as for something new. Not responsible for what a right answer is
 //! ([`super::oracle`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jangada_kv::auth::{Auth, Permission};
 use jangada_kv::{KvError, Lease, RangeRequest, Shared};
 use jangada_raft::{Configuration, Index, NodeId, RoleKind};
 use jangada_server::errors::ApiError;
@@ -22,6 +23,7 @@ use super::model::HeldLease;
 use super::oracle::Oracle;
 use super::request::{Kind, Request};
 use super::service::{Answered, Became, CallId, Service, Told};
+use super::users::{self, Change, Grant, Users};
 use super::watchers::{Around, Watchers};
 use crate::application::store::StoreApplication;
 use crate::choices::Choices;
@@ -92,6 +94,17 @@ const WATCH_LABEL: u64 = 0x7761_7463_6865;
 const KEEP_LABEL: u64 = 0x6b65_6570;
 const LESSOR_LABEL: u64 = 0x6c65_7373_6f72;
 
+/// The same of users.
+const USER_LABEL: u64 = 0x7573_6572_73;
+
+/// Users are in use in one run of so many, and watchers in none of those.
+const USERS_ONE_IN: u64 = 4;
+
+/// How many clients change users, and how long they think at most, in microseconds: first they hurry.
+const ADMINISTRATORS: u64 = 2;
+const ADMINISTERS_US_MAX: u64 = 1_500_000;
+const HURRIES_US_MAX: u64 = 60_000;
+
 /// What the clients do.
 #[derive(Clone, Debug)]
 pub struct WorkloadOptions {
@@ -125,6 +138,8 @@ impl Default for WorkloadOptions {
 struct Client {
     /// Where it asked last, as a place among the members.
     member: usize,
+    /// Who it is, once users are in use.
+    name: Option<&'static str>,
     /// What it asks next, if not something new, and how often it has asked for it.
     again: Option<(Arc<Request>, u32)>,
 }
@@ -195,6 +210,10 @@ pub struct Workload {
     told: Vec<(CallId, Told)>,
     watchers: Watchers,
     keepers: Keepers,
+    /// What administrators ask for first.
+    first: VecDeque<Change>,
+    /// Decides about what they ask for then.
+    administers: Choices,
     /// In the calm, the members that are counted on.
     standing: Vec<NodeId>,
 }
@@ -225,6 +244,8 @@ impl Workload {
             told: Vec::new(),
             watchers: Watchers::default(),
             keepers: Keepers::default(),
+            first: VecDeque::new(),
+            administers: Choices::of_seed(0),
             standing: Vec::new(),
         }
     }
@@ -257,6 +278,12 @@ impl Workload {
             return;
         }
         let bursts = world.now_us() < self.burst_until_us;
+        if self.options.clients <= place {
+            let hurries = !self.first.is_empty();
+            let longest = if hurries { HURRIES_US_MAX } else { ADMINISTERS_US_MAX };
+            let after = self.administers.below(longest);
+            return world.set_timer(after, place);
+        }
         let longest = if bursts { BURST_THINK_US } else { self.options.think_us_max };
         self.pause(world, place, (0, longest.min(self.options.think_us_max)));
     }
@@ -283,6 +310,11 @@ impl Workload {
         let member = members[client.member % members.len()];
         let (request, attempts) = match client.again.take() {
             Some((request, attempts)) => (request, attempts + 1),
+            None if self.options.clients <= place => {
+                let change = self.first.pop_front();
+                let change = change.unwrap_or_else(|| Change::draw(&mut self.administers));
+                (Arc::new(Request::Auth(change)), 1)
+            }
             None => (Arc::new(self.grammar.next(choices)), 1),
         };
         let kind = request.kind();
@@ -299,11 +331,13 @@ impl Workload {
         self.coverage.asked(kind, Workload::role(world, member), self.weather.about(now_us));
         self.calls += 1;
         let id = CallId(self.calls);
-        if !self.service.call(world, id, member, &request, demands_leader) {
+        let name = client.name;
+        if !self.service.call(world, id, member, &request, demands_leader, name) {
             self.coverage.ended(kind, features, Outcome::Unreachable);
             return self.ask_again(world, place, request, attempts);
         }
         self.oracle.asked(id, member, Arc::clone(&request), demands_leader);
+        self.oracle.names(id, name, world.process(member));
         if self.choices.below(IMPATIENT) == 0 {
             let after = self.choices.between(PATIENCE_US.0, PATIENCE_US.1);
             world.set_timer(after, PATIENCE_TOKENS + id.0);
@@ -439,11 +473,25 @@ impl Workload {
         world.set_timer(self.watchers.pause(), WATCH_TOKENS + place);
     }
 
+    /// Clients say who they are, and some of them change who may do what.
+    fn begin_users(&mut self, world: &mut World<StoreApplication>, choices: Choices) {
+        self.administers = choices;
+        self.first = Change::first().into();
+        for place in 0..self.options.clients {
+            self.clients[place as usize].name = users::at_place(place);
+        }
+        for place in self.options.clients..self.options.clients + ADMINISTRATORS {
+            self.clients.push(Client { name: Some(users::ROOT), ..Client::default() });
+            self.think(world, place);
+        }
+    }
+
     /// Every server looks at the space on its disk, and raises or ends the alarm.
     fn look_at_space(&mut self, world: &mut World<StoreApplication>) {
         world.set_timer(SPACE_PERIOD_US, SPACE_TOKEN);
         for member in world.standing_members() {
-            let Some(request) = self.service.looks_at_space(world, member) else { continue };
+            let looked = self.service.looks_at_space(world, member);
+            let Some((request, command)) = looked else { continue };
             let (request, kind, features) =
                 (Arc::new(request), Kind::AlarmChange, Features::default());
             let now_us = world.now_us();
@@ -452,7 +500,7 @@ impl Workload {
             self.calls += 1;
             let id = CallId(self.calls);
             let asked = Workload::asked_for_space(world, member);
-            if !self.service.call(world, id, asked, &request, false) {
+            if !self.service.propose(world, id, asked, command) {
                 continue;
             }
             self.oracle.asked(id, asked, Arc::clone(&request), false);
@@ -489,6 +537,24 @@ fn held(lease: &Lease) -> (i64, HeldLease) {
     (name.id, HeldLease { granted: Index(name.granted), ttl, remaining })
 }
 
+/// The users as a member knows them.
+fn users_of(auth: &Auth) -> Users {
+    let grant = |permission: &Permission| {
+        let Permission { kind, key, range_end } = permission.clone();
+        Grant { key, range_end, kind: kind as i32 }
+    };
+    let roles = auth.roles().iter();
+    let users = auth.users().iter();
+    Users {
+        enabled: auth.is_enabled(),
+        revision: auth.revision(),
+        users: users.map(|(name, user)| (name.clone(), user.roles.clone())).collect(),
+        roles: roles
+            .map(|(name, role)| (name.clone(), role.permissions.iter().map(grant).collect()))
+            .collect(),
+    }
+}
+
 /// What a member holds at a revision, 0 for the newest.
 fn contents(shared: &Shared, revision: i64) -> Result<(i64, Vec<KeyValue>), KvError> {
     let all = RangeRequest {
@@ -521,6 +587,11 @@ impl Clients<StoreApplication> for Workload {
         world.set_timer(SPACE_PERIOD_US, SPACE_TOKEN);
         self.grammar.uses_leases = world.choices().apart(LEASE_LABEL).below(4) != 0;
         self.watchers = Watchers::draw(world.choices().apart(WATCH_LABEL));
+        let mut choices = world.choices().apart(USER_LABEL);
+        if choices.below(USERS_ONE_IN) == 0 {
+            self.watchers = Watchers::default();
+            self.begin_users(world, choices);
+        }
         self.watchers.begin(&mut self.grammar);
         for place in 0..self.watchers.len() as u64 {
             world.set_timer(self.watchers.pause(), WATCH_TOKENS + place);
@@ -580,6 +651,9 @@ impl Clients<StoreApplication> for Workload {
             }
         }
         self.became = became;
+        for (origin, caller) in self.service.take_enclosed() {
+            self.oracle.enclosed(origin, caller)?;
+        }
         self.keepers.look(world, &self.service)?;
         if let Some(wake_us) = wake_us
             && (self.wakes_at_us == 0 || wake_us < self.wakes_at_us)
@@ -648,6 +722,16 @@ impl Clients<StoreApplication> for Workload {
                     seen: format!(
                         "{member} has {leases:?}, not {:?}",
                         self.oracle.model().leases()
+                    ),
+                });
+            }
+            let users = users_of(shared.read().auth());
+            if users != *self.oracle.model().users_at(now) {
+                return Err(Violation {
+                    invariant: "members know the same users",
+                    seen: format!(
+                        "{member} has {users:?}, not {:?}",
+                        self.oracle.model().users_at(now)
                     ),
                 });
             }

@@ -12,6 +12,7 @@ use pb::compare::TargetUnion;
 use pb::request_op::Request as Op;
 
 use super::request::{KINDS, Kind, Request};
+use super::users::Change;
 use crate::faults::{FAULTS, Fault};
 
 /// How the member that is asked stands.
@@ -202,6 +203,10 @@ features! {
     LeaseGrant "lease: grant" answered,
     LeaseRevoke "lease: revoke" answered,
     LeaseLeases "lease: list" answered,
+    AuthEnable "auth: users in use" answered,
+    AuthDisable "auth: users out of use" answered,
+    AuthUser "auth: a user, or a user's role" answered,
+    AuthRole "auth: a role, or what it permits" answered,
     CompactLogical "compact: logical" answered,
     CompactPhysical "compact: physical" answered,
     MemberList "member list" answered,
@@ -243,6 +248,18 @@ impl Features {
             Request::LeaseGrant(_) => features.add(Feature::LeaseGrant),
             Request::LeaseRevoke(_) => features.add(Feature::LeaseRevoke),
             Request::LeaseLeases => features.add(Feature::LeaseLeases),
+            Request::Auth(change) => features.add(match change {
+                Change::Enable => Feature::AuthEnable,
+                Change::Disable => Feature::AuthDisable,
+                Change::UserAdd(_)
+                | Change::UserDelete(_)
+                | Change::UserGrantRole(..)
+                | Change::UserRevokeRole(..) => Feature::AuthUser,
+                Change::RoleAdd(_)
+                | Change::RoleDelete(_)
+                | Change::RoleGrant(..)
+                | Change::RoleRevoke(..) => Feature::AuthRole,
+            }),
             Request::Status => features.add(Feature::Status),
             Request::Unserved(_) => features.add(Feature::Unserved),
             Request::Garbage(_) => features.add(Feature::Garbage),

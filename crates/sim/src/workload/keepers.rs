@@ -17,6 +17,7 @@ use super::grammar::LEASES;
 use super::lease_judge::{LeaseJudge, Span, Told as Remains};
 use super::oracle::{Leased, Oracle};
 use super::service::{Answered, CLUSTER_ID, CallId, Ending, Refusal, Service, Told};
+use super::users::{ROOT, Users};
 use crate::application::store::StoreApplication;
 use crate::choices::Choices;
 use crate::invariants::Violation;
@@ -89,6 +90,14 @@ impl Default for Keepers {
             leads: (None, 0),
         }
     }
+}
+
+/// Whether it is a user who is refused, since he is gone or permissions have just changed.
+fn may_be_judged(refusal: &Refusal, oracle: &Oracle) -> bool {
+    let error = ApiError::of_text(&refusal.text);
+    let judged = matches!(error, Some(ApiError::PermissionDenied | ApiError::AuthOldRevision));
+    let model = oracle.model();
+    judged && *model.users_at(model.now()) != Users::default()
 }
 
 fn wrong(invariant: &'static str, seen: String) -> Violation {
@@ -267,8 +276,15 @@ impl Keepers {
         *calls += 1;
         let call = CallId(*calls);
         let request = pb::LeaseTimeToLiveRequest { id, keys }.encode_to_vec();
-        if !service.call_method(world, call, member, Method::LeaseTimeToLive, request.into(), false)
-        {
+        if !service.call_method(
+            world,
+            call,
+            member,
+            Method::LeaseTimeToLive,
+            request.into(),
+            false,
+            Some(ROOT),
+        ) {
             return;
         }
         let asked = Asked {
@@ -350,6 +366,10 @@ impl Keepers {
         let Some(asked) = self.asked.remove(&call) else { return Ok(false) };
         let bytes = match &answered.result {
             Ok(bytes) => bytes.clone(),
+            Err(refusal) if may_be_judged(refusal, oracle) => {
+                self.count("remainders refused", 1);
+                return Ok(true);
+            }
             Err(refusal) => {
                 self.may_refuse(refusal, answered.quarantined || answered.damaged)?;
                 self.count("remainders refused", 1);

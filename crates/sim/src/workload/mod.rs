@@ -18,6 +18,7 @@
 //! | [`watch_judge`] | comparing what they are told with what they should be |
 //! | [`keepers`] | who keeps leases alive, and asks how much remains of them |
 //! | [`lease_judge`] | whether leases live as long as was promised, and no longer than they may |
+//! | [`users`] | users as they should be: who may do what |
 //! | [`clients`] | who asks, when, and what they do without an answer |
 
 pub mod clients;
@@ -31,6 +32,7 @@ pub mod oracle;
 pub mod request;
 pub mod rules;
 pub mod service;
+pub mod users;
 pub mod watch_judge;
 pub mod watchers;
 

@@ -22,6 +22,7 @@ use pb::response_op::Response as OpResponse;
 
 use super::events::{Event, Events};
 use super::request::Request;
+use super::users::{Caller, Change, Needs, Users};
 
 /// A key as one change left it.
 #[derive(Clone, PartialEq, Debug)]
@@ -45,6 +46,8 @@ pub struct Moment {
     alarms: usize,
     /// How often leases had come or gone.
     leases: usize,
+    /// How often users had changed.
+    users: usize,
 }
 
 /// The answer to a request, as the API has it. Headers hold the revision and nothing else.
@@ -61,6 +64,7 @@ pub enum Answer {
     LeaseGrant(pb::LeaseGrantResponse),
     LeaseRevoke(pb::LeaseRevokeResponse),
     LeaseLeases(pb::LeaseLeasesResponse),
+    Auth(pb::AuthEnableResponse),
 }
 
 /// What a request comes to.
@@ -77,6 +81,8 @@ pub struct Model {
     leases: Vec<BTreeSet<i64>>,
     /// What there is to know of those that there are.
     held: BTreeMap<i64, HeldLease>,
+    /// The users, after each change of them.
+    users: Vec<Users>,
     events: Events,
 }
 
@@ -271,6 +277,82 @@ impl<'a> View<'a> {
     }
 }
 
+/// Who may do what with the store as it is.
+#[derive(Clone, Copy)]
+struct Judge<'a> {
+    view: View<'a>,
+    users: &'a Users,
+}
+
+impl Judge<'_> {
+    /// Judges an entry of the log. One that names nobody is a member's own, where members have any.
+    fn entry(self, caller: Option<&Caller>, request: &Request) -> Result<(), ApiError> {
+        if !self.users.enabled {
+            return Ok(());
+        }
+        let nobody = Caller::default();
+        let named = caller.unwrap_or(&nobody);
+        match request {
+            Request::Put(put) => self.put(named, put),
+            Request::DeleteRange(delete) => self.delete(named, delete),
+            Request::Txn(txn) => self.txn(named, txn),
+            Request::LeaseGrant(_) => self.users.check(named, Needs::Known),
+            Request::LeaseRevoke(revoke) => self.lease(named, revoke.id),
+            Request::Auth(_) => self.users.check(named, Needs::Root),
+            Request::Compact(_) | Request::Alarm(_) => {
+                caller.map_or(Ok(()), |caller| self.users.check(caller, Needs::Root))
+            }
+            other => panic!("{other:?} goes into no log"),
+        }
+    }
+
+    fn range(self, caller: &Caller, range: &pb::RangeRequest) -> Result<(), ApiError> {
+        self.users.check_range(caller, false, &range.key, &range.range_end)
+    }
+
+    fn put(self, caller: &Caller, put: &pb::PutRequest) -> Result<(), ApiError> {
+        let none = Bytes::new();
+        self.users.check_range(caller, true, &put.key, &none)?;
+        if put.lease != 0 {
+            self.lease(caller, put.lease)?;
+        }
+        if put.prev_kv { self.users.check_range(caller, false, &put.key, &none) } else { Ok(()) }
+    }
+
+    fn delete(self, caller: &Caller, delete: &pb::DeleteRangeRequest) -> Result<(), ApiError> {
+        self.users.check_range(caller, true, &delete.key, &delete.range_end)?;
+        if delete.prev_kv {
+            self.users.check_range(caller, false, &delete.key, &delete.range_end)?;
+        }
+        Ok(())
+    }
+
+    /// Whoever ends a lease, or puts a key with it, may write all its keys.
+    fn lease(self, caller: &Caller, id: i64) -> Result<(), ApiError> {
+        self.users.check(caller, Needs::Known)?;
+        if self.users.check(caller, Needs::Root).is_ok() {
+            return Ok(());
+        }
+        let none = Bytes::new();
+        let keys = self.view.keys_with(id);
+        keys.iter().try_for_each(|key| self.users.check_range(caller, true, key, &none))
+    }
+
+    /// All branches are judged, whichever is taken.
+    fn txn(self, caller: &Caller, txn: &pb::TxnRequest) -> Result<(), ApiError> {
+        for compare in &txn.compare {
+            self.users.check_range(caller, false, &compare.key, &compare.range_end)?;
+        }
+        txn.success.iter().chain(&txn.failure).try_for_each(|op| match &op.request {
+            Some(Op::RequestRange(range)) => self.range(caller, range),
+            Some(Op::RequestPut(put)) => self.put(caller, put),
+            Some(Op::RequestDeleteRange(delete)) => self.delete(caller, delete),
+            Some(Op::RequestTxn(txn)) => self.txn(caller, txn),
+            None => panic!("an operation that is not set is refused beforehand"),
+        })
+    }
+}
+
 /// What the bounds of a range look at.
 trait Numbers {
     fn mod_revision_of(kv: &KeyValue) -> i64;
@@ -360,11 +442,13 @@ impl Model {
     /// An empty store.
     #[must_use]
     pub fn new() -> Model {
-        let first = Moment { index: Index(0), revision: 1, compacted: -1, alarms: 0, leases: 0 };
+        let first =
+            Moment { index: Index(0), revision: 1, compacted: -1, alarms: 0, leases: 0, users: 0 };
         let (keys, moments) = (BTreeMap::new(), VecDeque::from([first]));
         let (alarms, leases) = (vec![Alarms::new()], vec![BTreeSet::new()]);
         let (held, events) = (BTreeMap::new(), Events::default());
-        Model { keys, moments, alarms, leases, held, events }
+        let users = vec![Users::default()];
+        Model { keys, moments, alarms, leases, held, users, events }
     }
 
     /// The newest moment.
@@ -427,15 +511,20 @@ impl Model {
         self.view(moment).range(&range).map(|response| response.kvs)
     }
 
-    /// The answer to a request that goes into no log, at a moment.
+    /// The answer to a request that goes into no log, at a moment, of somebody of this name.
     ///
     /// # Panics
     /// If the request is one that goes into the log.
-    pub fn read(&self, request: &Request, moment: Moment) -> Expected {
+    pub fn read(&self, request: &Request, moment: Moment, name: Option<&str>) -> Expected {
         let view = self.view(moment);
+        let caller = self.users_at(moment).caller(name);
         match request {
-            Request::Range(range) => view.range(range).map(Answer::Range),
+            Request::Range(range) => {
+                self.judge(moment).range(&caller, range)?;
+                view.range(range).map(Answer::Range)
+            }
             Request::Txn(txn) => {
+                self.judge(moment).txn(&caller, txn)?;
                 view.check_ranges(txn)?;
                 let responses = view.branch(txn).iter().map(|op| match &op.request {
                     Some(Op::RequestRange(range)) => Ok(pb::ResponseOp {
@@ -466,19 +555,42 @@ impl Model {
         }
     }
 
-    /// Applies the request of the log's next entry and answers what comes of it.
+    /// The users at a moment.
+    #[must_use]
+    pub fn users_at(&self, moment: Moment) -> &Users {
+        &self.users[moment.users]
+    }
+
+    fn judge(&self, moment: Moment) -> Judge<'_> {
+        Judge { view: self.view(moment), users: self.users_at(moment) }
+    }
+
+    fn apply_auth(&mut self, after: &mut Moment, change: &Change) -> Expected {
+        let mut users = self.users[after.users].clone();
+        users.change(change)?;
+        if users != self.users[after.users] {
+            self.users.push(users);
+            after.users = self.users.len() - 1;
+        }
+        Ok(Answer::Auth(pb::AuthEnableResponse { header: header(after.revision) }))
+    }
+
+    /// Applies the request of the log's next entry and answers what comes of it. `caller` is whom the
+    /// entry names.
     ///
     /// # Panics
     /// If the request is one that goes into no log.
-    pub fn apply(&mut self, index: Index, request: &Request) -> Expected {
+    pub fn apply(&mut self, index: Index, request: &Request, caller: Option<&Caller>) -> Expected {
         let before = self.now();
         assert!(before.index < index, "model invariant 1");
         let mut after = Moment { index, ..before };
+        let judged = self.judge(before).entry(caller, request);
         let expected = match request {
             Request::Put(_) | Request::LeaseGrant(_) if self.lacks_space() => {
                 Err(ApiError::NoSpace)
             }
             Request::Txn(txn) if self.lacks_space() && puts(txn) => Err(ApiError::NoSpace),
+            _ if judged.is_err() => Err(judged.expect_err("just seen")),
             Request::Put(put) => self.apply_put(&mut after, put),
             Request::DeleteRange(delete) => {
                 let response = self.delete(before, delete);
@@ -491,6 +603,7 @@ impl Model {
             Request::Alarm(alarm) => Ok(self.apply_alarm(&mut after, alarm)),
             Request::LeaseGrant(grant) => self.apply_grant(&mut after, grant),
             Request::LeaseRevoke(revoke) => self.apply_revoke(&mut after, revoke.id),
+            Request::Auth(change) => self.apply_auth(&mut after, change),
             other => panic!("{other:?} goes into no log"),
         };
         if after != (Moment { index, ..before }) {

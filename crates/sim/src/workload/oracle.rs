@@ -29,6 +29,7 @@ use super::model::{Answer, Carried, Expected, Model, Moment};
 use super::request::{Kind, Request};
 use super::rules;
 use super::service::{Answered, CLUSTER_ID, CallId, Ordered, Refusal};
+use super::users::Caller;
 use crate::invariants::{AppliedCommand, Violation};
 
 /// What is compared when an answer is judged.
@@ -43,6 +44,9 @@ struct Open {
     rule: Result<(), ApiError>,
     /// What had been acknowledged when it was asked.
     acknowledged: Index,
+    /// Who asks, and what the process that is asked had shown.
+    name: Option<&'static str>,
+    shown: Index,
     /// Where its command stands and what came of it, once it is applied.
     applied: Option<(Index, Expected)>,
     origin: Option<Origin>,
@@ -53,6 +57,9 @@ struct Proposal {
     call: CallId,
     request: Arc<Request>,
     acknowledged: Index,
+    name: Option<&'static str>,
+    /// Whom it names.
+    caller: Option<Caller>,
 }
 
 /// What an answer taught.
@@ -136,9 +143,40 @@ impl Oracle {
     ) {
         let acknowledged = self.acknowledged;
         let rule = rules::check(&request);
-        let (applied, origin) = (None, None);
-        let open = Open { member, request, demands_leader, rule, acknowledged, applied, origin };
+        let open = Open {
+            member,
+            request,
+            demands_leader,
+            rule,
+            acknowledged,
+            name: None,
+            shown: Index(0),
+            applied: None,
+            origin: None,
+        };
         self.open.insert(id, open);
+    }
+
+    /// It is somebody of this name who calls, and this process that is called.
+    pub fn names(&mut self, id: CallId, name: Option<&'static str>, process: Option<u64>) {
+        let shown = process.and_then(|process| self.shown.get(&process)).copied();
+        if let Some(open) = self.open.get_mut(&id) {
+            (open.name, open.shown) = (name, shown.unwrap_or_default());
+        }
+    }
+
+    /// A proposal names who asks.
+    ///
+    /// # Errors
+    /// If it is another one, or judged by what nobody has changed yet.
+    pub fn enclosed(&mut self, origin: Origin, caller: Caller) -> Result<(), Violation> {
+        let proposal = self.proposals.get_mut(&(origin.incarnation, origin.sequence));
+        let Some(proposal) = proposal else { return Ok(()) };
+        let newest = self.model.users_at(self.model.now()).revision;
+        let right = caller.name == proposal.name.unwrap_or_default() && caller.revision <= newest;
+        require(right, || format!("{caller:?} for {:?} at {newest}", proposal.name))?;
+        proposal.caller = Some(caller);
+        Ok(())
     }
 
     /// A call has made a proposal.
@@ -151,7 +189,8 @@ impl Oracle {
         require(may, || format!("a proposal of {:?}", open.request))?;
         open.origin = Some(origin);
         let (request, acknowledged) = (Arc::clone(&open.request), open.acknowledged);
-        let proposal = Proposal { call: id, request, acknowledged };
+        let (name, caller) = (open.name, None);
+        let proposal = Proposal { call: id, request, acknowledged, name, caller };
         self.proposals.insert((origin.incarnation, origin.sequence), proposal);
         Ok(())
     }
@@ -184,11 +223,11 @@ impl Oracle {
             return require(false, || format!("entry {index} is a command that nobody asked for"))
                 .map(|()| Leased::Nothing);
         };
-        let Proposal { call, request, acknowledged } = proposal;
+        let Proposal { call, request, acknowledged, caller, .. } = proposal;
         require(acknowledged < index, || {
             format!("{request:?} stands at {index}, asked after {acknowledged} was acknowledged")
         })?;
-        let expected = self.model.apply(index, &request);
+        let expected = self.model.apply(index, &request, caller.as_ref());
         let leased = match (&*request, &expected) {
             (_, Err(_)) => Leased::Nothing,
             (Request::LeaseGrant(grant), _) => Leased::Granted(grant.id),
@@ -315,6 +354,21 @@ impl Oracle {
                 require(kind.is_logged(), || "a read is refused as too much".to_owned())?;
                 self.never_happened(open)?;
             }
+            // It is refused before it is looked at, by what the member knew.
+            ApiError::UserEmpty | ApiError::UserNotFound | ApiError::PermissionDenied
+                if open.origin.is_none() && open.request.needs().is_some() =>
+            {
+                require(self.could_be(open, answered, Err(error)), || "he may".to_owned())?;
+                self.never_happened(open)?;
+            }
+            // Permissions changed while it was read.
+            ApiError::AuthOldRevision if !kind.is_logged() => {
+                let (first, last) = answered.applied;
+                let moments = self.model.moments(first, last).into_iter().flatten();
+                let revisions = moments.map(|moment| self.model.users_at(moment).revision);
+                let changed = revisions.collect::<BTreeSet<u64>>().len() != 1;
+                require(changed, || "permissions did not change".to_owned())?;
+            }
             // It may or may not happen (a read has no effect either way).
             ApiError::Timeout => {}
             ApiError::TimeoutLeaderFailed => {
@@ -372,6 +426,7 @@ impl Oracle {
     ) -> Result<Learned, Violation> {
         let request = &*open.request;
         require(open.rule.is_ok(), || "it is refused by rule".to_owned())?;
+        require(self.could_be(open, answered, Ok(())), || "he may not".to_owned())?;
         let decoded = decode(request, bytes)?;
         let Some((mut answer, header)) = decoded else {
             // Figures of the member itself, which no model has.
@@ -413,6 +468,18 @@ impl Oracle {
             self.read(open, answered, &Ok(answer))?;
         }
         Ok(Learned { outcome: Outcome::Ok, shown, revision: Some(revision) })
+    }
+
+    /// Whether who asks could be judged so before his request was looked at, by something that the
+    /// member knew from when it was asked until it answered.
+    fn could_be(&self, open: &Open, answered: &Answered, judged: Result<(), ApiError>) -> bool {
+        let Some(needs) = open.request.needs() else { return true };
+        let (_, last) = answered.applied;
+        let Some(mut moments) = self.model.moments(open.shown, last) else { return true };
+        moments.any(|moment| {
+            let users = self.model.users_at(moment);
+            users.check(&users.caller(open.name), needs) == judged
+        })
     }
 
     /// A write is acknowledged: whoever asks from here on sees it. The member that answers has applied
@@ -469,7 +536,7 @@ impl Oracle {
         // An answer that is read in slices is that of its first slice; what is compacted meanwhile
         // ends it.
         let begun = moments[0];
-        let expected = self.model.read(&open.request, begun);
+        let expected = self.model.read(&open.request, begun, open.name);
         let compacted = |moment: &Moment| begun.compacted < moment.compacted;
         let ended = *seen == Err(ApiError::Compacted) && moments.iter().any(compacted);
         require(*seen == expected || ended, || {
@@ -554,6 +621,12 @@ fn decode(request: &Request, bytes: &Bytes) -> Result<Option<Decoded>, Violation
             let header = answer.header.take();
             (Answer::LeaseLeases(answer), header)
         }
+        Request::Auth(_) => {
+            // All of them are answered with a header alone.
+            let mut answer: pb::AuthEnableResponse = message(bytes)?;
+            let header = answer.header.take();
+            (Answer::Auth(answer), header)
+        }
         Request::Status => {
             let answer: pb::StatusResponse = message(bytes)?;
             require(answer.header.is_some(), || "a status without a header".to_owned())?;
@@ -579,6 +652,7 @@ fn restore_header(answer: &mut Answer, revision: i64) {
         Answer::LeaseGrant(answer) => answer.header = header,
         Answer::LeaseRevoke(answer) => answer.header = header,
         Answer::LeaseLeases(answer) => answer.header = header,
+        Answer::Auth(answer) => answer.header = header,
     }
 }
 

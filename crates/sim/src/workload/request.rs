@@ -9,6 +9,8 @@ use jangada_server::grpc::methods::Method;
 use jangada_server::proto::etcdserverpb as pb;
 use prost::Message;
 
+use super::users::{Change, Needs};
+
 /// One request.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Request {
@@ -32,6 +34,8 @@ pub enum Request {
     LeaseRevoke(pb::LeaseRevokeRequest),
     /// Lists the leases.
     LeaseLeases,
+    /// Changes users, roles or permissions.
+    Auth(Change),
     /// Asks how the member stands.
     Status,
     /// A method that is not served.
@@ -63,10 +67,11 @@ pub enum Kind {
     LeaseGrant,
     LeaseRevoke,
     LeaseLeases,
+    AuthChange,
 }
 
 /// Every kind, in order.
-pub const KINDS: [Kind; 18] = [
+pub const KINDS: [Kind; 19] = [
     Kind::Range,
     Kind::SerializableRange,
     Kind::Put,
@@ -85,6 +90,7 @@ pub const KINDS: [Kind; 18] = [
     Kind::LeaseGrant,
     Kind::LeaseRevoke,
     Kind::LeaseLeases,
+    Kind::AuthChange,
 ];
 
 impl Kind {
@@ -110,6 +116,7 @@ impl Kind {
             Kind::LeaseGrant => "lease-grant",
             Kind::LeaseRevoke => "lease-revoke",
             Kind::LeaseLeases => "lease-list",
+            Kind::AuthChange => "auth-change",
         }
     }
 
@@ -125,6 +132,7 @@ impl Kind {
                 | Kind::AlarmChange
                 | Kind::LeaseGrant
                 | Kind::LeaseRevoke
+                | Kind::AuthChange
         )
     }
 
@@ -178,9 +186,24 @@ impl Request {
             Request::LeaseGrant(_) => Kind::LeaseGrant,
             Request::LeaseRevoke(_) => Kind::LeaseRevoke,
             Request::LeaseLeases => Kind::LeaseLeases,
+            Request::Auth(_) => Kind::AuthChange,
             Request::Status => Kind::Status,
             Request::Unserved(_) => Kind::Unserved,
             Request::Garbage(_) => Kind::Garbage,
+        }
+    }
+
+    /// What the member that is asked needs of who asks before it looks at the request.
+    #[must_use]
+    pub fn needs(&self) -> Option<Needs> {
+        match self {
+            Request::LeaseGrant(_) | Request::LeaseRevoke(_) | Request::LeaseLeases => {
+                Some(Needs::Known)
+            }
+            Request::MemberList(_) | Request::Status => Some(Needs::Known),
+            Request::Alarm(alarm) if alarm.action == 0 => Some(Needs::Known),
+            Request::Alarm(_) | Request::Unserved(Method::Snapshot) => Some(Needs::Root),
+            _ => None,
         }
     }
 
@@ -198,6 +221,7 @@ impl Request {
             Request::LeaseGrant(_) => Method::LeaseGrant,
             Request::LeaseRevoke(_) => Method::LeaseRevoke,
             Request::LeaseLeases => Method::LeaseLeases,
+            Request::Auth(change) => change.method(),
             Request::Status => Method::Status,
             Request::Unserved(method) | Request::Garbage(method) => *method,
         }
@@ -229,6 +253,7 @@ impl Request {
             Request::Alarm(message) => message.encode_to_vec(),
             Request::LeaseGrant(message) => message.encode_to_vec(),
             Request::LeaseRevoke(message) => message.encode_to_vec(),
+            Request::Auth(change) => change.encode(),
             Request::LeaseLeases | Request::Status | Request::Unserved(_) => Vec::new(),
             // The first field, 100 bytes long, of which none follows.
             Request::Garbage(_) => vec![0x0a, 100],

@@ -38,6 +38,7 @@ pub fn check(request: &Request) -> Result<(), ApiError> {
         Request::LeaseGrant(_)
         | Request::LeaseRevoke(_)
         | Request::LeaseLeases
+        | Request::Auth(_)
         | Request::Compact(_)
         | Request::MemberList(_)
         | Request::Alarm(_)

@@ -23,17 +23,23 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use jangada::{Effect, Event, Figures, Waiters};
 use jangada_entry::Origin;
-use jangada_kv::{AlarmAction, AlarmKind, Command};
+use jangada_kv::auth::{AuthCommand, Envelope, TOKEN_KEY_BYTES, TokenKey};
+use jangada_kv::{AlarmAction, AlarmKind, COMMAND_VERSION, Command};
 use jangada_raft::{Index, NodeId};
+use jangada_server::auth::AuthSettings;
+use jangada_server::errors::ApiError;
 use jangada_server::grpc::methods::Method;
 use jangada_server::machine::KvMachine;
 use jangada_server::proto::etcdserverpb as pb;
 use jangada_server::{
-    Edge, Metrics, Served, ServedMember, Settings, Sight, Space, Timer, WatchCuts,
+    Backend, Edge, Metrics, Served, ServedMember, Settings, Sight, Space, Timer, WatchCuts,
 };
+
+use prost::Message;
 
 use super::model::LEASE_TTL_MIN;
 use super::request::Request;
+use super::users::{Caller, Change};
 use crate::application::store::StoreApplication;
 use crate::choices::Choices;
 use crate::world::{Happened, World};
@@ -130,6 +136,7 @@ struct Process {
     number: u64,
     waiters: Waiters<KvMachine>,
     edge: Edge<Served<SimTimer>>,
+    backend: Served<SimTimer>,
     /// Whether answers are kept that nobody has been told of.
     untold: bool,
     /// When the alarm NOSPACE is raised and ended.
@@ -245,6 +252,8 @@ pub struct Service {
     lessor_choices: Choices,
     /// What lessors have proposed and nobody was told of.
     ordered: Vec<Ordered>,
+    /// Whom proposals name, and nobody was told of.
+    enclosed: Vec<(Origin, Caller)>,
     /// When a lessor answered a question last.
     counselled_us: u64,
     metrics: Arc<Metrics>,
@@ -275,11 +284,13 @@ impl Service {
             late_lessors: Vec::new(),
             lessor_choices: Choices::of_seed(0),
             ordered: Vec::new(),
+            enclosed: Vec::new(),
             counselled_us: 0,
             metrics: Arc::default(),
             settings: Settings {
                 watch_progress_interval: PROGRESS_INTERVAL,
                 watch_cuts: WATCH_CUTS,
+                auth: AuthSettings { certificates: true, ..AuthSettings::default() },
                 ..Settings::default()
             },
             with_leader,
@@ -301,8 +312,67 @@ impl Service {
         member: NodeId,
         request: &Request,
         demands_leader: bool,
+        name: Option<&'static str>,
     ) -> bool {
-        self.call_method(world, id, member, request.method(), request.encode(), demands_leader)
+        if *request == Request::Auth(Change::Enable) {
+            // Asked over the API the member draws a key, differently in each run.
+            let key = TokenKey([7; TOKEN_KEY_BYTES]);
+            return self.propose(world, id, member, Command::Auth(AuthCommand::Enable { key }));
+        }
+        let (method, message) = (request.method(), request.encode());
+        self.call_method(world, id, member, method, message, demands_leader, name)
+    }
+
+    /// Lets a member propose something by itself, answered as if a client had asked. False if its
+    /// process does not live.
+    pub fn propose(
+        &mut self,
+        world: &World<StoreApplication>,
+        id: CallId,
+        member: NodeId,
+        command: Command,
+    ) -> bool {
+        let Some(process) = self.process(world, member) else { return false };
+        let (number, backend) = (process.number, process.backend.clone());
+        let future: Answering = Box::pin(async move {
+            let refuse = |error: ApiError| Refusal {
+                code: error.code() as i32,
+                text: error.text().to_owned(),
+            };
+            let reply = backend.propose(command).await.map_err(|error| refuse(error.into()))?;
+            let answer = reply.result.map_err(|error| refuse(error.into()))?;
+            let header = Some(pb::ResponseHeader {
+                cluster_id: CLUSTER_ID,
+                member_id: member.0,
+                revision: reply.revision,
+                raft_term: backend.status().term,
+            });
+            let bytes = match answer {
+                jangada_kv::Answer::Auth => pb::AuthEnableResponse { header }.encode_to_vec(),
+                jangada_kv::Answer::Alarm(alarms) => {
+                    let alarms = alarms.into_iter().map(|alarm| pb::AlarmMember {
+                        member_id: alarm.member,
+                        alarm: match alarm.kind {
+                            AlarmKind::NoSpace => i32::from(pb::AlarmType::Nospace),
+                            AlarmKind::Corrupt => i32::from(pb::AlarmType::Corrupt),
+                        },
+                    });
+                    let alarms = alarms.collect();
+                    pb::AlarmResponse { header, alarms }.encode_to_vec()
+                }
+                other => panic!("{other:?} is asked for over the API"),
+            };
+            Ok(bytes.into())
+        });
+        self.begin(id, member, number, future);
+        true
+    }
+
+    fn begin(&mut self, id: CallId, member: NodeId, process: u64, future: Answering) {
+        let waker = Waker::from(Arc::new(CallWaker { call: id, ready: Arc::clone(&self.ready) }));
+        let call = Call { member, process, future, waker, begun: None, slices: false };
+        self.calls.insert(id, call);
+        lock(&self.ready.calls).push(id);
     }
 
     /// Calls a method of a member with a message's bytes. False if its process does not live.
@@ -314,24 +384,22 @@ impl Service {
         method: Method,
         message: Bytes,
         demands_leader: bool,
+        name: Option<&'static str>,
     ) -> bool {
         let Some(process) = self.process(world, member) else { return false };
         let (number, edge) = (process.number, process.edge.clone());
         let metadata = if demands_leader { self.with_leader.clone() } else { HeaderMap::new() };
         let future = async move {
-            let answer = edge.answer_message(method, &metadata, message).await;
+            let answer = match name {
+                Some(name) => edge.answer_message_of(name, method, &metadata, message).await,
+                None => edge.answer_message(method, &metadata, message).await,
+            };
             answer.map_err(|status| Refusal {
                 code: status.code() as i32,
                 text: status.message().to_owned(),
             })
         };
-        let waker = Waker::from(Arc::new(CallWaker { call: id, ready: Arc::clone(&self.ready) }));
-        let future: Answering = Box::pin(future);
-        self.calls.insert(
-            id,
-            Call { member, process: number, future, waker, begun: None, slices: false },
-        );
-        lock(&self.ready.calls).push(id);
+        self.begin(id, member, number, Box::pin(future));
         true
     }
 
@@ -341,7 +409,7 @@ impl Service {
         &mut self,
         world: &World<StoreApplication>,
         member: NodeId,
-    ) -> Option<Request> {
+    ) -> Option<(Request, Command)> {
         if world.is_paused(member) {
             return None;
         }
@@ -362,7 +430,8 @@ impl Service {
             connected: connected.map(|member| member.0).collect(),
         };
         let now = Duration::from_micros(world.now_us());
-        let Command::Alarm { action, member, .. } = process.space.step(now, &sight)? else {
+        let command = process.space.step(now, &sight)?;
+        let Command::Alarm { action, member, .. } = command else {
             panic!("the space on a disk is a reason for alarms alone");
         };
         let action = match action {
@@ -370,7 +439,13 @@ impl Service {
             AlarmAction::Deactivate => pb::alarm_request::AlarmAction::Deactivate,
         };
         let (action, alarm) = (i32::from(action), i32::from(pb::AlarmType::Nospace));
-        Some(Request::Alarm(pb::AlarmRequest { action, member_id: member, alarm }))
+        let request = Request::Alarm(pb::AlarmRequest { action, member_id: member, alarm });
+        Some((request, command))
+    }
+
+    /// Whom proposals name, of those that were made since the last time.
+    pub fn take_enclosed(&mut self) -> Vec<(Origin, Caller)> {
+        std::mem::take(&mut self.enclosed)
     }
 
     /// The caller has gone.
@@ -402,13 +477,14 @@ impl Service {
             };
             let backend = Served::new(served, self.timer.clone());
             let lessor = LessorOf::new(&backend, &self.metrics, number, &self.ready);
-            let edge = Edge::new(backend, self.settings.clone(), Arc::clone(&self.metrics));
+            let edge = Edge::new(backend.clone(), self.settings.clone(), Arc::clone(&self.metrics));
             self.processes.insert(
                 member,
                 Process {
                     number,
                     waiters,
                     edge,
+                    backend,
                     untold: false,
                     space: Space::new(SPACE_CALM),
                     lessor,
@@ -518,6 +594,15 @@ impl Service {
                 match &event {
                     Event::ProposeInTerm { draft, term } => {
                         self.ordered.push(Ordered::of(draft, *term));
+                    }
+                    // Most proposals name nobody.
+                    Event::Propose(draft) if Envelope::is_first_of(draft.payload()) => {
+                        let bytes = Bytes::copy_from_slice(draft.payload());
+                        if let Ok(Command::As(caller, _)) = Command::decode(&bytes, COMMAND_VERSION)
+                        {
+                            let caller = Caller { name: caller.user, revision: caller.revision };
+                            self.enclosed.push((draft.origin(), caller));
+                        }
                     }
                     Event::Counsel { .. } => self.counselled_us = world.now_us(),
                     _ => {}
