@@ -95,7 +95,7 @@ const KEEP_LABEL: u64 = 0x6b65_6570;
 const LESSOR_LABEL: u64 = 0x6c65_7373_6f72;
 
 /// The same of users.
-const USER_LABEL: u64 = 0x7573_6572_73;
+const USER_LABEL: u64 = 0x0075_7365_7273;
 
 /// Users are in use in one run of so many, and watchers in none of those.
 const USERS_ONE_IN: u64 = 4;

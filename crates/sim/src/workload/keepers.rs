@@ -275,16 +275,9 @@ impl Keepers {
         let (id, keys) = (*self.choices.pick(&LEASES), self.choices.below(2) == 0);
         *calls += 1;
         let call = CallId(*calls);
-        let request = pb::LeaseTimeToLiveRequest { id, keys }.encode_to_vec();
-        if !service.call_method(
-            world,
-            call,
-            member,
-            Method::LeaseTimeToLive,
-            request.into(),
-            false,
-            Some(ROOT),
-        ) {
+        let message = pb::LeaseTimeToLiveRequest { id, keys }.encode_to_vec();
+        let request = (Method::LeaseTimeToLive, message.into());
+        if !service.call_method(world, call, member, request, false, Some(ROOT)) {
             return;
         }
         let asked = Asked {

@@ -319,8 +319,8 @@ impl Service {
             let key = TokenKey([7; TOKEN_KEY_BYTES]);
             return self.propose(world, id, member, Command::Auth(AuthCommand::Enable { key }));
         }
-        let (method, message) = (request.method(), request.encode());
-        self.call_method(world, id, member, method, message, demands_leader, name)
+        let message = (request.method(), request.encode());
+        self.call_method(world, id, member, message, demands_leader, name)
     }
 
     /// Lets a member propose something by itself, answered as if a client had asked. False if its
@@ -381,8 +381,7 @@ impl Service {
         world: &World<StoreApplication>,
         id: CallId,
         member: NodeId,
-        method: Method,
-        message: Bytes,
+        (method, message): (Method, Bytes),
         demands_leader: bool,
         name: Option<&'static str>,
     ) -> bool {
