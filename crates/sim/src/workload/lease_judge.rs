@@ -5,13 +5,13 @@
 //! which leases there are at an entry of the log ([`super::model`]).
 //!
 //! Time is the world's. A lessor counts by its own member's clock, which may be faster than the world's
-//! by [`DRIFT`], so promises are held to that much less; and to that much more when a lease is to go.
+//! by some percent, so promises are held to that much less; and to that much more when a lease is to go.
 //!
 //! 1. No lessor ends a lease before the time is over that was promised to whoever was granted it, has
 //!    renewed it, or has asked how much remains.
 //! 2. A lease is renewed while it is there, and only then; its time is what it was granted for.
 //! 3. What is told to remain is no less than what was promised before.
-//! 4. Once nothing goes wrong, a lease goes within its time, an election timeout and [`SLACK_US`],
+//! 4. Once nothing goes wrong, a lease goes within its time, an election timeout and two seconds,
 //!    counted from when a member leads or somebody renewed it last.
 
 use std::collections::BTreeMap;
