@@ -12,6 +12,7 @@ use omnipaxos::util::LogEntry;
 use omnipaxos::{ClusterConfig, OmniPaxosConfig, ServerConfig};
 use omnipaxos_storage::memory_storage::MemoryStorage;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use crate::MEMBERS;
 use crate::clients::Cluster;
@@ -22,7 +23,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Far longer than a thread waits for a core on a busy machine: a leader that is given up takes commands
 /// along that nobody answers.
-const ELECTION_TICKS: u64 = 50;
+const ELECTION_TICKS: u64 = 20;
 
 /// No place of a node.
 const NOBODY: usize = usize::MAX;
@@ -123,11 +124,8 @@ impl Node {
     }
 
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Event>) {
-        if self.place == 0 {
-            self.paxos.try_become_leader();
-            self.carry_out();
-        }
         let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = inbox.recv() => {

@@ -11,6 +11,7 @@ use raft::storage::MemStorage;
 use raft::{Config, RawNode, StateRole};
 use slog::{Discard, Logger, o};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use crate::MEMBERS;
 use crate::clients::Cluster;
@@ -96,6 +97,7 @@ impl Node {
             self.ready();
         }
         let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = inbox.recv() => {
