@@ -66,6 +66,23 @@ fn benchmarks_do_what_they_are_asked() {
 }
 
 #[test]
+fn the_floor_of_a_put_is_three_processes_that_are_gone_afterwards() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let output = Command::new(env!("CARGO_BIN_EXE_jangada"))
+        .args(["bench", "floor", "--runs=1", "--duration=200ms", "-o", "json", "--floor-dir"])
+        .arg(folder.path())
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    for what in ["put", "call"] {
+        let count = &report["rounds"][0]["processes"][what]["count"];
+        assert!(count.as_u64().is_some_and(|count| 0 < count), "{what}: {report}");
+    }
+    assert_eq!(folder.path().read_dir().expect("it is there").count(), 0);
+}
+
+#[test]
 fn benchmarks_do_the_same_to_real_etcds_and_set_both_side_by_side() {
     foreign::beside_etcds(LIMIT, async |etcd| {
         let theirs = Plan::new(Program::Etcd(etcd.clone()), 1).start().await;

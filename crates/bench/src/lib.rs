@@ -17,6 +17,7 @@ pub mod connections;
 mod error;
 pub mod failover;
 pub mod floor;
+pub mod floor_put;
 mod http2;
 mod latency;
 pub mod leases;

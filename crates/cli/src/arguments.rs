@@ -27,8 +27,8 @@ pub(crate) use auth::{
     UserAdd, UserCommand,
 };
 pub(crate) use benches::{
-    Bench, BenchCommand, Compare, ConnectionsBench, Failover, Keys, LeasesBench, Load, Measurable,
-    Measured, Snapshot,
+    Bench, BenchCommand, Compare, ConnectionsBench, Failover, FloorBench, Keys, LeasesBench, Load,
+    Measurable, Measured, Snapshot,
 };
 pub(crate) use discovery::Discover;
 pub(crate) use leases::{Elect, Lease, LeaseCommand, Lock};

@@ -1,5 +1,6 @@
 //! Options of benchmarks.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -89,6 +90,27 @@ Examples:
 Both write to a folder made in --dir and removed in the end. Without an etcd, this server is
 measured alone.")]
     Compare(Compare),
+    /// Measure what the machine itself can do, and what a put cannot be faster than: an empty call into
+    /// three bare processes that each write and sync.
+    #[command(after_help = "\
+Examples:
+  jangada bench floor
+  jangada bench floor --dir jangada-dev --runs 5   and one client's puts beside it, as a ratio")]
+    Floor(FloorBench),
+    /// Serve for 'bench floor'.
+    #[command(hide = true)]
+    FloorFollower {
+        /// Where to write
+        file: PathBuf,
+    },
+    /// Serve for 'bench floor'.
+    #[command(hide = true)]
+    FloorLeader {
+        /// Where to write
+        file: PathBuf,
+        /// The followers' addresses
+        followers: Vec<SocketAddr>,
+    },
     /// Have watchers see every write of some clients, first without and then with streams that are
     /// never read.
     #[command(after_help = WATCH_BENCH_AFTER_HELP)]
@@ -282,6 +304,23 @@ pub(crate) enum Measurable {
     Mixed,
     /// Linearizable reads of 100 keys that follow each other
     Range,
+}
+
+/// Options of `bench floor`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FloorBench {
+    /// The folder of a 'jangada dev' whose puts are measured beside the floor; its leader is asked
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// How often each is measured, one after the other; medians are printed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// How long each takes
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Where to write; choose the disk that servers write to
+    #[arg(long, default_value = ".")]
+    pub(crate) floor_dir: PathBuf,
 }
 
 /// Which servers are measured: those that are named, or clusters made for the purpose.

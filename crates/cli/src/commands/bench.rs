@@ -9,7 +9,7 @@ use jangada_bench::Access;
 use jangada_bench::cluster_file::ClusterFile;
 use jangada_bench::floor::{self, Floor};
 use jangada_bench::load::{self, KeyOrder, Operation, Progress, Stop};
-use jangada_bench::{Latency, failover, status};
+use jangada_bench::{Latency, failover, floor_put, status};
 use serde_json::json;
 
 use super::side_by_side::{self, Runs, Scenario};
@@ -53,6 +53,9 @@ pub(crate) fn run(options: &arguments::Client, bench: &Bench) -> Result<(), Fail
         BenchCommand::Snapshot(snapshot) => catch_up::run(options, snapshot),
         BenchCommand::Connections(bench) => super::bench_connections::run(options, bench),
         BenchCommand::Leases(bench) => super::bench_leases::run(options, bench),
+        BenchCommand::Floor(floor) => super::bench_floor::run(options, floor),
+        BenchCommand::FloorFollower { file } => Ok(floor_put::follow(file)?),
+        BenchCommand::FloorLeader { file, followers } => Ok(floor_put::lead(file, followers)?),
         BenchCommand::Watch(watch) => super::bench_watch::run(options, watch),
     }
 }
@@ -273,7 +276,7 @@ fn fail_over(client: &arguments::Client, failover: &Failover) -> Result<(), Fail
 }
 
 /// The endpoints of a `jangada dev`, and the process of the member that leads.
-fn leader_of(folder: &Path) -> Result<((Vec<String>, Access), u32), Failure> {
+pub(super) fn leader_of(folder: &Path) -> Result<((Vec<String>, Access), u32), Failure> {
     let file = ClusterFile::read(folder)?;
     let endpoints = file.endpoints();
     let leader = Client::block_on(status::leader(&endpoints, &Access::default()))?;

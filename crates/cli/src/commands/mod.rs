@@ -5,6 +5,7 @@ pub(crate) mod alarm;
 pub(crate) mod auth;
 pub(crate) mod bench;
 mod bench_connections;
+mod bench_floor;
 mod bench_leases;
 mod bench_watch;
 mod catch_up;

@@ -129,7 +129,7 @@ fn ratios(ours: &Runs, theirs: &Runs) -> Vec<String> {
 }
 
 /// The middle one, or the mean of the two in the middle.
-fn median(mut figures: Vec<f64>) -> f64 {
+pub(super) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;
     if figures.len() % 2 == 1 {
