@@ -1009,28 +1009,12 @@ pub(crate) const BUGS: &[Bug] = &[
         quick: true,
     },
     Bug {
-        number: "29",
-        switch: "deposed_lessor_answers",
-        what: "A deposed leader renews leases",
-        seen: "etcd #15247 in kind",
-        finders: SERVED,
-        quick: false,
-    },
-    Bug {
         number: "",
         switch: "new_leader_takes_leases_for_over",
         what: "A new leader lets leases expire before their time",
         seen: "etcd, classic",
         finders: SERVED,
         quick: true,
-    },
-    Bug {
-        number: "",
-        switch: "renewal_leaves_what_was_noted",
-        what: "A renewal leaves a remainder in the store, from which a new leader counts",
-        seen: "etcd, classic",
-        finders: SERVED,
-        quick: false,
     },
     Bug {
         number: "",

@@ -214,8 +214,7 @@ impl Lessor {
             return Renewal::Wait; // invariant 2
         }
         let ttl = counted.lease.ttl;
-        let short = counted.lease.remaining < ttl || counted.noting.is_some();
-        if short && !canon!(renewal_leaves_what_was_noted) {
+        if counted.lease.remaining < ttl || counted.noting.is_some() {
             leading.short.insert(id); // invariant 3
             return Renewal::Wait;
         }
