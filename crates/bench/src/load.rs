@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,9 @@ pub struct Options {
     pub stall: Duration,
     /// The servers' processes, to tell what they used.
     pub pids: Vec<u32>,
+    /// A folder on the disk that they write to, to tell what is written to that by all there is on this
+    /// machine.
+    pub disk: Option<PathBuf>,
     /// Decides keys and values.
     pub seed: u64,
 }
@@ -129,6 +133,8 @@ pub struct Report {
     pub client_cpu_us_per_request: f64,
     /// What the servers used, if their processes were named.
     pub servers: Option<ServerReport>,
+    /// Bytes that were written to the disk for each request, if it was named and the system tells.
+    pub disk_bytes_per_request: Option<f64>,
 }
 
 /// What all servers together used during a run.
@@ -136,8 +142,6 @@ pub struct Report {
 pub struct ServerReport {
     /// User and system time for each request, in microseconds.
     pub cpu_us_per_request: f64,
-    /// Bytes that went to disks for each request, if the system tells.
-    pub written_bytes_per_request: Option<f64>,
     /// Memory in use at the end, in bytes.
     pub resident_bytes: u64,
     /// The most memory that was in use since they began, in bytes, added up.
@@ -148,12 +152,9 @@ impl ServerReport {
     /// What was used from one look to the next, in which so many requests were answered.
     pub(crate) fn between(before: Usage, after: Usage, requests: u64) -> ServerReport {
         let requests = requests.max(1) as f64;
-        let written = before.written_bytes.zip(after.written_bytes);
         ServerReport {
             cpu_us_per_request: (after.cpu.saturating_sub(before.cpu)).as_secs_f64() * 1e6
                 / requests,
-            written_bytes_per_request: written
-                .map(|(before, after)| after.saturating_sub(before) as f64 / requests),
             resident_bytes: after.resident_bytes,
             resident_peak_bytes: after.resident_peak_bytes,
         }
@@ -213,7 +214,8 @@ async fn drive(options: &Options, progress: impl Fn(Progress)) -> Result<Report,
         links.push(Rc::new(Link::open(&options.endpoints, &options.access, number).await?));
     }
     let run = Rc::new(Run::new(options));
-    let before = process::usage_of_all(&options.pids);
+    let disk = || options.disk.as_deref().and_then(process::written_bytes);
+    let (before, disk_before) = (process::usage_of_all(&options.pids), disk());
     let own_before = process::usage(std::process::id()).unwrap_or_default();
     let begin = Instant::now();
     let mut clients = JoinSet::new();
@@ -225,6 +227,7 @@ async fn drive(options: &Options, progress: impl Fn(Progress)) -> Result<Report,
     let seconds = run.last_answer.get().duration_since(begin).as_secs_f64();
     let own_after = process::usage(std::process::id()).unwrap_or_default();
     let servers = before.zip(process::usage_of_all(&options.pids));
+    let written = disk_before.zip(disk()).map(|(before, after)| after.saturating_sub(before));
     let latency = run.recorder.borrow().latency();
     let per_request = |cpu: Duration| cpu.as_secs_f64() * 1e6 / latency.count.max(1) as f64;
     Ok(Report {
@@ -240,6 +243,7 @@ async fn drive(options: &Options, progress: impl Fn(Progress)) -> Result<Report,
         errors: run.errors.take(),
         busy: run.busy_count.get(),
         client_cpu_us_per_request: per_request(own_after.cpu.saturating_sub(own_before.cpu)),
+        disk_bytes_per_request: written.map(|bytes| bytes as f64 / latency.count.max(1) as f64),
         servers: servers.map(|(before, after)| ServerReport::between(before, after, latency.count)),
     })
 }
@@ -476,6 +480,7 @@ mod tests {
             busy: Busy::Fails,
             stall: Duration::from_secs(1),
             pids: Vec::new(),
+            disk: None,
             seed: 1,
         }
     }

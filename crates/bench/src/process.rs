@@ -1,5 +1,6 @@
 //! What other processes use, read from `/proc`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -14,8 +15,6 @@ pub struct Usage {
     pub resident_bytes: u64,
     /// The most memory that was in use, in bytes.
     pub resident_peak_bytes: u64,
-    /// Bytes that it sent to disks; `None` where the system does not tell.
-    pub written_bytes: Option<u64>,
 }
 
 /// The usage of a process; `None` when there is no such process, or no `/proc`.
@@ -25,10 +24,7 @@ pub fn usage(pid: u32) -> Option<Usage> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let resident_bytes = labelled(&status, "VmRSS:")? * 1024;
     let resident_peak_bytes = labelled(&status, "VmHWM:")? * 1024;
-    // Another user's are not told.
-    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok();
-    let written_bytes = io.and_then(|io| labelled(&io, "write_bytes:"));
-    Some(Usage { cpu: cpu_of(&stat)?, resident_bytes, resident_peak_bytes, written_bytes })
+    Some(Usage { cpu: cpu_of(&stat)?, resident_bytes, resident_peak_bytes })
 }
 
 /// The usage of all these processes together; `None` without any, or when one is gone.
@@ -36,13 +32,31 @@ pub fn usage(pid: u32) -> Option<Usage> {
 pub fn usage_of_all(pids: &[u32]) -> Option<Usage> {
     let all: Option<Vec<Usage>> = pids.iter().map(|pid| usage(*pid)).collect();
     let all = all.filter(|all| !all.is_empty())?;
-    let none = Usage { written_bytes: Some(0), ..Usage::default() };
-    Some(all.into_iter().fold(none, |sum, usage| Usage {
+    Some(all.into_iter().fold(Usage::default(), |sum, usage| Usage {
         cpu: sum.cpu + usage.cpu,
         resident_bytes: sum.resident_bytes + usage.resident_bytes,
         resident_peak_bytes: sum.resident_peak_bytes + usage.resident_peak_bytes,
-        written_bytes: sum.written_bytes.zip(usage.written_bytes).map(|(sum, more)| sum + more),
     }))
+}
+
+/// The bytes that the machine has written to the disk that holds this folder; `None` where the system does
+/// not tell. Those of a process (`write_bytes` in its `/proc/<pid>/io`) are of no use: they count a whole
+/// folio of a file, up to megabytes, whenever a byte of it is changed.
+#[must_use]
+pub fn written_bytes(folder: &Path) -> Option<u64> {
+    let device = rustix::fs::stat(folder).ok()?.st_dev;
+    let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
+    written_of(&std::fs::read_to_string("/proc/diskstats").ok()?, numbers)
+}
+
+/// The tenth field of a device's line, in units of 512 bytes.
+fn written_of(diskstats: &str, (major, minor): (u32, u32)) -> Option<u64> {
+    diskstats.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let is_it = fields.next()? == major.to_string() && fields.next()? == minor.to_string();
+        let sectors: u64 = fields.nth(7).filter(|_| is_it)?.parse().ok()?;
+        Some(sectors * 512)
+    })
 }
 
 /// Raises this process's limit of open files as far as the system lets it.
@@ -112,6 +126,15 @@ mod tests {
         let ticks = rustix::param::clock_ticks_per_second();
         let expect = Duration::from_nanos(200 * 1_000_000_000 / ticks);
         assert_eq!(cpu_of(stat), Some(expect));
+    }
+
+    #[test]
+    fn a_disk_is_found_by_its_numbers() {
+        let text =
+            " 259 0 nvme0n1 5 0 4 0 3 0 16 0 0 0 0\n 259 1 nvme0n1p1 1 0 1 0 1 0 7 0 0 0 0\n";
+        assert_eq!(written_of(text, (259, 1)), Some(7 * 512));
+        assert_eq!(written_of(text, (259, 0)), Some(16 * 512));
+        assert_eq!(written_of(text, (8, 0)), None);
     }
 
     #[test]

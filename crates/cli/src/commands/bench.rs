@@ -118,6 +118,15 @@ fn drive(client: &arguments::Client, load: &Load, operation: Operation) -> Resul
     }
 }
 
+/// Whether all members are on this machine.
+fn is_here(endpoints: &[String]) -> bool {
+    let local = ["127.", "localhost:", "[::1]:"];
+    endpoints.iter().all(|endpoint| {
+        let authority = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest);
+        local.iter().any(|start| authority.starts_with(start))
+    })
+}
+
 /// Measures one run, and shows how far it is.
 fn measure(
     load: &Load,
@@ -150,6 +159,7 @@ fn measure(
             value_bytes: load.val_size,
             stall: STALL,
             pids: pids.to_vec(),
+            disk: (!load.no_floor && is_here(endpoints)).then(|| load.floor_dir.clone()),
             seed: load.seed,
         },
         |progress| advance(&bar, stop, progress),
@@ -228,14 +238,14 @@ fn print_load(report: &load::Report, floor: Option<&Floor>) -> io::Result<()> {
     if let Some(servers) = &report.servers {
         writeln!(
             out,
-            "servers together: {:.1} us CPU a request,{} {} of memory, {} at most",
+            "servers together: {:.1} us CPU a request, {} of memory, {} at most",
             servers.cpu_us_per_request,
-            servers
-                .written_bytes_per_request
-                .map_or(String::new(), |bytes| format!(" {bytes:.0} B to disks,")),
             output::bytes_text(servers.resident_bytes),
             output::bytes_text(servers.resident_peak_bytes)
         )?;
+    }
+    if let Some(bytes) = report.disk_bytes_per_request {
+        writeln!(out, "this machine, to the disk: {bytes:.0} B a request")?;
     }
     for (kind, count) in &report.errors {
         writeln!(out, "errors: {count} x {kind}")?;

@@ -68,6 +68,7 @@ fn put(endpoints: &[String], bench: &FloorBench) -> Result<Latency, Failure> {
             busy: load::Busy::Fails,
             stall: bench.duration * 10,
             pids: Vec::new(),
+            disk: None,
             seed: 1,
         },
         |_| {},

@@ -199,6 +199,7 @@ fn measure(
         busy: if filling { Busy::AskedAgain } else { Busy::Fails },
         stall: STALL,
         pids: cluster.pids(),
+        disk: None,
         seed: 1,
     };
     Ok(load::run(&options, |_| {})?)

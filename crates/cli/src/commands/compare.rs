@@ -116,6 +116,8 @@ impl Drop for Workspace {
 /// Three members of one program.
 pub(super) struct Contestant {
     plan: Plan,
+    /// Where they write.
+    folder: PathBuf,
     processes: Vec<Child>,
     /// The leader's first, so that a lone connection goes to the leader on both sides.
     pub(super) endpoints: Vec<String>,
@@ -141,9 +143,10 @@ impl Contestant {
     ) -> Result<Contestant, Failure> {
         let plan = Plan::new(3, base_port)?;
         let endpoints = plan.members.iter().map(Member::endpoint).collect();
-        let mut contestant = Contestant { plan, processes: Vec::new(), endpoints };
+        let folder = folder.to_path_buf();
+        let mut contestant = Contestant { plan, folder, processes: Vec::new(), endpoints };
         for member in &contestant.plan.members {
-            let home = folder.join(format!("{name}-{}", member.name));
+            let home = contestant.folder.join(format!("{name}-{}", member.name));
             let plan = &contestant.plan;
             let process = spawn(program, plan, member, &home, "new").map_err(|error| {
                 Failure::Failed(format!("{} cannot be started: {error}", program.display()))
@@ -199,6 +202,7 @@ impl Contestant {
             value_bytes: compare.val_size,
             stall: STALL,
             pids: self.pids(),
+            disk: Some(self.folder.clone()),
             seed: 1,
         };
         Ok(load::run(&options, |_| {})?)

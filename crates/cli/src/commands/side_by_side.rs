@@ -51,10 +51,7 @@ const FIGURES: &[Figure] = &[
         of: |report| Some(report.servers?.cpu_us_per_request),
         text: |time| format!("{time:.1}"),
     },
-    Figure {
-        of: |report| report.servers?.written_bytes_per_request,
-        text: |bytes| format!("{bytes:.0}"),
-    },
+    Figure { of: |report| report.disk_bytes_per_request, text: |bytes| format!("{bytes:.0}") },
     Figure {
         of: |report| Some(report.servers?.resident_bytes as f64),
         text: |bytes| output::bytes_text(bytes as u64),
@@ -79,7 +76,10 @@ pub(super) fn print(scenarios: &[Scenario], floor: Option<&Floor>) -> io::Result
             "medians of {runs} runs; behind a ratio, the lowest and the highest of them"
         )?;
     }
-    writeln!(out, "CPU, disk and memory are those of all members together")?;
+    writeln!(
+        out,
+        "CPU and memory are those of all members together, disk bytes those of the whole machine"
+    )?;
     if let Some(floor) = floor {
         writeln!(
             out,
