@@ -400,7 +400,9 @@ impl Leading {
             && let Some(id) = self.short.pop_first()
         {
             let counted = self.leases.get_mut(&id).expect("who is gone is not waited for");
-            if !counted.ending {
+            // Whoever asked while an order was under way may have what he waits for by now.
+            let is_full = counted.lease.remaining == counted.lease.ttl && counted.noting.is_none();
+            if !counted.ending && !is_full {
                 counted.noting = Some(number);
                 leases.push((counted.lease.name, counted.lease.ttl));
             }

@@ -196,6 +196,21 @@ fn a_note_in_doubt_is_outdone_before_a_renewal() {
 }
 
 #[test]
+fn whoever_asks_while_a_full_time_is_noted_has_it_once_it_is() {
+    let mut world = World::new();
+    world.grant(7, 1000);
+    world.step();
+    world.after(300);
+    world.carry_out();
+    assert_eq!(world.renew(7), Renewal::Wait);
+    world.step();
+    assert_eq!(world.orders.len(), 1, "its full time is noted");
+    assert_eq!(world.renew(7), Renewal::Wait);
+    assert_eq!(world.carry_out().len(), 1, "once is enough, however many ask");
+    assert_eq!(world.renew(7), Renewal::Renewed(1000));
+}
+
+#[test]
 fn very_many_leases_end_in_batches_one_after_the_other() {
     let mut world = World::new();
     for id in 1..=2000 {
