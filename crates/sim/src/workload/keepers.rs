@@ -74,6 +74,10 @@ pub struct Keepers {
     looked_us: u64,
     /// Who leads, in which term, and since when that is known.
     leads: (Option<(NodeId, u64)>, u64),
+    /// What it had applied at the last look, and when it was seen last that nothing had followed though
+    /// its log holds more.
+    applied: Index,
+    stuck_us: u64,
 }
 
 impl Default for Keepers {
@@ -88,6 +92,8 @@ impl Default for Keepers {
             finished_us: None,
             looked_us: 0,
             leads: (None, 0),
+            applied: Index(0),
+            stuck_us: 0,
         }
     }
 }
@@ -442,15 +448,25 @@ impl Keepers {
             let leads = standing.role == RoleKind::Leader
                 && applied.term == standing.term
                 && status.quarantine.is_none();
-            leads.then_some((member, standing.term.0))
+            leads.then_some((member, standing.term.0, applied.index, status.last))
         });
+        // A leader whose majority has to be sent a snapshot first commits nothing meanwhile.
+        if let Some((.., applied, last)) = leader
+            && self.applied == applied
+            && applied < last
+        {
+            self.stuck_us = now_us;
+        }
+        self.applied = leader.map_or(Index(0), |(.., applied, _)| applied);
+        let leader = leader.map(|(member, term, ..)| (member, term));
         if self.leads.0 != leader {
             self.leads = (leader, now_us);
         }
         if leader.is_none() {
             return Ok(());
         }
-        let since_us = finished_us.max(self.leads.1).max(service.counselled_us());
+        let since_us =
+            finished_us.max(self.leads.1).max(self.stuck_us).max(service.counselled_us());
         self.judge.calm(since_us, now_us)
     }
 
