@@ -211,7 +211,8 @@ impl Record {
         }
         let off = i64::from(canon!(compaction_is_off_by_one));
         let kept = self.kept(revision - off);
-        let last = revision - 1 + off;
+        let all = off == 1 || canon!(revision_falls_after_a_compaction);
+        let last = revision - i64::from(!all);
         let goes = |name: Name| name.revision.main <= last && Some(name) != kept;
         if goes(self.newest()) {
             removed.extend(self.names());

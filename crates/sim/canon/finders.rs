@@ -163,8 +163,9 @@ impl Finder {
             }
             Finder::Core => world(&CoreScenario, if seed % 4 == 3 { 5 } else { 3 }, seed),
             Finder::Chosen => all(
-                8,
+                9,
                 seen(|| {
+                    store_harness::histories::the_engine_waits_for_the_log();
                     store_harness::leases::a_deposed_leader_ends_no_lease();
                     store_harness::leases::a_deleted_key_leaves_its_lease();
                     store_harness::users::what_is_not_permitted_is_refused();

@@ -158,3 +158,16 @@ fn crashed(mut target: Subject, restoration: Restoration, disk: &mut Disk) -> Su
 fn same(found: &Content, expected: &Content, when: &str) {
     assert!(found == expected, "{when}: {found:?} instead of {expected:?}");
 }
+
+/// What the log may lose in a crash is not in the engine, however long that is let work.
+pub(crate) fn the_engine_waits_for_the_log() {
+    let disk = Disk::default();
+    let mut subject = Subject::open(Some(&disk));
+    subject.put("a", b"1");
+    for _ in 0..100 {
+        subject.turn_without_log();
+    }
+    assert_eq!(subject.machine.durable_index(), 0, "the log does not hold it durably");
+    subject.settle();
+    assert_eq!(subject.machine.durable_index(), subject.index, "now it does");
+}

@@ -199,6 +199,12 @@ impl Subject {
         self.machine.engine_turn(self.now_ms).expect("the disk is well")
     }
 
+    /// The same before the log's own writes are done: it holds nothing durably of what came since.
+    pub(crate) fn turn_without_log(&mut self) -> Turn {
+        self.now_ms += 100;
+        self.machine.engine_turn(self.now_ms).expect("the disk is well")
+    }
+
     pub(crate) fn settle(&mut self) {
         while self.turn() != Turn::Idle {}
     }

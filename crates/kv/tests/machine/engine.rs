@@ -420,3 +420,8 @@ fn an_undecodable_entry_changes_nothing() {
     assert!(error.to_string().contains("entry 2 cannot be applied"), "{error}");
     assert_eq!(subject.machine.shared().read().revision(), 2);
 }
+
+#[test]
+fn what_the_log_may_lose_is_not_in_the_engine() {
+    crate::harness::histories::the_engine_waits_for_the_log();
+}
