@@ -2,6 +2,7 @@
 
 pub mod floor;
 pub mod jangada;
+mod nodes;
 pub mod omnipaxos;
 pub mod openraft;
 pub mod raft_rs;
