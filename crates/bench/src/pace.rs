@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-/// How often requests are let go: fine enough that the wait for it does not show beside a disk's sync,
+/// How often requests are let go at the most: fine enough that the wait for it does not show beside a disk's sync,
 /// coarse enough to cost little. A runtime's own timers count in milliseconds.
 const STEP: Duration = Duration::from_micros(200);
+
+/// How long the thread may take to see that it is to stop.
+const STOP_WITHIN: Duration = Duration::from_millis(100);
 
 /// Lets requests go at a rate.
 pub(crate) struct Pace {
@@ -36,7 +39,9 @@ impl Pace {
                 let all = (begin.elapsed().as_secs_f64() * per_second) as usize + 1;
                 released.add_permits(all - gone);
                 gone = all;
-                std::thread::sleep(STEP);
+                let next = begin + Duration::from_secs_f64(gone as f64 / per_second);
+                let left = next.saturating_duration_since(Instant::now());
+                std::thread::sleep(left.clamp(STEP, STOP_WITHIN));
             }
         });
         Pace { begin, per_second, due, stop, thread: Some(thread) }
